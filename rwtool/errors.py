@@ -1,0 +1,17 @@
+"""The one error family: what a user can mend. Everything else is a bug and keeps its traceback."""
+
+
+class RwtoolError(Exception):
+    """A problem whose message says what was found, what was expected and how to mend it."""
+
+
+class UsageError(RwtoolError):
+    """The arguments of a call or a command do not fit together (exit code 2)."""
+
+
+class VolumeError(RwtoolError):
+    """A file or an array is not the volume that it should be."""
+
+
+class GeometryError(VolumeError):
+    """Two volumes do not lie on the same grid, or a grid cannot carry distances."""
