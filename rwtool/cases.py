@@ -1,0 +1,171 @@
+"""Cases and classes: which files of a folder are cases, and what their label values mean."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rwtool.errors import RwtoolError, UsageError
+from rwtool.io import SUFFIXES, split_name
+from rwtool.labels import check_class_values
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The class list of a data set: class k has the file value ``values[k]``.
+
+    Attributes
+    ----------
+    values : (K,) int
+        Ascending; the first is 0, the background.
+    names : (K,) str
+        The value itself where no name is known.
+    ignore : int or None
+        The file's value for voxels without a class.
+    source : str
+        Where the list comes from, for people.
+    """
+
+    values: tuple[int, ...]
+    names: tuple[str, ...]
+    ignore: int | None = None
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def describe(self) -> str:
+        """The classes in one line: ``0 background, 1 kidney, 2 tumour``."""
+        return ", ".join(
+            str(value) if name == str(value) else f"{value} {name}"
+            for value, name in zip(self.values, self.names, strict=True)
+        )
+
+
+def find_cases(source: str | Path) -> dict[str, Path]:
+    """Find the cases of a folder, one file, or a glob.
+
+    The name of a case is its file name less the extension. Hidden files, and files that are not volumes, are
+    passed over. A folder that holds ``labelsTr`` (an nnU-Net data set) stands for that folder.
+
+    Parameters
+    ----------
+    source : path or glob
+
+    Returns
+    -------
+    dict of str to Path
+        Case name to file, in the order of the names.
+
+    Raises
+    ------
+    UsageError
+        If nothing is found, or two files have one case name.
+    """
+    text = str(source)
+    path = Path(source)
+    if path.is_dir():
+        folder = path / "labelsTr" if (path / "labelsTr").is_dir() else path
+        candidates = sorted(folder.iterdir())
+        files = [p for p in candidates if p.is_file() and not p.name.startswith(".") and split_name(p)[1]]
+    elif path.is_file():
+        files = [path]
+    else:
+        files = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if Path(p).is_file()]
+        if not files:
+            kind = "no file matches this glob" if glob.has_magic(text) else "no such file or folder"
+            raise UsageError(f"{text}: {kind}")
+    if not files:
+        raise UsageError(f"{text}: no volumes found in this folder; expected files such as {', '.join(SUFFIXES[:5])}")
+    cases: dict[str, Path] = {}
+    for file in files:
+        name = split_name(file)[0]
+        if name in cases and not _one_volume_in_two_files(cases[name], file):
+            raise UsageError(
+                f"two files have the case name {name!r}: {cases[name]} and {file}; rename or move one of them"
+            )
+        cases.setdefault(name, file)
+    return dict(sorted(cases.items()))
+
+
+def parse_values(text: str) -> tuple[int, ...]:
+    """Parse a class list such as ``0,1,2,4``."""
+    try:
+        return check_class_values([int(part) for part in text.replace(" ", "").split(",") if part])
+    except ValueError:
+        raise UsageError(f"a class list is numbers with commas, such as 0,1,2; found {text!r}") from None
+
+
+def make_classes(
+    values: Sequence[int], *, names: dict[int, str] | None = None, ignore: int | None = None, source: str = ""
+) -> Classes:
+    """Make a class list from file values: sorted, checked, `ignore` left out, names filled in."""
+    kept = check_class_values([value for value in values if value != ignore])
+    known = {0: "background", **(names or {})}
+    return Classes(kept, tuple(known.get(value, str(value)) for value in kept), ignore, source)
+
+
+def find_dataset_json(cases: dict[str, Path]) -> Path | None:
+    """Find nnU-Net's ``dataset.json`` beside the label files or in the folder above them."""
+    folder = next(iter(cases.values())).resolve().parent
+    for place in (folder, folder.parent):
+        if (place / "dataset.json").is_file():
+            return place / "dataset.json"
+    return None
+
+
+def read_dataset_json(path: Path) -> Classes | None:
+    """Read the class list of an nnU-Net data set.
+
+    Parameters
+    ----------
+    path : Path
+        A ``dataset.json`` of nnU-Net v2 (name to value) or of the Medical Segmentation Decathlon (value to name).
+
+    Returns
+    -------
+    Classes or None
+        None where the file holds no ``labels``, so it is some other ``dataset.json``.
+
+    Raises
+    ------
+    RwtoolError
+        If it is not JSON, or its labels are regions (lists of values), which have no single class per voxel.
+    """
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RwtoolError(f"{path}: cannot be read as JSON: {error}") from error
+    labels = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(labels, dict) or not labels:
+        return None
+    names: dict[int, str] = {}
+    ignore = None
+    for key, value in labels.items():
+        if isinstance(value, (list, tuple)):
+            raise RwtoolError(
+                f"{path}: label {key!r} is a region, the values {value}; regions overlap, and a region-wise map needs "
+                "one class per voxel; give the plain values with --classes, such as --classes 0,1,2,3"
+            )
+        name, number = (value, key) if str(key).lstrip("-").isdigit() else (key, value)
+        try:
+            number = int(number)
+        except (TypeError, ValueError):
+            raise RwtoolError(f"{path}: label {key!r} has the value {value!r}; expected an integer") from None
+        if str(name).lower() == "ignore":
+            ignore = number
+        else:
+            names[number] = str(name)
+    try:
+        return make_classes(sorted({0, *names}), names=names, ignore=ignore, source=str(path))
+    except UsageError as error:
+        raise RwtoolError(f"{path}: {error}") from error
+
+
+def _one_volume_in_two_files(a: Path, b: Path) -> bool:
+    """Header and voxels of one volume: ``x.hdr`` with ``x.img``."""
+    return {split_name(a)[1], split_name(b)[1]} in ({".hdr", ".img"}, {".hdr", ".img.gz"})
