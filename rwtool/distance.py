@@ -166,7 +166,7 @@ def _edt(regions: NDArray[Any], spacing: Sequence[float], dims: int, threads: in
     stored = np.ascontiguousarray(regions.transpose(order))  # no copy unless the array has gaps
     anisotropy = tuple(float(spacing[axis]) for axis in order)
     result = edt.edt(stored, anisotropy=anisotropy, black_border=False, parallel=threads)
-    return result.transpose(np.argsort(order))  # type: ignore[no-any-return]
+    return result.transpose(np.argsort(order))
 
 
 def _plus_one(labels: Labels) -> Labels:

@@ -104,7 +104,7 @@ def check_affine(affine: NDArray[np.float64]) -> list[str]:
     Raises
     ------
     GeometryError
-        If it is not finite, has a voxel size of 0, or is sheared (\\|cos\\| of two axes above 0.01): the distance
+        If it is not finite, has a voxel size of 0, or is sheared (the cosine between two axes above 0.01): the distance
         between voxels would not be that of their spacing.
     """
     norms = column_norms(affine)
@@ -128,8 +128,8 @@ def check_affine(affine: NDArray[np.float64]) -> list[str]:
 def find_slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
     """Slice axis of a file.
 
-    A file with exactly one axis of one voxel is one slice across that axis. Else it is the axis left when exactly two axes
-    share a spacing within 1 %; else the last.
+    A file with exactly one axis of one voxel is one slice across that axis. Else it is the axis left when exactly two
+    axes share a spacing within 1 %; else the last.
 
     Parameters
     ----------
@@ -159,9 +159,7 @@ def find_slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
     return left_over[0] if len(left_over) == 1 else 2
 
 
-def axes_for(
-    shape: Sequence[int], spacing: Sequence[float], slice_axis: int | None = None
-) -> tuple[int, int, int]:
+def axes_for(shape: Sequence[int], spacing: Sequence[float], slice_axis: int | None = None) -> tuple[int, int, int]:
     """File axes of ``(z, y, x)``: z is `slice_axis`, or the one that :func:`find_slice_axis` finds."""
     if slice_axis is None:
         slice_axis = find_slice_axis(shape, spacing)

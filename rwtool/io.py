@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -43,9 +43,9 @@ _UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}  # NIfTI xyzt_units that
 _CHUNK = 1 << 22
 _DEFLATE_MOST = 1032  # no deflate stream expands further
 _GZIP_LEVEL = 1
-_READ_ERRORS = (
+_READ_ERRORS: tuple[type[Exception], ...] = (
     OSError, EOFError, ValueError, OverflowError, KeyError, RuntimeError, MemoryError,
-    HeaderDataError, zlib.error, isal_zlib.IsalError,
+    HeaderDataError, zlib.error, cast("type[Exception]", isal_zlib.IsalError),
 )  # fmt: skip
 
 
@@ -107,9 +107,7 @@ def read_header(
     return _open(Path(path), spacing_mm, slice_axis, voxels=False).header
 
 
-def read_image(
-    path: str | Path, *, spacing_mm: Sequence[float] | None = None, slice_axis: int | None = None
-) -> Volume:
+def read_image(path: str | Path, *, spacing_mm: Sequence[float] | None = None, slice_axis: int | None = None) -> Volume:
     """Read an image.
 
     Parameters
@@ -119,8 +117,8 @@ def read_image(
     spacing_mm : (3,) float, optional
         Along ``(z, y, x)``; needed for ``.npy``, which carries none, and refused for other files.
     slice_axis : int, optional
-        The file axis (0, 1 or 2) that is z. By default :func:`rwtool.geometry.find_slice_axis` finds it; an
-        ``.npy`` array is ``(z, y, x)`` already, so its default is 0.
+        The file axis (0, 1 or 2) that is z. By default :func:`rwtool.geometry.find_slice_axis` finds it. Refused for
+        ``.npy``, which is ``(z, y, x)`` already.
 
     Returns
     -------
@@ -199,6 +197,51 @@ def read_label_values(path: str | Path, *, ignore: int | None = None, **where: A
     return label_counts(read_labels(path, ignore=ignore, **where).array, ignored=ignore is not None)
 
 
+def read_channels(
+    path: str | Path, *, spacing_mm: Sequence[float] | None = None, slice_axis: int | None = None
+) -> Iterator[Volume]:
+    """Read a 4D file channel by channel, one at a time in memory.
+
+    Parameters
+    ----------
+    path : path
+        NIfTI with channels as the fourth axis, or ``.npy`` of shape ``(K, Z, Y, X)``; a 3D file is one channel.
+    spacing_mm, slice_axis
+        As for :func:`read_image`.
+
+    Yields
+    ------
+    Volume
+        ``array`` is ``(Z, Y, X)`` float32, scaled as the file says; the lowest value of an integer type is NaN.
+
+    Raises
+    ------
+    VolumeError, GeometryError, UsageError
+        As for :func:`read_image`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VolumeError(f"{path}: no such file")
+    with _naming(path, *_READ_ERRORS):
+        if split_name(path)[1] == ".npy":
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            for channel in array if array.ndim == 4 else array[np.newaxis]:
+                shape = _one_volume(channel.shape)
+                geometry = _npy_geometry(path, shape, spacing_mm, slice_axis)
+                yield Volume(channel.astype(np.float32), geometry.spacing_mm, geometry)
+            return
+        with _nifti_stream(path) as stream:
+            found = _describe_nifti(path, stream, slice_axis, many=True)
+            for k in range(found.channels):
+                stored = found.read(stream, k, last=k == found.channels - 1)
+                values = stored.astype(np.float32)
+                if stored.dtype.kind == "i":
+                    values[stored == np.iinfo(stored.dtype).min] = np.nan
+                if (found.slope, found.inter) != (1.0, 0.0):
+                    values = values * np.float32(found.slope) + np.float32(found.inter)
+                yield _volume(found.header, values)
+
+
 def write(path: str | Path, volume: Volume) -> None:
     """Write a volume on its own grid, in the format that the suffix names.
 
@@ -249,7 +292,7 @@ def file_hash(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- writing ---
 
 
 @contextmanager
@@ -308,7 +351,7 @@ def create(
     geometry : Geometry
         The grid.
     dtype : dtype
-        Stored type. An integer type with a slope stores ``round(value / slope)``.
+        Stored type. Floats in an integer type are stored as ``round(value / slope)``, NaN as its lowest value.
     channels : int, optional
         Makes a 4D file: the fourth axis of a NIfTI, the first of an ``.npy``.
     slope : float
@@ -326,7 +369,7 @@ def create(
     written = 0
 
     with atomic(path) as temporary, temporary.open("wb") as raw:
-        stream: IO[bytes] = raw
+        stream: Any = raw
         if suffix == ".nii.gz":
             stream = igzip.IGzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0)
         if suffix == ".npy":
@@ -340,8 +383,8 @@ def create(
         def put(block: NDArray[Any]) -> None:
             nonlocal written
             stored = block.transpose(order)
-            if slope != 1.0:
-                stored = np.rint(stored / np.float32(slope))
+            if dtype.kind == "i" and block.dtype.kind == "f":
+                stored = np.nan_to_num(np.rint(stored / np.float32(slope)), nan=np.iinfo(dtype).min)
             stream.write(np.ascontiguousarray(stored, dtype=dtype).data.cast("B"))
             written += block.size
 
@@ -352,9 +395,7 @@ def create(
             stream.close()
 
 
-def _nifti_header(
-    path: Path, geometry: Geometry, dtype: np.dtype[Any], channels: int | None, slope: float
-) -> Any:
+def _nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels: int | None, slope: float) -> Any:
     if geometry.header is not None:
         header = geometry.header.copy()
         if header.endianness != native_code:
@@ -398,18 +439,14 @@ def _write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     sitk.WriteImage(image, str(path), useCompression=True)
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading ---
 
 
-def _open(
-    path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None, *, voxels: bool = True
-) -> _Stored:
+def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None, *, voxels: bool = True) -> _Stored:
     if not path.is_file():
         raise VolumeError(f"{path}: no such file")
     suffix = split_name(path)[1]
     if suffix == ".npy":
-        if spacing_mm is None:
-            raise UsageError(f"{path}: an .npy file carries no spacing; give --spacing Z Y X in mm")
         with _naming(path, *_READ_ERRORS):
             return _open_npy(path, spacing_mm, slice_axis)
     if spacing_mm is not None:
@@ -420,60 +457,96 @@ def _open(
         return _open_sitk(path, slice_axis, voxels)
 
 
-def _open_npy(path: Path, spacing_mm: Sequence[float], slice_axis: int | None) -> _Stored:
+def _open_npy(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None) -> _Stored:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    shape = _one_volume(array.shape if array.ndim != 2 else (1, *array.shape))
+    geometry = _npy_geometry(path, shape, spacing_mm, slice_axis)
+    return _Stored(Header(geometry, array.dtype), array.reshape(shape).transpose(2, 1, 0))
+
+
+def _npy_geometry(
+    path: Path, shape: tuple[int, int, int], spacing_mm: Sequence[float] | None, slice_axis: int | None
+) -> Geometry:
+    """Grid of an array that is (z, y, x) already; as a file, x is its fastest axis i."""
+    if spacing_mm is None:
+        raise UsageError(f"{path}: an .npy file carries no spacing; give --spacing Z Y X in mm")
     spacing = [float(value) for value in spacing_mm]
     if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
         raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {tuple(spacing_mm)}")
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    volume = array[np.newaxis] if array.ndim == 2 else array
-    shape = _one_volume(volume.shape)
-    axes = (0, 1, 2) if slice_axis is None else axes_for(shape, spacing, slice_axis)
-    # the grid as a NIfTI written from this array would have it: x fastest
-    turned = tuple(2 - axis for axis in axes)
-    geometry = Geometry(
-        np.diag([*spacing[::-1], 1.0]), shape[::-1], turned, tuple(reversed(shape))  # type: ignore[arg-type]
-    )
-    return _Stored(Header(geometry, array.dtype), volume.reshape(shape).transpose(2, 1, 0))
+    if slice_axis is not None:
+        raise UsageError(f"{path}: --slice-axis is not for .npy files, whose arrays are (z, y, x) already")
+    return Geometry(np.diag([*spacing[::-1], 1.0]), shape[::-1], (2, 1, 0), shape[::-1])
 
 
 def _open_nifti(path: Path, slice_axis: int | None, voxels: bool) -> _Stored:
-    gzipped = path.name.lower().endswith(".gz")
-    opener: Any = igzip.open if gzipped else open
-    with opener(path, "rb") as stream:
-        header = _read_nifti_header(stream)
-        dtype = header.get_data_dtype()
-        file_shape = tuple(int(n) for n in header.get_data_shape())
-        shape = _one_volume(file_shape)
-        offset = int(header.get_data_offset())
-        _check_size(path, math.prod(shape) * dtype.itemsize + offset, packed=gzipped)
-        unit, mm_per_unit = _UNITS.get(int(header["xyzt_units"]) & 7, ("mm", 1.0))
-        affine = header.get_best_affine().astype(np.float64)
-        notes = check_affine(affine)
-        sizes, stated = column_norms(affine), np.abs(header["pixdim"][1:4].astype(float))
-        there = np.array(shape) > 1
-        if not np.allclose(sizes[there], stated[there], rtol=0.01, atol=0):
-            notes.append(
-                f"pixdim says {_triple(stated)}, the affine {_triple(sizes)} along the file's axes; "
-                "the affine is used"
-            )
-        if mm_per_unit != 1.0:
-            notes.append(f"lengths are in {unit} and were converted to mm")
-        affine[:3] *= mm_per_unit
-        geometry = Geometry(affine, shape, axes_for(shape, sizes, slice_axis), file_shape, header)
-        described = Header(geometry, dtype, tuple(notes))
+    with _nifti_stream(path) as stream:
+        found = _describe_nifti(path, stream, slice_axis)
         if not voxels:
-            return _Stored(described, np.empty(0))
-        if gzipped:
-            stream.seek(offset)
-            array = _read_exactly(stream, math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape, order="F")
-        else:
-            array = np.memmap(path, dtype, "r", offset, shape, order="F")
-    slope, inter = header.get_slope_inter()
-    return _Stored(described, array, slope if slope is not None else 1.0, inter if inter is not None else 0.0)
+            return _Stored(found.header, np.empty(0))
+        return _Stored(found.header, found.read(stream, last=True), found.slope, found.inter)
+
+
+@dataclass(frozen=True, eq=False)
+class _Nifti:
+    """What a NIfTI header says, and how to read the next of its channels."""
+
+    path: Path
+    header: Header
+    channels: int
+    offset: int
+    slope: float
+    inter: float
+
+    def read(self, stream: IO[bytes], channel: int = 0, *, last: bool) -> NDArray[Any]:
+        """The voxels of a channel as stored, with axes (i, j, k); channels are read in order."""
+        shape, dtype = self.header.geometry.shape, self.header.dtype
+        size = math.prod(shape) * dtype.itemsize
+        if not _gzipped(self.path):
+            return np.memmap(self.path, dtype, "r", self.offset + channel * size, shape, order="F")
+        if channel == 0:
+            stream.seek(self.offset)
+        stored = _read_exactly(stream, size)
+        while last and stream.read(_CHUNK):  # gzip compares its checksum at the end of the stream
+            pass
+        return stored.view(dtype).reshape(shape, order="F")
+
+
+def _gzipped(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _nifti_stream(path: Path) -> Any:
+    return igzip.open(path, "rb") if _gzipped(path) else path.open("rb")
+
+
+def _describe_nifti(path: Path, stream: IO[bytes], slice_axis: int | None, *, many: bool = False) -> _Nifti:
+    header = _read_nifti_header(stream)
+    dtype = header.get_data_dtype()
+    file_shape = tuple(int(n) for n in header.get_data_shape())
+    channels = file_shape[3] if many and len(file_shape) == 4 else 1
+    shape = _one_volume(file_shape[:3] if many and len(file_shape) == 4 else file_shape)
+    offset = int(header.get_data_offset())
+    _check_size(path, channels * math.prod(shape) * dtype.itemsize + offset, packed=_gzipped(path))
+    unit, mm_per_unit = _UNITS.get(int(header["xyzt_units"]) & 7, ("mm", 1.0))
+    affine = header.get_best_affine().astype(np.float64)
+    notes = check_affine(affine)
+    sizes, stated = column_norms(affine), np.abs(header["pixdim"][1:4].astype(float))
+    there = np.array(shape) > 1
+    if not np.allclose(sizes[there], stated[there], rtol=0.01, atol=0):
+        notes.append(
+            f"pixdim says {_triple(stated)}, the affine {_triple(sizes)} along the file's axes; the affine is used"
+        )
+    if mm_per_unit != 1.0:
+        notes.append(f"lengths are in {unit} and were converted to mm")
+    affine[:3] *= mm_per_unit
+    geometry = Geometry(affine, shape, axes_for(shape, sizes.tolist(), slice_axis), file_shape, header)
+    slope, inter = (
+        default if value is None else value for value, default in zip(header.get_slope_inter(), (1.0, 0.0), strict=True)
+    )
+    return _Nifti(path, Header(geometry, dtype, tuple(notes)), channels, offset, slope, inter)
 
 
 def _read_exactly(stream: IO[bytes], size: int) -> NDArray[np.uint8]:
-    """Read `size` bytes, then on to the end of the stream, where gzip's checksum is compared."""
     buffer = np.empty(size, dtype=np.uint8)
     filled = 0
     while filled < size:
@@ -481,8 +554,6 @@ def _read_exactly(stream: IO[bytes], size: int) -> NDArray[np.uint8]:
         if not got:
             raise VolumeError(f"the header claims {size:,} bytes of voxels; the file ends after {filled:,}")
         filled += got
-    while stream.read(_CHUNK):
-        pass
     return buffer
 
 
@@ -528,7 +599,7 @@ def _open_sitk(path: Path, slice_axis: int | None, voxels: bool) -> _Stored:
     affine[:n, 3] = reader.GetOrigin()[:n]
     affine = _LPS_TO_RAS @ affine
     notes = check_affine(affine)
-    geometry = Geometry(affine, shape, axes_for(shape, column_norms(affine), slice_axis), file_shape)
+    geometry = Geometry(affine, shape, axes_for(shape, column_norms(affine).tolist(), slice_axis), file_shape)
     described = Header(geometry, dtype, tuple(notes))
     if not voxels:
         return _Stored(described, np.empty(0))
@@ -591,7 +662,7 @@ def _volume(header: Header, stored: NDArray[Any]) -> Volume:
 
 
 @contextmanager
-def _naming(path: Path, *also: type[BaseException]) -> Iterator[None]:
+def _naming(path: Path, *also: type[Exception]) -> Iterator[None]:
     """Put the file's name before the message of an error, once; a library's error becomes ours."""
     try:
         yield
@@ -616,4 +687,3 @@ def _alive(process: int) -> bool:
     except OSError:
         return True
     return True
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -179,7 +179,7 @@ def _round_block(
 
 def _refusal(stored: NDArray[Any], flat_index: int, value: float) -> str:
     # ravel(order="K") of an F-ordered array runs in Fortran order
-    order = "F" if stored.flags.f_contiguous and not stored.flags.c_contiguous else "C"
+    order: Literal["C", "F"] = "F" if stored.flags.f_contiguous and not stored.flags.c_contiguous else "C"
     voxel = tuple(int(i) for i in np.unravel_index(flat_index, stored.shape, order=order))
     expected = f"labels are integers from 0 up (floats within {ROUNDING} of one are rounded)"
     if not np.isfinite(value):

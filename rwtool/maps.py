@@ -129,7 +129,7 @@ class MapParameters:
         """The "other" value of a rectified kind, by the true class of a voxel: shape (K,)."""
         value = self.alpha if self.kind == "constant" else 1.0
         weights = [self.class_weights.get(k, 1.0) for k in range(n_classes)]
-        return np.asarray(weights, dtype=np.float32) * np.float32(value)  # type: ignore[arg-type]
+        return np.asarray(weights, dtype=np.float32) * np.float32(value)
 
 
 @dataclass
@@ -371,11 +371,19 @@ def expand_packed(
     -------
     (K, Z, Y, X) float32 array
     """
+    classes = range(len(np.asarray(other_values)))
+    return np.stack([expand_channel(own, labels, other_values, k, ignore=ignore) for k in classes])
+
+
+def expand_channel(
+    own: NDArray[Any], labels: NDArray[Any], other_values: ArrayLike, k: int, *, ignore: int | None = None
+) -> NDArray[np.float32]:
+    """One channel, (Z, Y, X), of the dense map of a packed one; parameters are those of :func:`expand_packed`."""
     others = np.asarray(other_values, dtype=np.float32)
-    dense = np.empty((len(others), *own.shape), dtype=np.float32)
-    for k, where, block in _rectified_blocks(own, labels, others, ignore):
-        dense[k][where] = block
-    return dense
+    channel = np.empty_like(own, dtype=np.float32)
+    for where in slabs(own):
+        channel[where] = _rectified_block(own[where], labels[where], others, k, ignore)
+    return channel
 
 
 def map_blocks(
@@ -420,7 +428,10 @@ def map_blocks(
             for where in slabs(labels):
                 yield 0, where, own[where] if ignore is None else _marked(own[where], labels[where], ignore)
             return
-        yield from _rectified_blocks(own, labels, parameters.other_values(n_classes), ignore)
+        others = parameters.other_values(n_classes)
+        for k in range(n_classes):
+            for where in slabs(labels):
+                yield k, where, _rectified_block(own[where], labels[where], others, k, ignore)
         return
     make = _boundary_channel if parameters.kind == "boundary" else _hd_channel
     channel_of = make(labels, spacing, present, parameters, summary, ignore, threads)
@@ -447,7 +458,14 @@ def _whole_map(
     channels = 1 if layout == "packed" else n_classes
     result = np.empty((channels, *volume.shape), dtype=np.float32)
     blocks = map_blocks(
-        volume, spacing_mm, n_classes, parameters, MapSummary(), ignore=sentinel, layout=layout, threads=threads
+        volume,
+        spacing_mm,
+        n_classes,
+        parameters,
+        MapSummary(),
+        ignore=sentinel,
+        layout=layout,
+        threads=threads,
     )
     for k, where, block in blocks:
         result[k][where] = block
@@ -463,16 +481,19 @@ def _check_labels(labels: NDArray[Any], n_classes: int, ignore: int | None) -> t
     if n_classes < 2:
         raise UsageError(f"a map needs at least 2 classes, the background and another; found n_classes={n_classes}")
     volume = labels[np.newaxis] if labels.ndim == 2 else labels
-    kept = np.ones_like(volume, dtype=bool) if ignore is None else volume != ignore
-    wrong = kept & ((volume < 0) | (volume >= n_classes))
-    if wrong.any():
-        where = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), volume.shape))
+    wrong = (volume < 0) | (volume >= n_classes)
+    if ignore is not None:
+        wrong &= volume != ignore
+    if np.any(wrong):
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise VolumeError(
             f"labels are class indices 0..{n_classes - 1}; found {volume[where]} at (z, y, x) = {where}; "
             "map file values to indices first, or name the value with ignore="
         )
     dtype = np.min_scalar_type(n_classes)  # K itself stays free for ignored voxels
-    return np.where(kept, volume, n_classes).astype(dtype), None if ignore is None else n_classes
+    if ignore is None:
+        return volume.astype(dtype), None
+    return np.where(volume == ignore, n_classes, volume).astype(dtype), n_classes
 
 
 def _note_presence(
@@ -486,12 +507,13 @@ def _note_presence(
     for z, part in enumerate(parts):
         found = [k for k in label_counts(part) if k != ignore]
         present[z, found] = True
-    somewhere = present.any(axis=0)
+    somewhere: NDArray[np.bool_] = np.logical_or.reduce(present, axis=0)
     summary.absent = [int(k) for k in np.flatnonzero(~somewhere)]
     if somewhere.sum() == 1:
         summary.filling = [int(k) for k in np.flatnonzero(somewhere)]
     if sliced:
-        alone = present & (present.sum(axis=1, keepdims=True) == 1)
+        per_slice = np.count_nonzero(present, axis=1)
+        alone = present[per_slice == 1]
         missing = depth - present.sum(axis=0)
         summary.absent_slices = {k: int(n) for k, n in enumerate(missing) if n and somewhere[k]}
         summary.filling_slices = {k: int(n) for k, n in enumerate(alone.sum(axis=0)) if n}
@@ -534,9 +556,7 @@ def _inside_distance(
     return distance
 
 
-def _normalise(
-    distance: NDArray[np.float32], labels: NDArray[Any], summary: MapSummary, ignore: int | None
-) -> None:
+def _normalise(distance: NDArray[np.float32], labels: NDArray[Any], summary: MapSummary, ignore: int | None) -> None:
     """Divide each distance by the largest of its class, in place, and turn it negative."""
     largest = _largest_by_class(distance, labels)
     divisor = np.full(max(largest) + 1, -1, dtype=np.float32)
@@ -568,19 +588,18 @@ def _largest_by_class(distance: NDArray[np.float32], labels: NDArray[Any]) -> di
     return largest
 
 
-def _rectified_blocks(
-    own: NDArray[Any], labels: NDArray[Any], other_values: NDArray[np.float32], ignore: int | None
-) -> Iterator[Block]:
-    uniform = bool((other_values == other_values[0]).all())
-    lookup = np.append(other_values, np.float32(0))
-    for k in range(len(other_values)):
-        for where in slabs(labels):
-            block = labels[where]
-            other = other_values[0] if uniform else lookup[np.minimum(block, len(other_values))]
-            values = np.where(block == k, own[where], other).astype(np.float32, copy=False)
-            if ignore is not None:
-                values[block == ignore] = 0
-            yield k, where, values
+def _rectified_block(
+    own: NDArray[Any], labels: NDArray[Any], other_values: NDArray[np.float32], k: int, ignore: int | None
+) -> NDArray[np.float32]:
+    """Channel k of a rectified map where its own values are `own`."""
+    if (other_values == other_values[0]).all():
+        other: Any = other_values[0]
+    else:
+        other = np.append(other_values, np.float32(0))[np.minimum(labels, len(other_values))]
+    values = np.where(labels == k, own, other).astype(np.float32, copy=False)
+    if ignore is not None:
+        values[labels == ignore] = 0
+    return values
 
 
 def _marked(own: NDArray[np.float32], labels: NDArray[Any], ignore: int) -> NDArray[np.float32]:
@@ -642,7 +661,7 @@ def _hd_channel(
         if k not in summary.absent and k not in summary.filling:
             summary.largest_distance[k] = float(channel.max())
         if parameters.alpha != 1:
-            np.power(channel, np.float32(parameters.alpha), out=channel)  # type: ignore[arg-type]
+            np.power(channel, np.float32(parameters.alpha), out=channel)
         return channel
 
     return channel_of

@@ -1,0 +1,5 @@
+"""``python -m rwtool``."""
+
+from rwtool.cli import main
+
+main(prog_name="rwtool")
