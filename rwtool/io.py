@@ -7,6 +7,7 @@ through numpy with a spacing that the caller names; everything else through Simp
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import shutil
@@ -20,11 +21,10 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
-from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import native_code
 
-from rwtool.errors import UsageError, VolumeError
+from rwtool.errors import GeometryError, UsageError, VolumeError
 from rwtool.geometry import Geometry, axes_for, check_affine, column_norms
 from rwtool.labels import label_counts, round_labels, to_classes
 
@@ -41,12 +41,15 @@ SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES, ".npy")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}  # NIfTI xyzt_units that are not mm
 _CHUNK = 1 << 22
+_GZIP_MAGIC = b"\x1f\x8b"
 _DEFLATE_MOST = 1032  # no deflate stream expands further
 _GZIP_LEVEL = 1
 _READ_ERRORS: tuple[type[Exception], ...] = (
     OSError, EOFError, ValueError, OverflowError, KeyError, RuntimeError, MemoryError,
     HeaderDataError, zlib.error, cast("type[Exception]", isal_zlib.IsalError),
 )  # fmt: skip
+_QUIET = logging.Logger("rwtool.nifti")  # of its own: what nibabel mends in a header is not printed
+_QUIET.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +185,12 @@ def read_labels(
     """
     path = Path(path)
     stored = _open(path, spacing_mm, slice_axis)
+    # an .npy file's own axes are (z, y, x): a refused voxel is named so that its author finds it
+    turn = (2, 1, 0) if split_name(path)[1] == ".npy" else (0, 1, 2)
     with _naming(path):
-        array = round_labels(stored.array, slope=stored.slope, inter=stored.inter, ignore=ignore)
+        array = round_labels(
+            stored.array.transpose(turn), slope=stored.slope, inter=stored.inter, ignore=ignore
+        ).transpose(turn)
         if classes is not None:
             array = to_classes(array, classes, ignored=ignore is not None)
     return _volume(stored.header, array)
@@ -224,11 +231,11 @@ def read_channels(
         raise VolumeError(f"{path}: no such file")
     with _naming(path, *_READ_ERRORS):
         if split_name(path)[1] == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = _map_npy(path)
             for channel in array if array.ndim == 4 else array[np.newaxis]:
-                shape = _one_volume(channel.shape)
-                geometry = _npy_geometry(path, shape, spacing_mm, slice_axis)
-                yield Volume(channel.astype(np.float32), geometry.spacing_mm, geometry)
+                geometry = _npy_geometry(path, channel.shape, spacing_mm, slice_axis)
+                values = channel.reshape(geometry.array_shape).astype(np.float32)
+                yield Volume(values, geometry.spacing_mm, geometry)
             return
         with _nifti_stream(path) as stream:
             found = _describe_nifti(path, stream, slice_axis, many=True)
@@ -458,16 +465,28 @@ def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None
 
 
 def _open_npy(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None) -> _Stored:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    shape = _one_volume(array.shape if array.ndim != 2 else (1, *array.shape))
-    geometry = _npy_geometry(path, shape, spacing_mm, slice_axis)
-    return _Stored(Header(geometry, array.dtype), array.reshape(shape).transpose(2, 1, 0))
+    array = _map_npy(path)
+    geometry = _npy_geometry(path, array.shape, spacing_mm, slice_axis)
+    return _Stored(Header(geometry, array.dtype), array.reshape(geometry.array_shape).transpose(2, 1, 0))
+
+
+def _map_npy(path: Path) -> NDArray[Any]:
+    """The array of an .npy file, in place; unlike np.load it never unpickles and never unzips."""
+    if _first_bytes(path) != np.lib.format.MAGIC_PREFIX[:4]:
+        raise VolumeError("this is not an .npy file: its first bytes are not those of one; save it with numpy.save")
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        if "Python objects" in str(error):
+            raise VolumeError("it holds Python objects; expected numbers; save it as an array of integers") from error
+        reason = "its header claims more than the file holds" if "mmap length" in str(error) else str(error)
+        raise VolumeError(f"{reason}; it is truncated or damaged; save it again") from error
 
 
 def _npy_geometry(
-    path: Path, shape: tuple[int, int, int], spacing_mm: Sequence[float] | None, slice_axis: int | None
+    path: Path, array_shape: tuple[int, ...], spacing_mm: Sequence[float] | None, slice_axis: int | None
 ) -> Geometry:
-    """Grid of an array that is (z, y, x) already; as a file, x is its fastest axis i."""
+    """Grid of an array that is (z, y, x), or (y, x), already; as a file, x is its fastest axis i."""
     if spacing_mm is None:
         raise UsageError(f"{path}: an .npy file carries no spacing; give --spacing Z Y X in mm")
     spacing = [float(value) for value in spacing_mm]
@@ -475,6 +494,7 @@ def _npy_geometry(
         raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {tuple(spacing_mm)}")
     if slice_axis is not None:
         raise UsageError(f"{path}: --slice-axis is not for .npy files, whose arrays are (z, y, x) already")
+    shape = _one_volume(array_shape if len(array_shape) != 2 else (1, *array_shape))
     return Geometry(np.diag([*spacing[::-1], 1.0]), shape[::-1], (2, 1, 0), shape[::-1])
 
 
@@ -516,11 +536,25 @@ def _gzipped(path: Path) -> bool:
 
 
 def _nifti_stream(path: Path) -> Any:
-    return igzip.open(path, "rb") if _gzipped(path) else path.open("rb")
+    compressed = _first_bytes(path)[:2] == _GZIP_MAGIC
+    if compressed != _gzipped(path):
+        found, suffix = ("gzip-compressed", ".nii.gz") if compressed else ("not gzip-compressed", ".nii")
+        raise VolumeError(f"the file is {found}, which its name does not say; rename it to end in {suffix}")
+    return igzip.open(path, "rb") if compressed else path.open("rb")
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        found = stream.read(4)
+    if not found:
+        raise VolumeError("the file is empty; copy it again from its source")
+    return found
 
 
 def _describe_nifti(path: Path, stream: IO[bytes], slice_axis: int | None, *, many: bool = False) -> _Nifti:
     header = _read_nifti_header(stream)
+    stated = np.abs(header["pixdim"][1:4].astype(float))  # before nibabel makes 1 of 0
+    header.check_fix(_QUIET)
     dtype = header.get_data_dtype()
     file_shape = tuple(int(n) for n in header.get_data_shape())
     channels = file_shape[3] if many and len(file_shape) == 4 else 1
@@ -528,10 +562,12 @@ def _describe_nifti(path: Path, stream: IO[bytes], slice_axis: int | None, *, ma
     offset = int(header.get_data_offset())
     _check_size(path, channels * math.prod(shape) * dtype.itemsize + offset, packed=_gzipped(path))
     unit, mm_per_unit = _UNITS.get(int(header["xyzt_units"]) & 7, ("mm", 1.0))
+    there = np.array(shape) > 1
+    if header["sform_code"] == 0 and not (stated[there] > 0).all():
+        raise GeometryError(f"the header gives no voxel size: pixdim says {_triple(stated)} mm; mend the header")
     affine = header.get_best_affine().astype(np.float64)
     notes = check_affine(affine)
-    sizes, stated = column_norms(affine), np.abs(header["pixdim"][1:4].astype(float))
-    there = np.array(shape) > 1
+    sizes = column_norms(affine)
     if not np.allclose(sizes[there], stated[there], rtol=0.01, atol=0):
         notes.append(
             f"pixdim says {_triple(stated)}, the affine {_triple(sizes)} along the file's axes; the affine is used"
@@ -559,15 +595,15 @@ def _read_exactly(stream: IO[bytes], size: int) -> NDArray[np.uint8]:
 
 def _read_nifti_header(stream: IO[bytes]) -> Any:
     size = stream.read(4)
-    stream.seek(0)
     sizes = {int.from_bytes(size, "little"), int.from_bytes(size, "big")}
     if not sizes & {348, 540}:
         raise VolumeError("this is not a NIfTI file: its first bytes are not a NIfTI header")
-    kind = nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
-    with LoggingOutputSuppressor():
-        header = kind.from_fileobj(stream)
-    magic = bytes(header["magic"]).rstrip(b"\0")
-    if magic.startswith(b"ni"):
+    kind: Any = nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
+    block = size + stream.read(kind.sizeof_hdr - 4)
+    if len(block) < kind.sizeof_hdr:
+        raise VolumeError(f"the file ends within its header, after {len(block)} bytes; copy it again from its source")
+    header = kind(block, check=False)
+    if bytes(header["magic"]).rstrip(b"\0").startswith(b"ni"):
         raise VolumeError("this is the header of a .hdr/.img pair under a .nii name; convert it to a single file")
     return header
 
@@ -662,17 +698,21 @@ def _volume(header: Header, stored: NDArray[Any]) -> Volume:
 
 
 @contextmanager
-def _naming(path: Path, *also: type[Exception]) -> Iterator[None]:
+def _naming(path: Path, *also: type[Exception], doing: str = "read") -> Iterator[None]:
     """Put the file's name before the message of an error, once; a library's error becomes ours."""
     try:
         yield
     except (VolumeError, UsageError) as error:
-        if str(path) in str(error):
+        if str(error).startswith(f"{path}:"):
             raise
         raise type(error)(f"{path}: {error}") from error
     except also as error:
         reason = "not enough memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
-        raise VolumeError(f"{path}: cannot be read or written: {reason}") from error
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        elif doing == "read" and not isinstance(error, MemoryError):
+            reason += "; it is truncated or damaged; copy it again from its source"
+        raise VolumeError(f"{path}: cannot be {doing}: {reason}") from error
 
 
 def _triple(values: NDArray[np.float64]) -> str:

@@ -37,7 +37,8 @@ def round_labels(
     slope, inter : float
         The file's scaling: the label is ``round(slope * stored + inter)``.
     ignore : int, optional
-        A value without a class; it may be negative. Its voxels, within 1e-3 of it, become :func:`ignored_value` of the result's type.
+        A value without a class; it may be negative. Its voxels, those within 1e-3 of it, become
+        :func:`ignored_value` of the result's type.
 
     Returns
     -------
