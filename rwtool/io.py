@@ -6,10 +6,12 @@ through numpy with a spacing that the caller names; everything else through Simp
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import math
 import os
+import platform
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +38,7 @@ SITK_SUFFIXES = (
     ".mha", ".mhd", ".nrrd", ".nhdr", ".img", ".hdr", ".img.gz", ".gipl", ".gipl.gz", ".vtk",
     ".mnc", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".dcm",
 )  # fmt: skip
+_FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES, ".npy")
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -264,16 +267,29 @@ def write(path: str | Path, volume: Volume) -> None:
     Raises
     ------
     VolumeError
-        If the format cannot hold the volume.
+        If the format cannot hold the volume, or the file cannot be written.
+    UsageError
+        If no format has that suffix.
     """
     path = Path(path)
     suffix = split_name(path)[1]
+    if not suffix:
+        raise UsageError(f"{path}: no format has this suffix; expected one of {', '.join(SUFFIXES)}")
     array = volume.array.view(np.uint8) if volume.array.dtype == bool else volume.array
+    if array.shape != volume.geometry.array_shape:
+        raise VolumeError(
+            f"{path}: the array's shape is {array.shape}, its grid's {volume.geometry.array_shape}; expected the same"
+        )
     if suffix in NIFTI_SUFFIXES or suffix == ".npy":
         with create(path, volume.geometry, array.dtype) as put:
             put(array)
         return
-    with atomic(path) as temporary, _naming(path, *_READ_ERRORS):
+    if suffix in _FLAT_SUFFIXES and volume.geometry.shape[2] != 1:
+        raise VolumeError(
+            f"{path}: {suffix} holds one slice, this volume has {volume.geometry.shape[2]} along its last file axis; "
+            "choose .nii.gz, .mha or .nrrd"
+        )
+    with atomic(path) as temporary, _naming(path, OSError, RuntimeError, TypeError, doing="written"):
         _write_sitk(temporary, array, volume.geometry)
 
 
@@ -316,23 +332,31 @@ def atomic(path: Path) -> Iterator[Path]:
     Path
         The same file name inside a hidden folder beside it, so that parts which name each other stay right.
     """
-    workshop = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    workshop.mkdir(parents=True, exist_ok=True)
+    workshop = path.parent / f".{path.name}.{os.getpid()}{_workshop_suffix()}"
+    with _naming(path, OSError, doing="written"):
+        workshop.mkdir(parents=True, exist_ok=True)
     try:
         yield workshop / path.name
-        made = sorted(workshop.iterdir(), key=lambda part: part.name == path.name)  # the named file last
-        for part in made:
-            os.replace(part, path.parent / part.name)
+        with _naming(path, OSError, doing="written"):
+            made = sorted(workshop.iterdir(), key=lambda part: part.name == path.name)  # the named file last
+            for part in made:
+                os.replace(part, path.parent / part.name)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run of :func:`atomic` left in a folder."""
-    for workshop in folder.glob(".*.tmp"):
-        process = workshop.name.split(".")[-2]
+    """Remove what a killed run of :func:`atomic` on this machine left in a folder."""
+    tail = _workshop_suffix()
+    for workshop in folder.glob(f".*{glob.escape(tail)}"):
+        process = workshop.name.removesuffix(tail).rpartition(".")[2]
         if process.isdigit() and not _alive(int(process)):
             shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _workshop_suffix() -> str:
+    """End of the name of a hidden folder that is ours; a process number means nothing on another machine."""
+    return f"@{platform.node()}.rwtool-tmp"
 
 
 def storage_axes(geometry: Geometry, suffix: str) -> tuple[int, ...]:
@@ -358,7 +382,7 @@ def create(
     geometry : Geometry
         The grid.
     dtype : dtype
-        Stored type. Floats in an integer type are stored as ``round(value / slope)``, NaN as its lowest value.
+        Stored type. Floats in a signed integer type are stored as ``round(value / slope)``, NaN as its lowest value.
     channels : int, optional
         Makes a 4D file: the fourth axis of a NIfTI, the first of an ``.npy``.
     slope : float
@@ -368,6 +392,11 @@ def create(
     ------
     callable
         Takes the next ``(z, y, x)`` block, a slab along the first of :func:`storage_axes`, channel after channel.
+
+    Raises
+    ------
+    VolumeError
+        If the file cannot be written, or a value does not fit its type.
     """
     suffix = split_name(path)[1]
     dtype = np.dtype(dtype)
@@ -389,17 +418,40 @@ def create(
 
         def put(block: NDArray[Any]) -> None:
             nonlocal written
-            stored = block.transpose(order)
-            if dtype.kind == "i" and block.dtype.kind == "f":
-                stored = np.nan_to_num(np.rint(stored / np.float32(slope)), nan=np.iinfo(dtype).min)
-            stream.write(np.ascontiguousarray(stored, dtype=dtype).data.cast("B"))
+            with _naming(path, OSError, doing="written"):
+                stream.write(_in_type(block.transpose(order), dtype, slope).data.cast("B"))
             written += block.size
 
-        yield put
-        if written != expected:
-            raise RuntimeError(f"{path}: {written} of {expected} voxels were written")
-        if stream is not raw:
-            stream.close()
+        try:
+            yield put
+            if written != expected:
+                raise RuntimeError(f"{path}: {written} of {expected} voxels were written")
+        finally:
+            with _naming(path, OSError, doing="written"):
+                if stream is not raw:
+                    stream.close()
+                raw.flush()
+
+
+def _in_type(block: NDArray[Any], dtype: np.dtype[Any], slope: float) -> NDArray[Any]:
+    """A block as it is stored, in C order."""
+    if dtype.kind == "i" and block.dtype.kind == "f":
+        numbers = np.rint(block / np.float32(slope))
+        missing = np.isnan(numbers)
+        numbers[missing] = 0
+        largest = float(max(numbers.max(initial=0), -numbers.min(initial=0)))
+        if largest > np.iinfo(dtype).max:
+            raise VolumeError(
+                f"the value {largest * slope:g} does not fit {dtype} with scl_slope {slope:g}; use float32"
+            )
+        stored = np.ascontiguousarray(numbers, dtype=dtype)
+        stored[missing] = np.iinfo(dtype).min
+        return stored
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(block, dtype=dtype)
+    except FloatingPointError:
+        raise VolumeError(f"the value {np.abs(block).max():g} does not fit {dtype}; use float32") from None
 
 
 def _nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels: int | None, slope: float) -> Any:
@@ -421,7 +473,9 @@ def _nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels
         header.set_data_dtype(dtype)
         header.set_data_shape((*geometry.shape, channels) if channels else geometry.file_shape)
     except HeaderDataError as error:
-        raise VolumeError(f"{path}: NIfTI cannot hold {dtype}: {error}; choose another type or format") from error
+        raise VolumeError(
+            f"{path}: NIfTI cannot hold {dtype} of shape {geometry.file_shape}: {error}; choose another type or format"
+        ) from error
     pixdim[4:] = np.where(pixdim[4:] > 0, pixdim[4:], 1)
     pixdim[1:4] = np.where(pixdim[1:4] > 0, pixdim[1:4], 1)
     header["pixdim"] = pixdim
@@ -437,13 +491,17 @@ def _write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     stored = np.ascontiguousarray(geometry.to_file(array).transpose(2, 1, 0))
     affine = _LPS_TO_RAS @ geometry.affine_mm
     spacing = column_norms(affine)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     image = sitk.GetImageFromArray(stored)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     if len(geometry.file_shape) == 2:
         image = image[:, :, 0]
-    sitk.WriteImage(image, str(path), useCompression=True)
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise VolumeError(_sitk_reason(error, "write")) from error
 
 
 # --- reading ---
@@ -653,10 +711,10 @@ def _sitk_dtype(pixel_id: int) -> np.dtype[Any]:
     return sitk.GetArrayViewFromImage(sitk.Image(1, 1, pixel_id)).dtype
 
 
-def _sitk_reason(error: RuntimeError) -> str:
+def _sitk_reason(error: RuntimeError, doing: str = "read") -> str:
     """Last line of SimpleITK's message: the reason, without the C++ file names."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"SimpleITK cannot read it: {lines[-1] if lines else 'no reason given'}"
+    return f"SimpleITK cannot {doing} it: {lines[-1] if lines else 'no reason given'}"
 
 
 def _one_volume(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -720,6 +778,8 @@ def _triple(values: NDArray[np.float64]) -> str:
 
 
 def _alive(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 would end the process
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
