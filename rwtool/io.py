@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import platform
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,9 @@ SITK_SUFFIXES = (
     ".mha", ".mhd", ".nrrd", ".nhdr", ".img", ".hdr", ".img.gz", ".gipl", ".gipl.gz", ".vtk",
     ".mnc", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".dcm",
 )  # fmt: skip
+_TEXT_HEADERS = (".mha", ".mhd", ".nrrd", ".nhdr")
+_TEXT_SPACING = {"elementspacing", "elementsize", "spacings", "space directions"}
+_TEXT_MOST = 1 << 16
 _FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES, ".npy")
 
@@ -611,6 +615,8 @@ def _first_bytes(path: Path) -> bytes:
 
 def _describe_nifti(path: Path, stream: IO[bytes], slice_axis: int | None, *, many: bool = False) -> _Nifti:
     header = _read_nifti_header(stream)
+    if bytes(header["magic"]).startswith(b"ni"):
+        raise VolumeError("this is the header of a .hdr/.img pair under a .nii name; convert it to a single file")
     stated = np.abs(header["pixdim"][1:4].astype(float))  # before nibabel makes 1 of 0
     header.check_fix(_QUIET)
     dtype = header.get_data_dtype()
@@ -618,7 +624,8 @@ def _describe_nifti(path: Path, stream: IO[bytes], slice_axis: int | None, *, ma
     channels = file_shape[3] if many and len(file_shape) == 4 else 1
     shape = _one_volume(file_shape[:3] if many and len(file_shape) == 4 else file_shape)
     offset = int(header.get_data_offset())
-    _check_size(path, channels * math.prod(shape) * dtype.itemsize + offset, packed=_gzipped(path))
+    claimed = channels * math.prod(shape) * dtype.itemsize + offset
+    _check_size(path.stat().st_size, claimed, packed=_gzipped(path))
     unit, mm_per_unit = _UNITS.get(int(header["xyzt_units"]) & 7, ("mm", 1.0))
     there = np.array(shape) > 1
     if header["sform_code"] == 0 and not (stated[there] > 0).all():
@@ -660,15 +667,17 @@ def _read_nifti_header(stream: IO[bytes]) -> Any:
     block = size + stream.read(kind.sizeof_hdr - 4)
     if len(block) < kind.sizeof_hdr:
         raise VolumeError(f"the file ends within its header, after {len(block)} bytes; copy it again from its source")
-    header = kind(block, check=False)
-    if bytes(header["magic"]).rstrip(b"\0").startswith(b"ni"):
-        raise VolumeError("this is the header of a .hdr/.img pair under a .nii name; convert it to a single file")
-    return header
+    return kind(block, check=False)
 
 
 def _open_sitk(path: Path, slice_axis: int | None, voxels: bool) -> _Stored:
     import SimpleITK as sitk
 
+    missing = [part.name for part in _parts(path) if not part.is_file()]
+    if missing:
+        raise VolumeError(f"its voxels are in {missing[0]}, which is not there; put it where the header says")
+    if split_name(path)[1] in _TEXT_HEADERS and not _TEXT_SPACING & _text_header(path)[0].keys():
+        raise VolumeError("the header carries no spacing, and 1 mm would be a guess; add it")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -683,8 +692,7 @@ def _open_sitk(path: Path, slice_axis: int | None, voxels: bool) -> _Stored:
             f"expected one number per voxel; found {reader.GetNumberOfComponents()} (a colour or vector image)"
         )
     dtype = _sitk_dtype(reader.GetPixelID())
-    packed = sum(part.stat().st_size for part in _parts(path)) < math.prod(shape) * dtype.itemsize
-    _check_size(path, math.prod(shape) * dtype.itemsize, packed=packed)
+    _check_sitk_file(path, math.prod(shape), dtype.itemsize)
     dimension = reader.GetDimension()
     affine = np.eye(4)
     n = min(dimension, 3)
@@ -719,7 +727,7 @@ def _sitk_reason(error: RuntimeError, doing: str = "read") -> str:
 
 def _one_volume(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Shape as three axes; a trailing 1 is no axis, and a 2D image is one slice."""
-    if not shape or 0 in shape:
+    if not shape or min(shape) < 1:
         raise VolumeError(f"the file holds no voxels: its shape is {shape}")
     if any(n != 1 for n in shape[3:]):
         raise VolumeError(
@@ -729,9 +737,8 @@ def _one_volume(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return tuple((*shape, 1, 1)[:3]) if len(shape) < 3 else shape[:3]  # type: ignore[return-value]
 
 
-def _check_size(path: Path, claimed: int, *, packed: bool) -> None:
+def _check_size(there: int, claimed: int, *, packed: bool) -> None:
     """Refuse a header that claims more than its file can hold, before memory is taken for it."""
-    there = sum(part.stat().st_size for part in _parts(path))
     most = there * _DEFLATE_MOST if packed else there
     if claimed > most:
         raise VolumeError(
@@ -741,13 +748,86 @@ def _check_size(path: Path, claimed: int, *, packed: bool) -> None:
 
 
 def _parts(path: Path) -> list[Path]:
-    """All files of a volume: header and voxels may be separate ones with the same stem."""
+    """All files of a volume, there or not: header and voxels may be separate ones."""
     stem, suffix = split_name(path)
-    beside = {
-        ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".hdr": (".img", ".img.gz"),
-        ".img": (".hdr",), ".img.gz": (".hdr",),
-    }.get(suffix, ())  # fmt: skip
-    return [path, *(part for tail in beside if (part := path.with_name(stem + tail)).is_file())]
+    if suffix in _TEXT_HEADERS:
+        fields, end = _text_header(path)
+        name = next((fields[key] for key in ("elementdatafile", "data file", "datafile") if key in fields), "LOCAL")
+        if name.upper() == "LOCAL":
+            return [path]
+        if name.upper().startswith("LIST"):
+            names = path.read_bytes()[end:].decode("latin-1").split("\n")
+            return [path, *(path.parent / listed.strip() for listed in names if listed.strip())]
+        if "%" in name:
+            return [path, *sorted(path.parent.glob(re.sub(r"%\d*d", "*", name.split()[0])))]
+        return [path, path.parent / name]
+    other = {".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".img.gz": (".hdr",)}.get(suffix, ())
+    beside = [part for tail in other if (part := path.with_name(stem + tail)).is_file()][:1]
+    return [path, *beside] if suffix == ".hdr" else [*beside, path]
+
+
+def _text_header(path: Path) -> tuple[dict[str, str], int]:
+    """Fields of a MetaImage or NRRD header, their names in lower case, and the byte at which it ends."""
+    separator = "=" if split_name(path)[1] in (".mha", ".mhd") else ":"
+    fields: dict[str, str] = {}
+    end = 0
+    with path.open("rb") as stream:
+        for line in stream.read(_TEXT_MOST).splitlines(keepends=True):
+            end += len(line)
+            name, found, value = line.decode("latin-1").partition(separator)
+            name = name.strip().lower()
+            if found and not name.startswith("#"):
+                fields[name] = value.strip()
+            if name == "elementdatafile" or not line.strip():
+                break
+    return fields, end
+
+
+def _check_sitk_file(path: Path, voxels: int, itemsize: int) -> None:
+    """Refuse a truncated or damaged file that SimpleITK would read without an error, making up what is missing."""
+    parts = _parts(path)
+    there = sum(part.stat().st_size for part in parts[1:] or parts)
+    suffix = split_name(path)[1]
+    offset = 0  # of the voxels in the last part
+    encoding = "its own"
+    if suffix in _TEXT_HEADERS:
+        fields, end = _text_header(path)
+        offset = end if len(parts) == 1 else 0
+        if fields.get("encoding", "").lower() == "raw":
+            encoding = "raw"
+        elif suffix in (".mha", ".mhd") and fields.get("binarydata", "true").lower() == "true":
+            encoding = "zlib" if fields.get("compresseddata", "").lower() == "true" else "raw"
+    elif suffix in (".hdr", ".img", ".img.gz"):
+        with parts[0].open("rb") as stream:
+            header = _read_nifti_header(stream)
+        itemsize, offset = header.get_data_dtype().itemsize, int(header["vox_offset"])
+        encoding = "gzip" if _gzipped(parts[-1]) else "raw"
+    elif suffix in (".gipl", ".gipl.gz"):
+        offset, encoding = 256, "gzip" if _gzipped(path) else "raw"
+    elif suffix == ".vtk":
+        with path.open("rb") as stream:
+            head = stream.read(_TEXT_MOST)
+        offset, encoding = head.find(b"\nLOOKUP_TABLE") + 1, "text" if b"\nASCII" in head else "raw"
+    _check_size(there, voxels * itemsize + (0 if encoding == "zlib" else offset), packed=encoding != "raw")
+    if encoding == "gzip":
+        with igzip.open(parts[-1], "rb") as stream:
+            _count_bytes(iter(lambda: stream.read(_CHUNK), b""), voxels * itemsize + offset)
+    elif encoding == "zlib" and len(parts) <= 2:
+        unpack = isal_zlib.decompressobj()
+        with parts[-1].open("rb") as stream:
+            stream.seek(offset)
+            _count_bytes(
+                (unpack.decompress(block) for block in iter(lambda: stream.read(1 << 16), b"")), voxels * itemsize
+            )
+
+
+def _count_bytes(blocks: Iterator[bytes], expected: int) -> None:
+    """Unpack to the end, which also compares the checksum."""
+    found = sum(map(len, blocks))
+    if found < expected:
+        raise VolumeError(
+            f"the header claims {expected:,} bytes; the file ends after {found:,}; copy it again from its source"
+        )
 
 
 def _volume(header: Header, stored: NDArray[Any]) -> Volume:
