@@ -39,6 +39,7 @@ SITK_SUFFIXES = (
     ".mha", ".mhd", ".nrrd", ".nhdr", ".img", ".hdr", ".img.gz", ".gipl", ".gipl.gz", ".vtk",
     ".mnc", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".dcm",
 )  # fmt: skip
+NO_SPACING = (".npy", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")  # or none in mm for all axes
 _TEXT_HEADERS = (".mha", ".mhd", ".nrrd", ".nhdr")
 _TEXT_SPACING = {"elementspacing", "elementsize", "spacings", "space directions"}
 _TEXT_MOST = 1 << 16
@@ -125,7 +126,8 @@ def read_image(path: str | Path, *, spacing_mm: Sequence[float] | None = None, s
     path : path
         NIfTI, ``.npy`` or any file that SimpleITK reads.
     spacing_mm : (3,) float, optional
-        Along ``(z, y, x)``; needed for ``.npy``, which carries none, and refused for other files.
+        Along ``(z, y, x)``; needed for ``.npy`` and for picture formats (``.png``, ``.tif``), which carry none in mm,
+        and refused for other files.
     slice_axis : int, optional
         The file axis (0, 1 or 2) that is z. By default :func:`rwtool.geometry.find_slice_axis` finds it. Refused for
         ``.npy``, which is ``(z, y, x)`` already.
@@ -244,6 +246,8 @@ def read_channels(
                 values = channel.reshape(geometry.array_shape).astype(np.float32)
                 yield Volume(values, geometry.spacing_mm, geometry)
             return
+        if spacing_mm is not None:
+            raise UsageError(f"{path}: --spacing is for .npy files; this file carries its own spacing")
         with _nifti_stream(path) as stream:
             found = _describe_nifti(path, stream, slice_axis, many=True)
             for k in range(found.channels):
@@ -518,12 +522,14 @@ def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None
     if suffix == ".npy":
         with _naming(path, *_READ_ERRORS):
             return _open_npy(path, spacing_mm, slice_axis)
-    if spacing_mm is not None:
-        raise UsageError(f"{path}: --spacing is for .npy files; this file carries its own spacing")
+    if suffix in NO_SPACING:
+        spacing_mm = _given_spacing(path, spacing_mm)
+    elif spacing_mm is not None:
+        raise UsageError(f"{path}: --spacing is for files without one, such as .npy; this file carries its own spacing")
     with _naming(path, *_READ_ERRORS):
         if suffix in NIFTI_SUFFIXES:
             return _open_nifti(path, slice_axis, voxels)
-        return _open_sitk(path, slice_axis, voxels)
+        return _open_sitk(path, slice_axis, voxels, spacing_mm)
 
 
 def _open_npy(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None) -> _Stored:
@@ -549,18 +555,23 @@ def _npy_geometry(
     path: Path, array_shape: tuple[int, ...], spacing_mm: Sequence[float] | None, slice_axis: int | None
 ) -> Geometry:
     """Grid of an array that is (z, y, x), or (y, x), already; as a file, x is its fastest axis i."""
-    if spacing_mm is None:
-        raise UsageError(f"{path}: an .npy file carries no spacing; give --spacing Z Y X in mm")
-    spacing = [float(value) for value in spacing_mm]
-    if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
-        raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {tuple(spacing_mm)}")
+    spacing = _given_spacing(path, spacing_mm)
     if slice_axis is not None:
         raise UsageError(f"{path}: --slice-axis is not for .npy files, whose arrays are (z, y, x) already")
     shape = _one_volume(array_shape if len(array_shape) != 2 else (1, *array_shape))
     return Geometry(np.diag([*spacing[::-1], 1.0]), shape[::-1], (2, 1, 0), shape[::-1])
 
 
-def _open_nifti(path: Path, slice_axis: int | None, voxels: bool) -> _Stored:
+def _given_spacing(path: Path, spacing_mm: Sequence[float] | None) -> list[float]:
+    if spacing_mm is None:
+        raise UsageError(f"{path}: a file of type {split_name(path)[1]} carries no spacing; give --spacing Z Y X in mm")
+    spacing = [float(value) for value in spacing_mm]
+    if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
+        raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {tuple(spacing_mm)}")
+    return spacing
+
+
+def _open_nifti(path: Path, slice_axis: int | None, voxels: bool = True) -> _Stored:
     with _nifti_stream(path) as stream:
         found = _describe_nifti(path, stream, slice_axis)
         if not voxels:
@@ -670,7 +681,9 @@ def _read_nifti_header(stream: IO[bytes]) -> Any:
     return kind(block, check=False)
 
 
-def _open_sitk(path: Path, slice_axis: int | None, voxels: bool) -> _Stored:
+def _open_sitk(
+    path: Path, slice_axis: int | None, voxels: bool = True, spacing_mm: Sequence[float] | None = None
+) -> _Stored:
     import SimpleITK as sitk
 
     missing = [part.name for part in _parts(path) if not part.is_file()]
@@ -699,6 +712,10 @@ def _open_sitk(path: Path, slice_axis: int | None, voxels: bool) -> _Stored:
     direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:n, :n]
     affine[:n, :n] = direction * np.array(reader.GetSpacing())[:n]
     affine[:n, 3] = reader.GetOrigin()[:n]
+    if spacing_mm is not None:  # given as (z, y, x), so the slice axis cannot follow from it
+        slice_axis = 2 if slice_axis is None else slice_axis
+        axes = axes_for(shape, (), slice_axis)
+        affine = np.diag([*(spacing_mm[axes.index(axis)] for axis in range(3)), 1.0])
     affine = _LPS_TO_RAS @ affine
     notes = check_affine(affine)
     geometry = Geometry(affine, shape, axes_for(shape, column_norms(affine).tolist(), slice_axis), file_shape)
