@@ -463,19 +463,9 @@ def _in_type(block: NDArray[Any], dtype: np.dtype[Any], slope: float) -> NDArray
 
 
 def _nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels: int | None, slope: float) -> Any:
-    if geometry.header is not None:
-        header = geometry.header.copy()
-        if header.endianness != native_code:
-            header = header.as_byteswapped(native_code)
-        for name in ("intent_code", "intent_p1", "intent_p2", "intent_p3", "cal_max", "cal_min"):
-            header[name] = 0
-        header["intent_name"] = b""
-    else:
-        header = nib.Nifti1Header()
-        header.set_data_shape(geometry.shape)
-        header.set_xyzt_units("mm")
-        header.set_sform(geometry.affine_mm, code=1)
-        header.set_qform(geometry.affine_mm, code=1)
+    header = nib.Nifti1Header() if geometry.header is None else geometry.header.copy()
+    if header.endianness != native_code:
+        header = header.as_byteswapped(native_code)
     pixdim = header["pixdim"].copy()
     try:
         header.set_data_dtype(dtype)
@@ -484,6 +474,14 @@ def _nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels
         raise VolumeError(
             f"{path}: NIfTI cannot hold {dtype} of shape {geometry.file_shape}: {error}; choose another type or format"
         ) from error
+    if geometry.header is None:
+        header.set_xyzt_units("mm")
+        header.set_sform(geometry.affine_mm, code=1)
+        header.set_qform(geometry.affine_mm, code=1)
+        pixdim = header["pixdim"].copy()
+    for name in ("intent_code", "intent_p1", "intent_p2", "intent_p3", "cal_max", "cal_min"):
+        header[name] = 0
+    header["intent_name"] = b""
     pixdim[4:] = np.where(pixdim[4:] > 0, pixdim[4:], 1)
     pixdim[1:4] = np.where(pixdim[1:4] > 0, pixdim[1:4], 1)
     header["pixdim"] = pixdim
@@ -518,6 +516,8 @@ def _write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
 def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None, *, voxels: bool = True) -> _Stored:
     if not path.is_file():
         raise VolumeError(f"{path}: no such file")
+    with _naming(path, OSError):
+        _first_bytes(path)
     suffix = split_name(path)[1]
     if suffix == ".npy":
         with _naming(path, *_READ_ERRORS):
@@ -544,7 +544,7 @@ def _map_npy(path: Path) -> NDArray[Any]:
         raise VolumeError("this is not an .npy file: its first bytes are not those of one; save it with numpy.save")
     try:
         return np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
+    except Exception as error:  # of numpy's header parser: ValueError, SyntaxError, TokenError, ...
         if "Python objects" in str(error):
             raise VolumeError("it holds Python objects; expected numbers; save it as an array of integers") from error
         reason = "its header claims more than the file holds" if "mmap length" in str(error) else str(error)
@@ -689,8 +689,6 @@ def _open_sitk(
     missing = [part.name for part in _parts(path) if not part.is_file()]
     if missing:
         raise VolumeError(f"its voxels are in {missing[0]}, which is not there; put it where the header says")
-    if split_name(path)[1] in _TEXT_HEADERS and not _TEXT_SPACING & _text_header(path)[0].keys():
-        raise VolumeError("the header carries no spacing, and 1 mm would be a guess; add it")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -705,6 +703,8 @@ def _open_sitk(
             f"expected one number per voxel; found {reader.GetNumberOfComponents()} (a colour or vector image)"
         )
     dtype = _sitk_dtype(reader.GetPixelID())
+    if split_name(path)[1] in _TEXT_HEADERS and not _TEXT_SPACING & _text_header(path)[0].keys():
+        raise VolumeError("the header carries no spacing, and 1 mm would be a guess; add it")
     _check_sitk_file(path, math.prod(shape), dtype.itemsize)
     dimension = reader.GetDimension()
     affine = np.eye(4)
@@ -778,7 +778,7 @@ def _parts(path: Path) -> list[Path]:
         if "%" in name:
             return [path, *sorted(path.parent.glob(re.sub(r"%\d*d", "*", name.split()[0])))]
         return [path, path.parent / name]
-    other = {".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".img.gz": (".hdr",)}.get(suffix, ())
+    other = {".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".img.gz": (".hdr.gz", ".hdr")}.get(suffix, ())
     beside = [part for tail in other if (part := path.with_name(stem + tail)).is_file()][:1]
     return [path, *beside] if suffix == ".hdr" else [*beside, path]
 
@@ -815,7 +815,7 @@ def _check_sitk_file(path: Path, voxels: int, itemsize: int) -> None:
         elif suffix in (".mha", ".mhd") and fields.get("binarydata", "true").lower() == "true":
             encoding = "zlib" if fields.get("compresseddata", "").lower() == "true" else "raw"
     elif suffix in (".hdr", ".img", ".img.gz"):
-        with parts[0].open("rb") as stream:
+        with _nifti_stream(parts[0]) as stream:
             header = _read_nifti_header(stream)
         itemsize, offset = header.get_data_dtype().itemsize, int(header["vox_offset"])
         encoding = "gzip" if _gzipped(parts[-1]) else "raw"
@@ -824,26 +824,28 @@ def _check_sitk_file(path: Path, voxels: int, itemsize: int) -> None:
     elif suffix == ".vtk":
         with path.open("rb") as stream:
             head = stream.read(_TEXT_MOST)
-        offset, encoding = head.find(b"\nLOOKUP_TABLE") + 1, "text" if b"\nASCII" in head else "raw"
+        offset, encoding = (
+            head.find(b"\n", head.find(b"\nLOOKUP_TABLE") + 1) + 1,
+            "text" if b"\nASCII" in head else "raw",
+        )
     _check_size(there, voxels * itemsize + (0 if encoding == "zlib" else offset), packed=encoding != "raw")
     if encoding == "gzip":
         with igzip.open(parts[-1], "rb") as stream:
-            _count_bytes(iter(lambda: stream.read(_CHUNK), b""), voxels * itemsize + offset)
+            found = sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
     elif encoding == "zlib" and len(parts) <= 2:
         unpack = isal_zlib.decompressobj()
         with parts[-1].open("rb") as stream:
             stream.seek(offset)
-            _count_bytes(
-                (unpack.decompress(block) for block in iter(lambda: stream.read(1 << 16), b"")), voxels * itemsize
-            )
-
-
-def _count_bytes(blocks: Iterator[bytes], expected: int) -> None:
-    """Unpack to the end, which also compares the checksum."""
-    found = sum(map(len, blocks))
-    if found < expected:
+            found = sum(len(unpack.decompress(block)) for block in iter(lambda: stream.read(1 << 16), b""))
+        offset = 0
+        if not unpack.eof:
+            raise EOFError("its compressed voxels end too early")
+    else:
+        return
+    if found < voxels * itemsize + offset:
         raise VolumeError(
-            f"the header claims {expected:,} bytes; the file ends after {found:,}; copy it again from its source"
+            f"the header claims {voxels * itemsize:,} bytes of voxels; the file ends after {found - offset:,}; "
+            "copy it again from its source"
         )
 
 
