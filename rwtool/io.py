@@ -486,7 +486,6 @@ def _nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels
     pixdim[1:4] = np.where(pixdim[1:4] > 0, pixdim[1:4], 1)
     header["pixdim"] = pixdim
     header.set_slope_inter(slope, 0.0)
-    header.extensions.clear()
     header["vox_offset"] = 0  # nibabel sets it as it writes
     return header
 

@@ -181,7 +181,7 @@ def _round_block(
         labels = np.rint(values)
         with np.errstate(invalid="ignore"):  # infinity less infinity
             sound = np.abs(labels - values) <= ROUNDING
-    kept = np.ones(block.size, dtype=bool) if ignore is None else ~(sound & (labels == ignore))
+    kept = np.ones(block.size, dtype=bool) if ignore is None else labels != ignore
     return labels, sound, kept
 
 

@@ -169,6 +169,29 @@ def test_nifti_round_trip_keeps_codes_and_version(write_nifti, tmp_path, suffix,
     assert np.array_equal(np.asarray(after.dataobj), some_labels())
 
 
+def test_round_trip_drops_extensions_and_keeps_the_time_step(tmp_path):
+    image = nib.Nifti1Image(some_labels((4, 5, 6, 1)), SPACED)
+    image.header["pixdim"][4] = 2.5
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 100))
+    nib.save(image, tmp_path / "a.nii")
+    assert nib.load(tmp_path / "a.nii").dataobj.offset > 352
+    write(tmp_path / "b.nii", read_labels(tmp_path / "a.nii"))
+    after = nib.load(tmp_path / "b.nii")
+    assert np.array_equal(np.asarray(after.dataobj), some_labels((4, 5, 6, 1)))
+    assert after.header["pixdim"][4] == 2.5
+    assert after.header.extensions == []
+
+
+@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_written_file_keeps_its_axes_whichever_is_z(tmp_path, slice_axis, suffix):
+    write(tmp_path / "a.nii", volume_of(some_labels(), oblique()))
+    write(tmp_path / f"b{suffix}", read_labels(tmp_path / "a.nii", slice_axis=slice_axis))
+    after = read_labels(tmp_path / f"b{suffix}", slice_axis=2)
+    assert np.array_equal(after.array, some_labels().transpose(2, 1, 0))
+    assert after.spacing_mm == pytest.approx((3, 0.9, 0.5), rel=1e-6)
+
+
 def test_npy_round_trip_is_z_y_x(tmp_path):
     before = volume_of(some_labels(), SPACED)
     write(tmp_path / "a.npy", before)
@@ -240,9 +263,10 @@ def test_pixdim_within_a_percent_is_not_noted(write_nifti):
     assert read_labels(write_nifti(some_labels(), SPACED, pixdim=[1, 0.5, 0.9, 3.02, 0, 0, 0, 0])).notes == ()
 
 
-def test_pixdim_of_a_singleton_axis_says_nothing(write_nifti):
+def test_pixdim_of_a_singleton_axis_says_nothing(write_nifti, capfd):
     found = read_labels(write_nifti(some_labels((4, 5, 1)), SPACED, pixdim=[1, 0.5, 0.9, 0, 0, 0, 0, 0]))
     assert found.notes == ()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("qform", [0, 1])
@@ -518,6 +542,7 @@ def test_same_volume_gives_the_same_bytes(tmp_path):
     for name in ("a.nii.gz", "b.nii.gz"):
         write(tmp_path / name, volume_of(some_labels()))
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    assert (tmp_path / "a.nii.gz").read_bytes()[4:8] == bytes(4)  # no time of writing
 
 
 def test_too_few_voxels_make_no_file(tmp_path):
@@ -566,11 +591,22 @@ def test_truncated_gz_is_refused(tmp_path, cut):
 
 
 @pytest.mark.parametrize("at", [-6, -1], ids=["checksum", "length"])
-def test_gz_with_a_wrong_checksum_or_length_is_refused(tmp_path, at):
-    broken = bytearray(gz_of(tmp_path))
+@pytest.mark.parametrize("side", [20, 128, 161], ids=["small", "whole chunks less the header", "chunks"])
+def test_gz_with_a_wrong_checksum_or_length_is_refused(tmp_path, at, side):
+    broken = bytearray(gz_of(tmp_path, some_labels((side,) * 3)))
     broken[at] ^= 1
     (tmp_path / "a.nii.gz").write_bytes(broken)
     with pytest.raises(VolumeError, match="it is truncated or damaged; copy it again from its source"):
+        read_labels(tmp_path / "a.nii.gz")
+
+
+def test_gz_is_checked_to_its_end_beyond_the_voxels(tmp_path):
+    broken = bytearray(gzip.compress(gzip.decompress(gz_of(tmp_path)) + bytes(3_000_000)))
+    (tmp_path / "a.nii.gz").write_bytes(broken)
+    assert np.array_equal(read_labels(tmp_path / "a.nii.gz").array, read_labels(tmp_path / "whole.nii.gz").array)
+    broken[-6] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(broken)
+    with pytest.raises(VolumeError, match="it is truncated or damaged"):
         read_labels(tmp_path / "a.nii.gz")
 
 

@@ -136,7 +136,7 @@ def test_scaling_of_the_file_is_part_of_the_label():
     assert round_labels(box(0, 10, 20, dtype=np.int16), slope=0.1, inter=1).tolist() == [[[1, 2, 3]]]
 
 
-@pytest.mark.parametrize("dtype", [bool, np.uint8, ">u2", np.int16, ">i4", np.int64, np.float32, ">f8"])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, ">u2", np.int16, ">i4", np.int64, np.float32, ">f8"])
 def test_result_is_unsigned_and_native(dtype):
     result = round_labels(box(0, 1, dtype=dtype))
     assert result.tolist() == [[[0, 1]]]
