@@ -267,8 +267,9 @@ def inspect_cases(
     Raises
     ------
     UsageError
-        If no list of two classes or more comes about.
+        If no list of two classes or more comes about, or `spacing_mm` does not fit the files.
     """
+    _check_spacing(cases, spacing_mm)
     if classes is None and (path := find_dataset_json(cases)) is not None:
         classes = read_dataset_json(path)
     if classes is not None and ignore is not None:
@@ -296,6 +297,15 @@ def inspect_cases(
             found = [0, 1]  # nothing will be made of it
         classes = make_classes(found, ignore=ignore, source=f"the values in {len(cases)} label files")
     return classes, inspections
+
+
+def _check_spacing(cases: dict[str, Path], spacing_mm: tuple[float, float, float] | None) -> None:
+    """Refuse a spacing that no file needs, and its lack where one does, before anything is read."""
+    bare = [path for path in cases.values() if split_name(path)[1] == ".npy"]
+    if bare and spacing_mm is None:
+        raise UsageError(f"{bare[0]}: an .npy file carries no spacing; give --spacing Z Y X in mm")
+    if spacing_mm is not None and not bare:
+        raise UsageError(f"--spacing is for .npy files; {next(iter(cases.values()))} carries its own spacing")
 
 
 def _one_volume_in_two_files(a: Path, b: Path) -> bool:

@@ -179,22 +179,19 @@ def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseChe
         return CaseCheck(name, (*problems, f"{path} is missing"), absent)
     if path.stat().st_size != record["bytes"]:
         problems.append(f"{path} has {path.stat().st_size:,} bytes, the sidecar says {record['bytes']:,}")
-    checked = False
-    if source is not None and source.is_file():
-        checked = True
-        problems += _against_labels(path, record, source)
-    elif source is not None and maps.packed:
+    there = source is not None and source.is_file()
+    if source is not None and not there and maps.packed:
         problems.append(f"{source} is missing, and a packed map is read together with it; give --labels")
-    if problems:
-        return CaseCheck(name, tuple(problems), absent, checked)
     try:
-        problems += _against_sidecar(maps, name)
+        if source is not None and there:
+            problems += _against_labels(path, record, source)
+        problems = problems or _against_sidecar(maps, name)
         if problems:
-            return CaseCheck(name, tuple(problems), absent, checked)
+            return CaseCheck(name, tuple(problems), absent, there)
         uniform, random = (_signs(maps, name, source, weights) for weights in (_uniform, _dirichlet(seed)))
     except RwtoolError as error:
-        return CaseCheck(name, (str(error),), absent, checked)
-    return CaseCheck(name, (), absent, checked, uniform, random)
+        return CaseCheck(name, (*problems, str(error)), absent, there)
+    return CaseCheck(name, (), absent, there, uniform, random)
 
 
 def _against_labels(path: Path, record: dict[str, Any], source: Path) -> list[str]:
