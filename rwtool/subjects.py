@@ -149,8 +149,7 @@ def _shared_stems(names: list[str]) -> Iterator[tuple[str, dict[str, str]]]:
             shape = re.escape(shapes.pop()).replace(r"\-", "-").replace("0", "[0-9]+")
         else:
             shape = "[-_. ]+".join(["[^-_. ]+"] * count)
-        matches = {name: re.match(f"^({shape})", name) for name in names}
         numbered = all(re.search(r"[0-9][^-_. ]*$", stem) for stem in stems.values())
         shared = len(set(stems.values())) < len(names)
-        if numbered and shared and all(m and m[1] == stems[name] for name, m in matches.items()):
+        if numbered and shared and all(re.match(f"^({shape})", name) for name in names):
             yield f"^({shape})", stems

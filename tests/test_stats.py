@@ -76,16 +76,16 @@ def test_p_is_the_share_of_flips_as_extreme_counted_by_hand(d, p):
     assert only(np.negative(d)).p == p
 
 
-@pytest.mark.parametrize("d", [[0.1, 0.2, -0.3], [0.3, -0.2, -0.1], [0.1, 0.7, -0.8]])
-def test_rounding_of_a_zero_sum_does_not_break_its_ties_so_p_is_1(d):
-    assert sum(d) != 0
-    assert only(d).p == 1
+@pytest.mark.parametrize(
+    "tenths", [[3, 2, -2, -1, -5, -4, -5, -3], [2, -4, -1, 1], [-4, -2, 4, 2], [5, 2, 0, -5, -4]]
+)
+def test_rounding_does_not_break_ties_so_p_is_that_of_integers(tenths):
+    assert only(np.multiply(tenths, 0.1)).p == only(tenths).p == textbook_p(tenths)
 
 
-def test_rounding_does_not_break_ties_of_equal_sums_so_p_is_8_of_32():
-    assert (
-        only([0.1, 0.2, 0.3, 0.4, -0.2]).p == textbook_p([1, 2, 3, 4, -2]) == 8 / 32
-    )  # no minus, .1, .2, .2 and mirror images
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_unit_of_the_differences_does_not_matter(scale):
+    assert only(np.multiply([3, 2, -1, 0.5], scale)).p == only([3, 2, -1, 0.5]).p == 6 / 16
 
 
 def test_one_nan_is_left_out_so_p_is_that_of_the_others():
@@ -163,6 +163,7 @@ def test_same_seed_same_result_other_seed_other_p():
     d = np.random.default_rng(0).normal(0.2, 1, (30, 2))
     first, again = (paired_permutation_test(d, higher_is_better=True, seed=5) for _ in range(2))
     assert first == again
+    assert [t.seed for t in first] == [5, 5]
     assert first[0].p != paired_permutation_test(d, higher_is_better=True, seed=6)[0].p
 
 
@@ -189,11 +190,20 @@ def test_in_a_drawn_comparison_a_column_of_5_is_enumerated_as_if_alone():
 
 
 def test_undefined_subjects_leave_the_interval_of_the_others_as_it_is():
-    d = np.random.default_rng(1).normal(0.5, 1, (12, 2))
+    d = np.random.default_rng(1).normal(0.5, 1, (12, 3))
     d[[2, 7, 9], 1] = NAN
-    test, alone = paired_permutation_test(d, higher_is_better=True)[1], only(d[~np.isnan(d[:, 1]), 1])
-    assert (test.ci_low, test.ci_high) == pytest.approx((alone.ci_low, alone.ci_high), rel=1e-12)
-    assert test.p == alone.p
+    d[1, 2] = NAN
+    for column, test in zip(d.T, paired_permutation_test(d, higher_is_better=True), strict=True):
+        alone = only(column[~np.isnan(column)])
+        assert (test.ci_low, test.ci_high) == pytest.approx((alone.ci_low, alone.ci_high), rel=1e-12)
+        assert test.p == alone.p
+
+
+def test_a_subject_undefined_everywhere_is_no_subject():
+    d = np.random.default_rng(1).normal(0.5, 1, (17, 2))
+    d[3] = NAN
+    tests = paired_permutation_test(d, higher_is_better=True, undefined_pairs=[0, 0])
+    assert tests == paired_permutation_test(np.delete(d, 3, axis=0), higher_is_better=True)
 
 
 def test_drawn_intervals_with_undefined_subjects_are_close_to_those_of_the_others_alone():
@@ -236,13 +246,28 @@ def test_maxt_of_proportional_columns_is_their_common_p_where_holm_doubles_it():
     assert a.p_holm == b.p_holm == 8 / 64
 
 
-def test_maxt_by_hand_is_3_of_4_and_then_1():
-    # |sum| / norm under ++ +- (and mirror images): first 2 1 / sqrt(2.5), second 0 2 / sqrt 2; largest first.
-    first, second = paired_permutation_test(columns([1.5, 0.5], [1, -1]), higher_is_better=True)
-    assert (first.p, second.p) == (1 / 2, 1)
-    assert (first.p_maxt, second.p_maxt) == (1, 1)
-    third, fourth = paired_permutation_test(columns([1, 1, 1], [1, 1, -1]), higher_is_better=True)
-    assert (third.p_maxt, fourth.p_maxt) == (4 / 8, 1)
+@pytest.mark.parametrize(
+    "d",
+    [
+        [0.02, 0.9, -1.21, 0.76, -0.45, 1.55, 0.53],
+        [0.07, -1.01, -0.42, 0.65, -0.64, 0.74, 0.36],
+        [0.19, -0.72, -0.86, 1.3, 0.78, -0.17, -0.41],
+    ],
+)
+def test_rounding_does_not_break_ties_between_columns(d):
+    tests = paired_permutation_test(np.outer(d, [1, -37.7, 0.013, 3]), higher_is_better=True)
+    assert {t.p_maxt for t in tests} == {textbook_p(d)}
+
+
+@pytest.mark.parametrize("n", [3, 5, 7])
+@pytest.mark.parametrize("unit", [1, 0.3, 1 / 3, 37.7])
+def test_maxt_by_hand_is_4_and_then_2_plus_2n_flips(n, unit):
+    # The statistic of the first is n / sqrt(n) for the data; the second has it where its minus is flipped:
+    # two flips and their mirror images. Alone, the second's (n - 2) / sqrt(n) needs at most one minus.
+    d = columns([0.1] * n, [unit] * (n - 1) + [-unit])
+    first, second = paired_permutation_test(d, higher_is_better=True)
+    assert (first.p, second.p) == (2 / 2**n, (2 + 2 * n) / 2**n)
+    assert (first.p_maxt, second.p_maxt) == (4 / 2**n, (2 + 2 * n) / 2**n)
 
 
 def test_columns_outside_the_family_are_tested_but_not_adjusted():
@@ -263,7 +288,7 @@ def test_columns_outside_the_family_are_tested_but_not_adjusted():
 
 @pytest.mark.parametrize(("alpha", "low", "high"), [(0.05, 1, 6), (0.1, 2, 5)])
 def test_interval_of_1_to_6_by_hand(alpha, low, high):
-    # The lower ends are -inf (nobody or all flipped), 1 ({1}), 1.5 ({1, 2}), 2 ({2}), 2 ({1, 3}) ..., each twice.
+    # The lower ends are -inf (none or all), 1 ({1}), 1.5 ({1, 2}), 2 ({2}), 2 ({1, 3}) ..., each twice.
     # k = ceil(0.05 * 64) = 4 is 1, k = ceil(0.1 * 64) = 7 is 2; the upper ends mirror them.
     test = only([1, 2, 3, 4, 5, 6], alpha=alpha)
     assert (test.ci_low, test.ci_high, test.ci_reason) == (low, high, None)
@@ -285,6 +310,7 @@ def test_too_few_draws_have_no_bounded_interval():
     )
     assert only(d, permutations=20).ci_low is not None
     assert only(d, permutations=20).note is None
+    assert only(d, alpha=1e-15).ci_low is None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -299,12 +325,12 @@ def test_interval_holds_exactly_the_shifts_of_a_grid_that_the_textbook_test_does
 
 def test_drawn_interval_ends_where_the_same_draws_begin_to_reject():
     d = np.random.default_rng(5).normal(1, 1, 20)
-    for permutations in (99, 499, 998):
-        options = {"permutations": permutations, "seed": 3}
+    for permutations, alpha in ((99, 0.05), (99, 0.07), (499, 0.05), (998, 0.05)):  # 0.07 * 100 > 7
+        options = {"permutations": permutations, "alpha": alpha, "seed": 3}
         test = only(d, **options)
         for end, outwards in ((test.ci_low, -1e-6), (test.ci_high, 1e-6)):
-            assert only(d - end + outwards, **options).p >= 0.05
-            assert only(d - end - outwards, **options).p < 0.05
+            assert only(d - end + outwards, **options).p >= alpha
+            assert only(d - end - outwards, **options).p < alpha
 
 
 def test_drawn_interval_is_close_to_the_enumerated_one(monkeypatch):
@@ -314,6 +340,22 @@ def test_drawn_interval_is_close_to_the_enumerated_one(monkeypatch):
     enumerated = only(d)
     assert enumerated.exact
     assert (drawn.ci_low, drawn.ci_high) == pytest.approx((enumerated.ci_low, enumerated.ci_high), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("tenths", "alpha"),
+    [
+        ([3, 4, 4, 7, -4], 0.25),
+        ([6, -4, 5, 8, -3, 4], 0.25),
+        ([-1, -5, -2, -5, 0, 2], 0.25),
+        ([-4, -2, 4, 2], 0.9),  # here the mean is the only shift left
+        ([3, 4, -1, 8, 3, 3, 6, -2], 0.9),
+    ],
+)
+def test_rounding_moves_neither_0_nor_the_mean_out_of_the_interval(tenths, alpha):
+    test = only(np.multiply(tenths, 0.1), alpha=alpha)
+    assert (test.ci_low <= 0 <= test.ci_high) == (textbook_p(tenths) >= alpha)
+    assert test.ci_low <= test.mean_difference <= test.ci_high
 
 
 @settings(max_examples=150, deadline=None)

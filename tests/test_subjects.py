@@ -69,6 +69,7 @@ def test_scans_without_a_subject_are_refused():
         ("patient001_frame01 patient001_frame12", "patient001 patient001"),
         ("patient001_frame01 patient002_frame12 patient001_frame12", "patient001 patient002 patient001"),
         ("sub-01_ses-1 sub-01_ses-2 sub-02", "sub-01 sub-01 sub-02"),
+        ("sub-01_ses-1 sub-01_ses-2 sub-01_ses-3 sub-02", "sub-01 sub-01 sub-01 sub-02"),
         ("sub-01_ses-1_run-1 sub-01_ses-1_run-2 sub-02_ses-1_run-1", "sub-01 sub-01 sub-02"),
         ("case_00-t1 case_00-flair case_01-t1", "case_00 case_00 case_01"),
         ("BraTS-GLI-00-000 BraTS-GLI-00-001 BraTS-GLI-02-000", "BraTS-GLI-00 BraTS-GLI-00 BraTS-GLI-02"),
@@ -83,9 +84,10 @@ def test_repeated_scans_suggest_a_regex_that_finds_their_subjects(names, subject
     assert [re.match(regex, name)[1] for name in names.split()] == subjects.split()
 
 
-def test_the_regex_of_acdc_is_readable():
+def test_the_regexes_of_acdc_and_bids_are_readable():
     names = [f"patient{p:03d}_frame{f:02d}" for p in range(1, 101) for f in (1, 12)]
     assert suggest_subject_regex(names) == "^(patient[0-9]+)"
+    assert suggest_subject_regex(["sub-01_ses-1", "sub-01_ses-2"]) == "^(sub-[0-9]+)"
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,9 @@ def test_the_regex_of_acdc_is_readable():
         [f"FLARE22_Tr_{i:04d}" for i in range(50)],
         [f"s{i:04d}" for i in range(50)],
         [f"{i:03d}" for i in range(50)],
+        ["liver_001", "liver_002", "spleen_001", "spleen_002"],
+        ["A1_t1", "A1_001", "A1_002"],
+        ["_a1_t1", "_a1_t2"],
         ["case_1", "case_1"],
         ["one"],
         [""],
