@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import edt
 import numpy as np
@@ -27,8 +27,8 @@ REFERENCE, PREDICTION = 1, 2  # bits of a boundary code: of which boundary (1 | 
 
 TOLERANCE_SLACK = 1e-6  # a float32 spacing of 0.8 is 0.80000001 mm, and must count as within 0.8 mm
 
-# `edt` computes in float32: its distances were within 2e-7 of the k-d tree's, relative, wherever it was tried.
-# The slack is wider, so both ways agree on which voxels are within a tolerance that is a distance on the grid.
+# `edt` computes in float32: its distances were within 2e-7 of the k-d tree's, relative, wherever tried. The
+# slack is wider, so both ways agree on which voxels are within a tolerance that is a distance on the grid.
 
 
 @dataclass(frozen=True)
@@ -128,30 +128,54 @@ def surface_distances(pair: Pair, threads: int = 1) -> tuple[DirectedDistances, 
     tuple of 2 DirectedDistances, or None
         None where either mask has no boundary voxel, so that no distance is defined.
     """
-    boundary = _boundary_voxels(pair, most=tree_limit(_voxels(pair.box)))
-    return _by_transform(pair, threads) if boundary is None else _by_tree(boundary, pair.spacing_mm, threads)
+    boundary = _boundary_voxels(pair, most=tree_limit(_voxels(pair.box), pair.reference.size))
+
+    def directed(source: int, target: int) -> DirectedDistances | None:
+        way = source, target
+        found = None if boundary is None else _by_tree(pair, boundary, way, threads)
+        return _by_transform(pair, way, threads) if found is None else found
+
+    if boundary is not None and not all(np.any(boundary.codes & bit) for bit in (REFERENCE, PREDICTION)):
+        return None
+    forth, back = directed(REFERENCE, PREDICTION), directed(PREDICTION, REFERENCE)
+    return None if forth is None or back is None else (forth, back)
 
 
-def tree_limit(n_box: int) -> int:
-    """Most boundary voxels, of both masks together, for which the k-d tree beats `edt` of their box.
+def tree_limit(n_box: int, n_volume: int) -> int:
+    """Most boundary voxels, of both masks together, for which to try the k-d tree before `edt` of their box.
 
     The tree takes 1 to 2 microseconds per boundary voxel, `edt` about 0.15 per voxel of the box and direction
     (0.6 in small boxes). Box voxels per boundary voxel, and time of the tree over that of `edt`:
 
-    ======================================  ====  =====
-    kidney, warped by 2 voxels (KiTS19)       19   0.30
-    kidney, shifted by 5 voxels               15   0.63
-    ball of 2 million voxels, warped          24   0.31
-    ball of 0.3 million voxels, warped        12   0.42
-    vertebra, real prediction                 10   0.18
-    hippocampus, warped, 3 to 12 thousand    4-9   0.26 to 0.43
-    random blobs, 0.4 million voxels           5   1.5
-    random voxels, 3 million                 1.3   6.5
-    ======================================  ====  =====
+    ======================================  ====  ============
+    kidney, warped by 2 voxels (KiTS19)       19          0.30
+    kidney, shifted by 5 voxels               15          0.65
+    ball of 2 million voxels, warped          24          0.27
+    ball of 0.3 million voxels, warped        12          0.29
+    vertebrae, real prediction             10-31  0.07 to 0.14
+    hippocampus, warped, 3 to 12 thousand    4-9  0.13 to 0.33
+    random blobs, 0.4 million voxels           5           1.1
+    random blobs, 3 million voxels             5           2.2
+    random voxels, 3 million                 1.3             6
+    ======================================  ====  ============
 
-    The share also bounds the tree's memory, about 60 bytes per boundary voxel.
+    The tree takes about 60 bytes per boundary voxel: the share of the volume bounds its memory.
     """
-    return max(n_box // 12, 3000)
+    return max(min(n_box // 6, n_volume // 12), 3000)
+
+
+def tree_is_slow(tree: cKDTree, starts: NDArray[np.float64], spacing_mm: Spacing, n_box: int) -> bool:
+    """Tell whether lookups in a tree would take longer than `edt`: too many points are nearly nearest.
+
+    From the middle of a ball every voxel of its surface is about as far, and a lookup visits them all: 0.5 ms
+    each in a ball of 64,000 boundary voxels, 500 times the usual. With m the number of points that are less than
+    two voxels farther than the nearest, 1 + (m / 100)**2 microseconds fits the measured lookups within a factor
+    of 5, from m = 30 (a warped boundary) to m = 5000.
+    """
+    sample = starts[:: max(1, len(starts) // 32)]
+    reach = tree.query(sample)[0] + 2 * np.mean(spacing_mm)
+    crowd = np.mean(tree.query_ball_point(sample, reach, return_length=True))
+    return bool(len(starts) * (1 + (crowd / 100) ** 2) > max(0.2 * n_box, 3000))
 
 
 def blocks(box: Box, n_volume: int) -> Iterator[Box]:
@@ -206,8 +230,15 @@ def _boundary(
     return boundary
 
 
-def _boundary_voxels(pair: Pair, most: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]] | None:
-    """List the (n, 3) positions and (n,) codes of the boundary voxels; None if more than `most`."""
+class _Boundary(NamedTuple):
+    """Boundary voxels of both masks: (n, 3) positions in the volume and (n,) codes."""
+
+    places: NDArray[np.int32]
+    codes: NDArray[np.uint8]
+
+
+def _boundary_voxels(pair: Pair, most: int) -> _Boundary | None:
+    """List the boundary voxels; None if there are more than `most`."""
     places, codes_there, n = [], [], 0
     for block, codes in _boundary_codes(pair):
         found = np.flatnonzero(codes != 0)  # of bool, several times faster than of uint8
@@ -217,49 +248,44 @@ def _boundary_voxels(pair: Pair, most: int) -> tuple[NDArray[np.int32], NDArray[
         position = np.stack(np.unravel_index(found, codes.shape), axis=1)
         places.append((position + [s.start for s in block]).astype(np.int32))
         codes_there.append(codes.ravel()[found])
-    return np.concatenate(places), np.concatenate(codes_there)
+    return _Boundary(np.concatenate(places), np.concatenate(codes_there))
 
 
-def _by_tree(
-    boundary: tuple[NDArray[np.int32], NDArray[np.uint8]], spacing_mm: Spacing, threads: int
-) -> tuple[DirectedDistances, DirectedDistances] | None:
-    """Measure with a k-d tree of boundary voxels. A voxel on both boundaries is at 0 and is not looked up."""
-    places, codes = boundary
-    if not (codes & REFERENCE).any() or not (codes & PREDICTION).any():
-        return None
+def _by_tree(pair: Pair, boundary: _Boundary, way: tuple[int, int], threads: int) -> DirectedDistances | None:
+    """Measure with a k-d tree of the target's boundary, unless that is slow: then None.
 
-    def directed(source: int, target: int) -> DirectedDistances:
-        tree = cKDTree(places[codes & target > 0] * np.asarray(spacing_mm), balanced_tree=False)
-        start = places[codes == source]
-        distances = np.zeros(np.count_nonzero(codes & source), np.float64)
-        chunk = 2**14  # bounds the memory for coordinates and indices
-        for first in range(0, len(start), chunk):
-            part = start[first : first + chunk] * np.asarray(spacing_mm)
-            distances[first : first + len(part)] = tree.query(part, workers=threads)[0]
-        return DirectedDistances.tally(distances)
-
-    return directed(REFERENCE, PREDICTION), directed(PREDICTION, REFERENCE)
+    A voxel on both boundaries is at 0 and is not looked up.
+    """
+    (source, target), (places, codes), spacing = way, boundary, np.asarray(pair.spacing_mm)
+    distances = np.zeros(np.count_nonzero(codes & source), np.float64)
+    starts = places[codes == source] * spacing
+    if len(starts):
+        tree = cKDTree(places[codes & target > 0] * spacing, balanced_tree=False)
+        if tree_is_slow(tree, starts, pair.spacing_mm, _voxels(pair.box)):
+            return None
+        distances[: len(starts)] = tree.query(starts, workers=threads)[0]
+    return DirectedDistances.tally(distances)
 
 
-def _by_transform(pair: Pair, threads: int) -> tuple[DirectedDistances, DirectedDistances]:
-    """Measure with a distance transform of the box: 1 byte per voxel in, 4 out."""
+def _by_transform(pair: Pair, way: tuple[int, int], threads: int) -> DirectedDistances | None:
+    """Measure with a distance transform of the box: 1 byte per voxel in, 4 out. None without a boundary."""
 
     def within_box(block: Box) -> Box:
         return tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(block, pair.box, strict=True))
 
-    def directed(source: int, target: int) -> DirectedDistances:
-        free = np.empty([s.stop - s.start for s in pair.box], np.bool_)
-        for block, codes in _boundary_codes(pair):
-            free[within_box(block)] = codes & target == 0
-        distances = edt.edt(free, anisotropy=pair.spacing_mm, black_border=False, parallel=threads)
-        del free
-        tallies = [
-            np.unique(distances[within_box(block)][codes & source > 0], return_counts=True)
-            for block, codes in _boundary_codes(pair)
-        ]
-        return DirectedDistances.tally(*(np.concatenate(parts) for parts in zip(*tallies, strict=True)))
-
-    return directed(REFERENCE, PREDICTION), directed(PREDICTION, REFERENCE)
+    source, target = way
+    free = np.empty([s.stop - s.start for s in pair.box], np.bool_)
+    for block, codes in _boundary_codes(pair):
+        free[within_box(block)] = codes & target == 0
+    if free.all():  # `edt` would answer inf
+        return None
+    distances = edt.edt(free, anisotropy=pair.spacing_mm, black_border=False, parallel=threads)
+    del free
+    tallies = [
+        np.unique(distances[within_box(block)][codes & source > 0], return_counts=True)
+        for block, codes in _boundary_codes(pair)
+    ]
+    return DirectedDistances.tally(*(np.concatenate(parts) for parts in zip(*tallies, strict=True)))
 
 
 def _voxels(box: Box) -> int:
