@@ -11,7 +11,7 @@ much cheaper than the distances and keeps the memory small.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import edt
@@ -161,15 +161,15 @@ def tree_limit(n_box: int, n_volume: int) -> int:
 
     The tree takes about 60 bytes per boundary voxel: the share of the volume bounds its memory.
     """
-    return max(min(n_box // 6, n_volume // 12), 3000)
+    return max(min(n_box // 6, n_volume // 16), 3000)
 
 
 def tree_is_slow(tree: cKDTree, starts: NDArray[np.float64], spacing_mm: Spacing, n_box: int) -> bool:
     """Tell whether lookups in a tree would take longer than `edt`: too many points are nearly nearest.
 
     From the middle of a ball every voxel of its surface is about as far, and a lookup visits them all: 0.5 ms
-    each in a ball of 64,000 boundary voxels, 500 times the usual. With m the number of points that are less than
-    two voxels farther than the nearest, 1 + (m / 100)**2 microseconds fits the measured lookups within a factor
+    each in a ball of 64,000 boundary voxels, 500 times the usual. With m the number of points less than two
+    voxels farther than the nearest, 1 + (m / 100)**2 microseconds fits the measured lookups within a factor
     of 5, from m = 30 (a warped boundary) to m = 5000.
     """
     sample = starts[:: max(1, len(starts) // 32)]
@@ -179,7 +179,9 @@ def tree_is_slow(tree: cKDTree, starts: NDArray[np.float64], spacing_mm: Spacing
 
 
 def blocks(box: Box, n_volume: int) -> Iterator[Box]:
-    """Cut a box into blocks small enough for the cache and for the memory bound, in C order.
+    """Cut a box into blocks small enough for the cache and for the memory bound.
+
+    Each is contiguous in the C order of the box: whole slices, or whole rows of one slice.
 
     Temporary arrays of a block take about 20 bytes per voxel of it, hence at most 1/32 of the volume.
     """
@@ -231,7 +233,7 @@ def _boundary(
 
 
 class _Boundary(NamedTuple):
-    """Boundary voxels of both masks: (n, 3) positions in the volume and (n,) codes."""
+    """Boundary voxels of both masks: (n, 3) positions in the box and (n,) codes."""
 
     places: NDArray[np.int32]
     codes: NDArray[np.uint8]
@@ -239,16 +241,20 @@ class _Boundary(NamedTuple):
 
 def _boundary_voxels(pair: Pair, most: int) -> _Boundary | None:
     """List the boundary voxels; None if there are more than `most`."""
-    places, codes_there, n = [], [], 0
+    shape = [s.stop - s.start for s in pair.box]
+    flat, codes_there, n = [], [], 0
     for block, codes in _boundary_codes(pair):
         found = np.flatnonzero(codes != 0)  # of bool, several times faster than of uint8
         n += found.size
         if n > most:
             return None
-        position = np.stack(np.unravel_index(found, codes.shape), axis=1)
-        places.append((position + [s.start for s in block]).astype(np.int32))
+        z, y = (s.start - b.start for s, b in zip(block[:2], pair.box[:2], strict=True))
+        flat.append(found + (z * shape[1] + y) * shape[2])  # a block is contiguous in the box
         codes_there.append(codes.ravel()[found])
-    return _Boundary(np.concatenate(places), np.concatenate(codes_there))
+    places = np.stack(
+        np.unravel_index(np.concatenate(flat), shape), axis=1, dtype=np.int32, casting="same_kind"
+    )
+    return _Boundary(places, np.concatenate(codes_there))
 
 
 def _by_tree(pair: Pair, boundary: _Boundary, way: tuple[int, int], threads: int) -> DirectedDistances | None:
@@ -268,14 +274,51 @@ def _by_tree(pair: Pair, boundary: _Boundary, way: tuple[int, int], threads: int
 
 
 def _by_transform(pair: Pair, way: tuple[int, int], threads: int) -> DirectedDistances | None:
-    """Measure with a distance transform of the box: 1 byte per voxel in, 4 out. None without a boundary."""
+    """Measure with distance transforms of the box; None without a boundary to measure to.
+
+    A transform takes 6 bytes per voxel. A box of more than half the volume is measured in two parts, each
+    with a margin that grows until no distance found is longer than it is wide: all beyond is farther.
+    """
+    sides = [s.stop - s.start for s in pair.box]
+    axis = int(np.argmax(sides))
+    whole, n = pair.box[axis], sides[axis]
+    parts = [whole]
+    if n > 1 and 2 * _voxels(pair.box) > pair.reference.size:
+        middle = whole.start + n // 2
+        parts = [slice(whole.start, middle), slice(middle, whole.stop)]
+    tallies = []
+    for part in parts:
+        margin, found = n // 8 + 1, None
+        while found is None:
+            window = slice(max(part.start - margin, whole.start), min(part.stop + margin, whole.stop))
+            found = _transform_part(pair, way, threads, (axis, part, window))
+            if window == whole:
+                break
+            if found is not None and found.size and found.max_mm() > margin * pair.spacing_mm[axis]:
+                found = None
+            margin *= 4
+        if found is None:
+            return None
+        tallies.append(found)
+    return tallies[0] if len(tallies) == 1 else tallies[0].pooled(tallies[1])
+
+
+def _transform_part(
+    pair: Pair, way: tuple[int, int], threads: int, cut: tuple[int, slice, slice]
+) -> DirectedDistances | None:
+    """Measure from the boundary within a part of an axis to the boundary within a wider window of it."""
+    (source, target), (axis, part, window) = way, cut
+
+    def narrowed(to: slice) -> Pair:
+        return replace(pair, box=(*pair.box[:axis], to, *pair.box[axis + 1 :]))
+
+    box = narrowed(window).box
 
     def within_box(block: Box) -> Box:
-        return tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(block, pair.box, strict=True))
+        return tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(block, box, strict=True))
 
-    source, target = way
-    free = np.empty([s.stop - s.start for s in pair.box], np.bool_)
-    for block, codes in _boundary_codes(pair):
+    free = np.empty([s.stop - s.start for s in box], np.uint8)  # of bool, `edt` makes two copies
+    for block, codes in _boundary_codes(narrowed(window)):
         free[within_box(block)] = codes & target == 0
     if free.all():  # `edt` would answer inf
         return None
@@ -283,9 +326,9 @@ def _by_transform(pair: Pair, way: tuple[int, int], threads: int) -> DirectedDis
     del free
     tallies = [
         np.unique(distances[within_box(block)][codes & source > 0], return_counts=True)
-        for block, codes in _boundary_codes(pair)
+        for block, codes in _boundary_codes(narrowed(part))
     ]
-    return DirectedDistances.tally(*(np.concatenate(parts) for parts in zip(*tallies, strict=True)))
+    return DirectedDistances.tally(*(np.concatenate(each) for each in zip(*tallies, strict=True)))
 
 
 def _voxels(box: Box) -> int:
