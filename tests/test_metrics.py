@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from rwtool import metrics, surface
+from rwtool import surface
 from rwtool.errors import GeometryError, UsageError, VolumeError
 from rwtool.metrics import (
     METRICS,
@@ -190,8 +190,10 @@ def test_a_box_transformed_in_two_parts_finds_what_lies_in_the_other(monkeypatch
     assert hd_mm(a, b, spacing_mm) == hd_mm(b, a, spacing_mm) == pytest.approx(mm)
 
 
-def test_boundaries_do_not_depend_on_the_blocks(monkeypatch):
+@pytest.mark.parametrize("way", [use_tree, use_transform])
+def test_boundaries_do_not_depend_on_the_blocks(monkeypatch, way):
     a, b = scattered(3)
+    way(monkeypatch)
     whole = directed_distances_mm(a, b, SPACINGS[1])
 
     def thin(box, n_volume):
@@ -585,6 +587,11 @@ def test_arguments_out_of_range_are_refused(settings):
         evaluate_labels(a, a, (1, 1, 1), n_classes=2, **({"classes": [1]} | settings))
 
 
+def test_every_metric_has_its_field():
+    (result,) = evaluate_labels(np.ones((3, 3, 3), int), np.ones((3, 3, 3), int), (1, 1, 1), n_classes=2)
+    assert {metric.field for metric in METRICS.values()} < set(vars(result))
+
+
 # Cost.
 
 
@@ -666,4 +673,3 @@ def test_a_real_spine_agrees_between_tree_and_transform(monkeypatch):
             assert getattr(one, metric.field) == pytest.approx(
                 getattr(other, metric.field), rel=5e-7, nan_ok=True
             )
-    assert metrics.METRICS["hd95"].unit == "mm"
