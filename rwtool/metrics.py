@@ -337,7 +337,8 @@ def _overlaps(
     Returns
     -------
     joint : (K, K) int64 array
-        Voxels of each reference class (row) and predicted class (column), without ignored ones.
+        Voxels of each reference class (row) and predicted class (column), without ignored ones. An ignored
+        background is not left out of its own count, which nothing reads then.
     boxes : dict of class to box
         Around the class in both arrays; the whole volume for the background.
     """
@@ -346,8 +347,7 @@ def _overlaps(
     for block in blocks(boxes[0], reference.size):
         a, b = reference[block], prediction[block]
         crop = _extent((a != 0) | (b != 0))
-        if ignore != 0:  # elsewhere both are background, unless that is ignored
-            joint[0, 0] += a.size - (0 if crop is None else a[crop].size)
+        joint[0, 0] += a.size - (0 if crop is None else a[crop].size)  # elsewhere both are background
         if crop is None:
             continue
         a, b = a[crop], b[crop]

@@ -130,14 +130,18 @@ def surface_distances(pair: Pair, threads: int = 1) -> tuple[DirectedDistances, 
     """
     boundary = _boundary_voxels(pair, most=tree_limit(_voxels(pair.box), pair.reference.size))
 
-    def directed(source: int, target: int) -> DirectedDistances | None:
-        way = source, target
-        found = None if boundary is None else _by_tree(pair, boundary, way, threads)
-        return _by_transform(pair, way, threads) if found is None else found
-
-    if boundary is not None and not all(np.any(boundary.codes & bit) for bit in (REFERENCE, PREDICTION)):
-        return None
-    forth, back = directed(REFERENCE, PREDICTION), directed(PREDICTION, REFERENCE)
+    found: list[DirectedDistances | None] = [None, None]
+    ways = (REFERENCE, PREDICTION), (PREDICTION, REFERENCE)
+    far = boundary is not None  # where the tree was tried and left, distances are long
+    if boundary is not None:
+        if not all(np.any(boundary.codes & bit) for bit in (REFERENCE, PREDICTION)):
+            return None
+        found = [_by_tree(pair, boundary, way, threads) for way in ways]
+        del boundary  # its memory is wanted for the transform
+    forth, back = (
+        _by_transform(pair, way, threads, far) if tally is None else tally
+        for tally, way in zip(found, ways, strict=True)
+    )
     return None if forth is None or back is None else (forth, back)
 
 
@@ -273,17 +277,18 @@ def _by_tree(pair: Pair, boundary: _Boundary, way: tuple[int, int], threads: int
     return DirectedDistances.tally(distances)
 
 
-def _by_transform(pair: Pair, way: tuple[int, int], threads: int) -> DirectedDistances | None:
+def _by_transform(pair: Pair, way: tuple[int, int], threads: int, far: bool) -> DirectedDistances | None:
     """Measure with distance transforms of the box; None without a boundary to measure to.
 
-    A transform takes 6 bytes per voxel. A box of more than half the volume is measured in two parts, each
-    with a margin that grows until no distance found is longer than it is wide: all beyond is farther.
+    A transform takes 5 bytes per voxel. Unless distances are known to be `far`, a box of more than half the
+    volume is measured in two parts, each with a margin that grows until no distance found is longer than it:
+    all that lies beyond is farther.
     """
     sides = [s.stop - s.start for s in pair.box]
     axis = int(np.argmax(sides))
     whole, n = pair.box[axis], sides[axis]
     parts = [whole]
-    if n > 1 and 2 * _voxels(pair.box) > pair.reference.size:
+    if not far and n > 1 and 2 * _voxels(pair.box) > pair.reference.size:
         middle = whole.start + n // 2
         parts = [slice(whole.start, middle), slice(middle, whole.stop)]
     tallies = []
@@ -303,6 +308,13 @@ def _by_transform(pair: Pair, way: tuple[int, int], threads: int) -> DirectedDis
     return tallies[0] if len(tallies) == 1 else tallies[0].pooled(tallies[1])
 
 
+class _Uncopied(np.ndarray[Any, np.dtype[np.uint8]]):
+    """Bytes that `edt` reads in place. It asks for a copy it does not need: one byte per voxel too many."""
+
+    def astype(self, *_: Any, **__: Any) -> _Uncopied:  # type: ignore[override]
+        return self
+
+
 def _transform_part(
     pair: Pair, way: tuple[int, int], threads: int, cut: tuple[int, slice, slice]
 ) -> DirectedDistances | None:
@@ -317,7 +329,7 @@ def _transform_part(
     def within_box(block: Box) -> Box:
         return tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(block, box, strict=True))
 
-    free = np.empty([s.stop - s.start for s in box], np.uint8)  # of bool, `edt` makes two copies
+    free = np.empty([s.stop - s.start for s in box], np.uint8).view(_Uncopied)
     for block, codes in _boundary_codes(narrowed(window)):
         free[within_box(block)] = codes & target == 0
     if free.all():  # `edt` would answer inf
