@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import find_objects
 
 from rwtool.errors import GeometryError, UsageError, VolumeError
-from rwtool.surface import Box, DirectedDistances, Labels, Pair, Spacing, blocks, surface_distances
+from rwtool.overlap import joint_counts
+from rwtool.surface import DirectedDistances, Labels, Pair, Spacing, surface_distances
 
 Status = Literal["ok", "missed", "hallucinated", "absent"]
 HD95Rule = Literal["directed", "pooled"]
@@ -149,7 +149,7 @@ def evaluate_labels(
         raise UsageError(f"hd95 is 'directed' or 'pooled', not {hd95!r}")
     if threads < 1:
         raise UsageError(f"threads is at least 1, not {threads}")
-    joint, boxes = _overlaps(reference, prediction, n_classes, ignore)
+    joint, boxes = joint_counts(reference, prediction, n_classes, ignore)
     results = []
     for c in classes:
         tolerance = nsd_tolerance_mm.get(c) if isinstance(nsd_tolerance_mm, Mapping) else nsd_tolerance_mm
@@ -281,7 +281,7 @@ def directed_distances_mm(
         sorted. Both are empty where either mask has no boundary.
     """
     labels, other, spacing = _checked(_as_labels(reference), _as_labels(prediction), spacing_mm)
-    _, boxes = _overlaps(labels, other, 2, ignore)
+    _, boxes = joint_counts(labels, other, 2, ignore)
     found = surface_distances(Pair(labels, other, 1, boxes[1], spacing, ignore)) if 1 in boxes else None
     if found is None:
         return np.empty(0), np.empty(0)
@@ -327,77 +327,6 @@ def _checked(
     order = np.argsort([-abs(stride) for stride in reference.strides], kind="stable")
     z, y, x = (spacing[axis] for axis in order)
     return reference.transpose(order), prediction.transpose(order), (z, y, x)
-
-
-def _overlaps(
-    reference: Labels, prediction: Labels, n_classes: int, ignore: int | None
-) -> tuple[NDArray[np.int64], dict[int, Box]]:
-    """Count the voxels of each pair of classes and find the box of each class, in one pass.
-
-    Returns
-    -------
-    joint : (K, K) int64 array
-        Voxels of each reference class (row) and predicted class (column), without ignored ones. An ignored
-        background is not left out of its own count, which nothing reads then.
-    boxes : dict of class to box
-        Around the class in both arrays; the whole volume for the background.
-    """
-    joint = np.zeros((n_classes, n_classes), np.int64)
-    boxes: dict[int, Box] = {0: tuple(slice(0, n) for n in reference.shape)}
-    for block in blocks(boxes[0], reference.size):
-        a, b = reference[block], prediction[block]
-        crop = _extent((a != 0) | (b != 0))
-        joint[0, 0] += a.size - (0 if crop is None else a[crop].size)  # elsewhere both are background
-        if crop is None:
-            continue
-        a, b = a[crop], b[crop]
-        known = np.s_[:] if ignore is None else a != ignore
-        rows, columns = a[known].ravel(), b[known].ravel()
-        if rows.size and (min(rows.min(), columns.min()) < 0 or max(rows.max(), columns.max()) >= n_classes):
-            _refuse_unknown(reference, prediction, n_classes, ignore)
-        pairs = rows.astype(np.intp)
-        pairs *= n_classes
-        pairs += columns
-        joint += np.bincount(pairs, minlength=n_classes**2).reshape(joint.shape)
-        offset = tuple(s.start + c.start for s, c in zip(block, crop, strict=True))
-        for labels in (a, b):
-            for c, found in enumerate(find_objects(labels, n_classes), start=1):
-                if found is not None:
-                    placed = tuple(slice(s.start + o, s.stop + o) for s, o in zip(found, offset, strict=True))
-                    boxes[c] = _union(boxes[c], placed) if c in boxes else placed
-    return joint, boxes
-
-
-def _extent(mask: NDArray[np.bool_]) -> Box | None:
-    """Find the smallest box around a mask."""
-    box = []
-    for axis in range(mask.ndim):
-        seen = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        if not seen.size:
-            return None
-        box.append(slice(int(seen[0]), int(seen[-1]) + 1))
-    return tuple(box)
-
-
-def _union(one: Box, other: Box) -> Box:
-    """Find the smallest box around two boxes."""
-    return tuple(slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(one, other, strict=True))
-
-
-def _refuse_unknown(reference: Labels, prediction: Labels, n_classes: int, ignore: int | None) -> None:
-    """Name the first value that is no class, and how many voxels hold it."""
-    for name, labels in (("reference", reference), ("prediction", prediction)):
-        counts: dict[int, int] = {}
-        for z, part in enumerate(labels):
-            known = part if ignore is None else part[reference[z] != ignore]
-            for value, times in zip(*np.unique(known, return_counts=True), strict=True):
-                if not 0 <= value < n_classes:
-                    counts[int(value)] = counts.get(int(value), 0) + int(times)
-        if counts:
-            found = ", ".join(f"{value} in {times} voxels" for value, times in sorted(counts.items())[:5])
-            raise VolumeError(
-                f"the {name} holds values that are no class: {found}; classes are 0..{n_classes - 1}"
-            )
 
 
 def _class_overlap(
