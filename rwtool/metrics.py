@@ -142,9 +142,7 @@ def evaluate_labels(
         classes = [c for c in range(1, n_classes) if c != ignore]
     for c in classes:
         if not 0 <= c < n_classes or c == ignore:
-            raise UsageError(
-                f"class {c} cannot be measured: classes are 0..{n_classes - 1}, ignored: {ignore}"
-            )
+            raise UsageError(f"class {c} cannot be measured: classes are 0..{n_classes - 1}, ignored: {ignore}")
     if hd95 not in ("directed", "pooled"):
         raise UsageError(f"hd95 is 'directed' or 'pooled', not {hd95!r}")
     if threads < 1:
@@ -307,9 +305,7 @@ def _as_labels(mask: ArrayLike) -> Labels:
     return array.view(np.uint8) if array.dtype == np.bool_ else array
 
 
-def _checked(
-    reference: Labels, prediction: Labels, spacing_mm: Sequence[float]
-) -> tuple[Labels, Labels, Spacing]:
+def _checked(reference: Labels, prediction: Labels, spacing_mm: Sequence[float]) -> tuple[Labels, Labels, Spacing]:
     """Refuse what is no pair of volumes; turn the axes so that the reference is read in memory order."""
     for name, labels in (("reference", reference), ("prediction", prediction)):
         if labels.ndim != 3 or not labels.size or not np.issubdtype(labels.dtype, np.integer):
@@ -329,9 +325,7 @@ def _checked(
     return reference.transpose(order), prediction.transpose(order), (z, y, x)
 
 
-def _class_overlap(
-    c: int, joint: NDArray[np.int64], voxel_mm3: float, tolerance_mm: float | None
-) -> ClassMetrics:
+def _class_overlap(c: int, joint: NDArray[np.int64], voxel_mm3: float, tolerance_mm: float | None) -> ClassMetrics:
     """Take what the joint counts tell about a class; its distances stay undefined."""
     n_reference, n_prediction = int(joint[c].sum()), int(joint[:, c].sum())
     overlap = int(joint[c, c])
@@ -374,9 +368,7 @@ def _with_distances(
     within = math.nan if tolerance_mm is None else both.within(tolerance_mm) / both.size
     return replace(
         result,
-        hd95_mm=both.percentile_mm(95)
-        if hd95 == "pooled"
-        else max(forth.percentile_mm(95), back.percentile_mm(95)),
+        hd95_mm=both.percentile_mm(95) if hd95 == "pooled" else max(forth.percentile_mm(95), back.percentile_mm(95)),
         hd_mm=both.max_mm(),
         assd_mm=both.mean_mm(),
         masd_mm=(forth.mean_mm() + back.mean_mm()) / 2,

@@ -90,6 +90,4 @@ def _refuse_unknown(reference: Labels, prediction: Labels, n_classes: int, ignor
                     counts[int(value)] = counts.get(int(value), 0) + int(times)
         if counts:
             found = ", ".join(f"{value} in {times} voxels" for value, times in sorted(counts.items())[:5])
-            raise VolumeError(
-                f"the {name} holds values that are no class: {found}; classes are 0..{n_classes - 1}"
-            )
+            raise VolumeError(f"the {name} holds values that are no class: {found}; classes are 0..{n_classes - 1}")

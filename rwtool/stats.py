@@ -258,11 +258,7 @@ def _test_column(d: Floats, sums: Floats, balance: Floats, *, permutations: int,
     p = float(np.mean(np.abs(sums) >= abs(sums[0]) - slack))
     note = None
     if p_min >= alpha:
-        why = (
-            f"{nonzero} non-zero differences"
-            if 2.0 ** (1 - nonzero) >= alpha
-            else f"{permutations} permutations"
-        )
+        why = f"{nonzero} non-zero differences" if 2.0 ** (1 - nonzero) >= alpha else f"{permutations} permutations"
         note = f"p < {alpha:g} is out of reach: with {why} the smallest p is {p_min:.3g}"
 
     mean = float(d.mean())

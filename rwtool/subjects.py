@@ -90,9 +90,7 @@ def average_subjects(values: ArrayLike, subjects: Sequence[str]) -> SubjectMeans
     """
     scans = np.asarray(values, dtype=np.float64)
     if scans.ndim == 0 or len(scans) != len(subjects):
-        raise UsageError(
-            f"values have shape {scans.shape}, expected {len(subjects)} rows: one per subject name"
-        )
+        raise UsageError(f"values have shape {scans.shape}, expected {len(subjects)} rows: one per subject name")
     names, index = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
     defined = ~np.isnan(scans)
     sums = np.zeros((len(names), *scans.shape[1:]))

@@ -202,9 +202,7 @@ def _boundary_codes(pair: Pair) -> Iterator[tuple[Box, NDArray[np.uint8]]]:
     """Yield blocks of the box and in each, per voxel, on which of the two boundaries it is."""
     shape = pair.reference.shape
     for block in blocks(pair.box, pair.reference.size):
-        halo = tuple(
-            slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(block, shape, strict=True)
-        )
+        halo = tuple(slice(max(s.start - 1, 0), min(s.stop + 1, n)) for s, n in zip(block, shape, strict=True))
         inside = tuple(slice(s.start - h.start, s.stop - h.start) for s, h in zip(block, halo, strict=True))
         reference = pair.reference[halo]
         ignored = None if pair.ignore is None else reference == pair.ignore
@@ -216,9 +214,7 @@ def _boundary_codes(pair: Pair) -> Iterator[tuple[Box, NDArray[np.uint8]]]:
         yield block, codes
 
 
-def _boundary(
-    mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None, shape: tuple[int, ...]
-) -> NDArray[np.bool_]:
+def _boundary(mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Find the boundary voxels of a part of a volume of `shape`, taking its ends for the volume's edges."""
     if ignored is None:
         solid = mask
@@ -255,9 +251,7 @@ def _boundary_voxels(pair: Pair, most: int) -> _Boundary | None:
         z, y = (s.start - b.start for s, b in zip(block[:2], pair.box[:2], strict=True))
         flat.append(found + (z * shape[1] + y) * shape[2])  # a block is contiguous in the box
         codes_there.append(codes.ravel()[found])
-    places = np.stack(
-        np.unravel_index(np.concatenate(flat), shape), axis=1, dtype=np.int32, casting="same_kind"
-    )
+    places = np.stack(np.unravel_index(np.concatenate(flat), shape), axis=1, dtype=np.int32, casting="same_kind")
     return _Boundary(places, np.concatenate(codes_there))
 
 

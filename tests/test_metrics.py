@@ -62,9 +62,7 @@ def slow_boundary(mask, ignored):
 
 
 def slow_directed(one, other, spacing_mm):
-    return [
-        min(math.dist(np.multiply(a, spacing_mm), np.multiply(b, spacing_mm)) for b in other) for a in one
-    ]
+    return [min(math.dist(np.multiply(a, spacing_mm), np.multiply(b, spacing_mm)) for b in other) for a in one]
 
 
 def slow_metrics(reference, prediction, label, spacing_mm, *, tolerance_mm, ignore=None):
@@ -140,9 +138,7 @@ def test_the_background_is_a_class_like_any_other(pair):
 def test_overlaps_and_boxes_hold_over_many_blocks():
     rng = np.random.default_rng(0)
     reference, prediction = rng.integers(0, 5, (2, 20, 70, 90))
-    for result in evaluate_labels(
-        reference, prediction, (1, 1, 1), n_classes=5, classes=range(5), distances=False
-    ):
+    for result in evaluate_labels(reference, prediction, (1, 1, 1), n_classes=5, classes=range(5), distances=False):
         a, b = reference == result.label, prediction == result.label
         assert result.overlap_voxels == (a & b).sum()
         assert (result.reference_voxels, result.prediction_voxels) == (a.sum(), b.sum())
@@ -221,9 +217,7 @@ def test_blocks_cover_the_box_once(volume):
 
 def test_a_box_and_itself_agree_in_everything():
     a = box((9, 9, 9), (2, 6), (3, 7), (1, 8))
-    (result,) = evaluate_labels(
-        a.view(np.uint8), a.view(np.uint8), (2, 1, 1), n_classes=2, nsd_tolerance_mm=0
-    )
+    (result,) = evaluate_labels(a.view(np.uint8), a.view(np.uint8), (2, 1, 1), n_classes=2, nsd_tolerance_mm=0)
     assert (result.status, result.dice, result.nsd, result.volume_error) == ("ok", 1.0, 1.0, 0.0)
     assert [getattr(result, name) for name in DISTANCES] == [0.0] * 4
     assert result.volume_ml == result.reference_volume_ml == pytest.approx(4 * 4 * 7 * 2 / 1000)
@@ -384,9 +378,7 @@ def four_statuses():
 
 
 def test_each_status_has_its_numbers():
-    ok, missed, hallucinated, absent = evaluate_labels(
-        *four_statuses(), (10, 10, 10), n_classes=5, nsd_tolerance_mm=1
-    )
+    ok, missed, hallucinated, absent = evaluate_labels(*four_statuses(), (10, 10, 10), n_classes=5, nsd_tolerance_mm=1)
     assert [r.status for r in (ok, missed, hallucinated, absent)] == [
         "ok",
         "missed",
@@ -675,6 +667,4 @@ def test_a_real_spine_agrees_between_tree_and_transform(monkeypatch):
             answers.append(evaluate_labels(*arrays, spacing_mm, n_classes=101, classes=classes))
     for one, other in zip(*answers, strict=True):
         for metric in METRICS.values():
-            assert getattr(one, metric.field) == pytest.approx(
-                getattr(other, metric.field), rel=5e-7, nan_ok=True
-            )
+            assert getattr(one, metric.field) == pytest.approx(getattr(other, metric.field), rel=5e-7, nan_ok=True)

@@ -76,9 +76,7 @@ def test_p_is_the_share_of_flips_as_extreme_counted_by_hand(d, p):
     assert only(np.negative(d)).p == p
 
 
-@pytest.mark.parametrize(
-    "tenths", [[3, 2, -2, -1, -5, -4, -5, -3], [2, -4, -1, 1], [-4, -2, 4, 2], [5, 2, 0, -5, -4]]
-)
+@pytest.mark.parametrize("tenths", [[3, 2, -2, -1, -5, -4, -5, -3], [2, -4, -1, 1], [-4, -2, 4, 2], [5, 2, 0, -5, -4]])
 def test_rounding_does_not_break_ties_so_p_is_that_of_integers(tenths):
     assert only(np.multiply(tenths, 0.1)).p == only(tenths).p == textbook_p(tenths)
 
@@ -278,9 +276,7 @@ def test_columns_outside_the_family_are_tested_but_not_adjusted():
     assert b.p == only(d[:, 1]).p
     assert b.p_maxt is None
     assert b.p_holm is None
-    assert all(
-        t.p_maxt is None for t in paired_permutation_test(d, higher_is_better=True, family=[False] * 3)
-    )
+    assert all(t.p_maxt is None for t in paired_permutation_test(d, higher_is_better=True, family=[False] * 3))
 
 
 # interval
@@ -305,9 +301,7 @@ def test_up_to_5_subjects_have_no_bounded_interval_and_that_is_said(n):
 def test_too_few_draws_have_no_bounded_interval():
     d = np.arange(1, 30)
     assert only(d, permutations=18).ci_low is None
-    assert only(d, permutations=18).note == (
-        "p < 0.05 is out of reach: with 18 permutations the smallest p is 0.0526"
-    )
+    assert only(d, permutations=18).note == ("p < 0.05 is out of reach: with 18 permutations the smallest p is 0.0526")
     assert only(d, permutations=20).ci_low is not None
     assert only(d, permutations=20).note is None
     assert only(d, alpha=1e-15).ci_low is None

@@ -31,10 +31,7 @@ def main():
     holes = np.where(rng.random(methods.shape) < 0.05, np.nan, methods)
 
     def rwtool(data, **options):
-        return [
-            paired_permutation_test(d, higher_is_better=True, permutations=PERMUTATIONS, **options)
-            for d in data
-        ]
+        return [paired_permutation_test(d, higher_is_better=True, permutations=PERMUTATIONS, **options) for d in data]
 
     def scipy_one_column():
         return scipy.stats.permutation_test(
@@ -49,9 +46,7 @@ def main():
     total = seconds(lambda: rwtool(methods))
     one = seconds(lambda: rwtool(methods[:1, :, :1]))
     peer = seconds(scipy_one_column)
-    print(
-        f"{METHODS} methods x {COLUMNS} columns x {CASES} cases x {PERMUTATIONS} permutations: {total:.3f} s"
-    )
+    print(f"{METHODS} methods x {COLUMNS} columns x {CASES} cases x {PERMUTATIONS} permutations: {total:.3f} s")
     print(f"the same, 5 % of the pairs undefined: {seconds(lambda: rwtool(holes)):.3f} s")
     print(f"one column with interval: {one:.4f} s; scipy.stats.permutation_test, p only: {peer:.4f} s")
     print(f"ratio on one column: {peer / one:.1f}; one of many: {peer * METHODS * COLUMNS / total:.1f}")

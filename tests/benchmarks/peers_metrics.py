@@ -29,9 +29,7 @@ REPEATS = 3
 
 def monai_hd(a, b, spacing_mm, percentile=None):
     pair = [torch.from_numpy(mask)[None, None] for mask in (b, a)]
-    return float(
-        compute_hausdorff_distance(*pair, include_background=True, percentile=percentile, spacing=spacing_mm)
-    )
+    return float(compute_hausdorff_distance(*pair, include_background=True, percentile=percentile, spacing=spacing_mm))
 
 
 def monai_nsd(a, b, spacing_mm):
@@ -142,9 +140,7 @@ def agreement(pairs):
         mine = {}
         for rule in ("directed", "pooled"):
             labels = a.view(np.uint8), b.view(np.uint8)
-            (mine[rule],) = evaluate_labels(
-                *labels, spacing_mm, n_classes=2, hd95=rule, nsd_tolerance_mm=TOLERANCE_MM
-            )
+            (mine[rule],) = evaluate_labels(*labels, spacing_mm, n_classes=2, hd95=rule, nsd_tolerance_mm=TOLERANCE_MM)
         for metric, rule, peer, function in SAME:
             value = getattr(mine[rule], metric)
             difference = abs(value - function(a, b, spacing_mm)) / max(value, 1e-9)
