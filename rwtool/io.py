@@ -234,12 +234,13 @@ def read_channels(
             found = _describe_nifti(path, stream, slice_axis, many=True)
             for k in range(found.channels):
                 stored = found.read(stream, k, last=k == found.channels - 1)
-                values = stored.astype(np.float32)
+                values = stored.astype(np.float32, copy=False)
                 if stored.dtype.kind == "i":
                     values[stored == np.iinfo(stored.dtype).min] = np.nan
                 if (found.slope, found.inter) != (1.0, 0.0):
                     values = values * np.float32(found.slope) + np.float32(found.inter)
                 yield _volume(found.header, values)
+                del stored, values  # before the next ones are read
 
 
 def write(path: str | Path, volume: Volume) -> None:
