@@ -293,7 +293,7 @@ def _count_signs(
             for tally, weight in zip(tallies, weights, strict=True):
                 tally.add(z, where, weight(where))
         del channel, flat  # before the next one is read
-        k += 1
+        k += 1  # noqa: SIM113 - enumerate would hold on to the channel
     k = 0
     for channel in channels():
         weights = [tally.draw(k) for tally in tallies]
@@ -304,7 +304,7 @@ def _count_signs(
             for tally, weight in zip(tallies, weights, strict=True):
                 tally.compare(z, where, weight(where), bound)
         del channel, flat
-        k += 1
+        k += 1  # noqa: SIM113 - enumerate would hold on to the channel
     kept = np.ones(low.size, dtype=bool) if ignored is None else ~ignored.transpose(order).ravel()
     zero = int(np.count_nonzero((low == high) & kept))
     voxels = int(np.count_nonzero(kept))
