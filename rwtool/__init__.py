@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rwtool.blocks import expand_packed
     from rwtool.check import CaseCheck, SignCount, check_maps, gradient_signs
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
     from rwtool.geometry import Geometry
     from rwtool.io import Volume, read_image, read_labels, write
-    from rwtool.maps import ac_map, boundary_map, constant_map, expand_packed, hd_map, rectify, rrw_map
+    from rwtool.maps import ac_map, boundary_map, constant_map, hd_map, rectify, rrw_map
     from rwtool.mapset import read_map
 
 # Names are imported when they are first used, so that `import rwtool` and the command line start at once.
 _HOME = {
+    "blocks": ("expand_packed",),
     "check": ("CaseCheck", "SignCount", "check_maps", "gradient_signs"),
     "errors": ("GeometryError", "RwtoolError", "UsageError", "VolumeError"),
     "geometry": ("Geometry",),
     "io": ("Volume", "read_image", "read_labels", "write"),
-    "maps": ("ac_map", "boundary_map", "constant_map", "expand_packed", "hd_map", "rectify", "rrw_map"),
+    "maps": ("ac_map", "boundary_map", "constant_map", "hd_map", "rectify", "rrw_map"),
     "mapset": ("read_map",),
 }
 

@@ -295,7 +295,7 @@ def inspect_cases(
             )
         if not readable:
             found = [0, 1]  # nothing will be made of it
-        classes = make_classes(found, ignore=ignore, source=f"the values in {len(cases)} label files")
+        classes = make_classes(found, ignore=ignore, source="the values in the label files")
     return classes, inspections
 
 

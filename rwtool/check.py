@@ -15,8 +15,8 @@ from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.geometry import grid_difference
 from rwtool.io import file_hash, read_channels, read_header
 from rwtool.labels import ignored_value
-from rwtool.maps import KINDS, RECTIFIED
 from rwtool.mapset import MapSet, grid_of, iterate_map, read_map_set, read_source
+from rwtool.parameters import KINDS, RECTIFIED
 from rwtool.runner import Work, plan_jobs, run_cases
 
 SIGN_TOLERANCE = 1e-6  # of a voxel's largest |z|: equal components otherwise give spurious signs
