@@ -299,6 +299,8 @@ def _farthest(case: _Case, present: NDArray[np.bool_]) -> NDArray[np.float32] | 
     largest = np.zeros_like(case.labels, dtype=np.float32)
     for k in np.flatnonzero(present.any(axis=0)):
         distance = case.distance_to(int(k))
-        np.copyto(distance, 0, where=np.isinf(distance))
+        for where in slabs(largest):
+            np.copyto(distance[where], 0, where=np.isinf(distance[where]))
         np.maximum(largest, distance, out=largest)
+        del distance  # before the next one is made
     return largest
