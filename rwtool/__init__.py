@@ -1,3 +1,64 @@
 """Region-wise maps, losses and evaluation for 3D biomedical image segmentation."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from rwtool.blocks import expand_packed
+    from rwtool.check import CaseCheck, SignCount, check_maps, gradient_signs
+    from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
+    from rwtool.geometry import Geometry
+    from rwtool.io import Volume, read_image, read_labels, write
+    from rwtool.maps import ac_map, boundary_map, constant_map, hd_map, rectify, rrw_map
+    from rwtool.mapset import read_map
+
+# Names are imported when they are first used, so that `import rwtool` and the command line start at once.
+_HOME = {
+    "blocks": ("expand_packed",),
+    "check": ("CaseCheck", "SignCount", "check_maps", "gradient_signs"),
+    "errors": ("GeometryError", "RwtoolError", "UsageError", "VolumeError"),
+    "geometry": ("Geometry",),
+    "io": ("Volume", "read_image", "read_labels", "write"),
+    "maps": ("ac_map", "boundary_map", "constant_map", "hd_map", "rectify", "rrw_map"),
+    "mapset": ("read_map",),
+}
+
+__all__ = [
+    "CaseCheck",
+    "Geometry",
+    "GeometryError",
+    "RwtoolError",
+    "SignCount",
+    "UsageError",
+    "Volume",
+    "VolumeError",
+    "__version__",
+    "ac_map",
+    "boundary_map",
+    "check_maps",
+    "constant_map",
+    "expand_packed",
+    "gradient_signs",
+    "hd_map",
+    "read_image",
+    "read_labels",
+    "read_map",
+    "rectify",
+    "rrw_map",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"rwtool.{module}"), name)
+    raise AttributeError(f"module 'rwtool' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

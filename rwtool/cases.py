@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.io import SUFFIXES, file_hash, read_header, read_label_values, split_name
+from rwtool.io import NO_SPACING, SUFFIXES, file_hash, read_header, read_label_values, split_name
 from rwtool.labels import check_class_values
 from rwtool.runner import Outcome, Work, run_cases
 
@@ -79,11 +79,13 @@ def find_cases(source: str | Path) -> dict[str, Path]:
     elif path.is_file():
         files = [path]
     else:
-        files = _volumes([Path(p) for p in sorted(glob.glob(text, recursive=True))])
-        if not glob.has_magic(text) and not files:
-            raise UsageError(f"{text}: no such file or folder")
+        found = sorted(glob.glob(text, recursive=True))
+        if not found:
+            kind = "no file matches this glob" if glob.has_magic(text) else "no such file or folder"
+            raise UsageError(f"{text}: {kind}")
+        files = _volumes([Path(p) for p in found])
     if not files:
-        where = "in this folder" if path.is_dir() else "by this glob"
+        where = "in this folder" if path.is_dir() else "that match this glob"
         raise UsageError(f"{text}: no volumes found {where}; expected files such as {', '.join(SUFFIXES[:5])}")
     cases: dict[str, Path] = {}
     for file in files:
@@ -274,8 +276,9 @@ def inspect_cases(
     Raises
     ------
     UsageError
-        If no list of two classes or more comes about.
+        If no list of two classes or more comes about, or `spacing_mm` does not fit the files.
     """
+    _check_spacing(cases, spacing_mm)
     if classes is None and (path := find_dataset_json(cases)) is not None:
         classes = read_dataset_json(path)
     if classes is not None and ignore is not None:
@@ -301,13 +304,24 @@ def inspect_cases(
             )
         if not readable:
             found = [0, 1]  # nothing will be made of it
-        classes = make_classes(found, ignore=ignore, source=f"the values in {len(cases)} label files")
+        classes = make_classes(found, ignore=ignore, source="the values in the label files")
     return classes, inspections
 
 
 def _volumes(paths: Sequence[Path]) -> list[Path]:
     """Files that are volumes by their names; a broken link is one, lest its case be left out unseen."""
     return [p for p in paths if not p.name.startswith(".") and split_name(p)[1] and not p.is_dir()]
+
+
+def _check_spacing(cases: dict[str, Path], spacing_mm: tuple[float, float, float] | None) -> None:
+    """Refuse a spacing that no file needs, and its lack where one does, before anything is read."""
+    bare = [path for path in cases.values() if split_name(path)[1] in NO_SPACING]
+    if bare and spacing_mm is None:
+        raise UsageError(f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give --spacing Z Y X in mm")
+    if spacing_mm is not None and not bare:
+        raise UsageError(
+            f"--spacing is for files without one, such as .npy; {next(iter(cases.values()))} carries its own spacing"
+        )
 
 
 def _one_volume_in_two_files(a: Path, b: Path) -> bool:

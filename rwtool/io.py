@@ -252,12 +252,13 @@ def read_channels(
             found = _describe_nifti(path, stream, slice_axis, many=True)
             for k in range(found.channels):
                 stored = found.read(stream, k, last=k == found.channels - 1)
-                values = stored.astype(np.float32)
+                values = stored.astype(np.float32, copy=False)
                 if stored.dtype.kind == "i":
                     values[stored == np.iinfo(stored.dtype).min] = np.nan
                 if (found.slope, found.inter) != (1.0, 0.0):
                     values = values * np.float32(found.slope) + np.float32(found.inter)
                 yield _volume(found.header, values)
+                del stored, values  # before the next ones are read
 
 
 def write(path: str | Path, volume: Volume) -> None:
@@ -563,7 +564,7 @@ def _npy_geometry(
 
 def _given_spacing(path: Path, spacing_mm: Sequence[float] | None) -> list[float]:
     if spacing_mm is None:
-        raise UsageError(f"{path}: a file of type {split_name(path)[1]} carries no spacing; give --spacing Z Y X in mm")
+        raise UsageError(f"{path}: an {split_name(path)[1]} file carries no spacing; give --spacing Z Y X in mm")
     spacing = [float(value) for value in spacing_mm]
     if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
         raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {tuple(spacing_mm)}")

@@ -14,8 +14,8 @@ from rwtool.cases import Classes, Inspection, find_cases, inspect_cases
 from rwtool.errors import UsageError
 from rwtool.geometry import Geometry
 from rwtool.io import Volume, file_hash, remove_leftovers, write
-from rwtool.maps import MapParameters
 from rwtool.mapset import MapJob, MapSet, Storage, difference, make_settings, read_map_set, write_maps
+from rwtool.parameters import MapParameters
 from rwtool.runner import Outcome, Work, plan_jobs, refuse_too_large, run_cases
 
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries

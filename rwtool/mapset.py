@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwtool import __version__
+from rwtool.blocks import expand_channel, map_blocks
 from rwtool.cases import Classes
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.io import (
@@ -27,7 +28,7 @@ from rwtool.io import (
     storage_axes,
 )
 from rwtool.labels import ignored_value
-from rwtool.maps import MapParameters, MapSummary, expand_channel, map_blocks
+from rwtool.parameters import MapParameters, MapSummary
 
 Layout = Literal["dense", "packed"]
 Format = Literal["nii.gz", "nii", "npy"]

@@ -96,7 +96,9 @@ def test_what_holds_no_volumes_is_an_error(tmp_path):
         find_cases(tmp_path)
     with pytest.raises(UsageError, match=r"nothere: no such file or folder"):
         find_cases(tmp_path / "nothere")
-    with pytest.raises(UsageError, match=r"\*: no volumes found by this glob"):
+    with pytest.raises(UsageError, match=r"\*\.nii: no file matches this glob"):
+        find_cases(str(tmp_path / "*.nii"))
+    with pytest.raises(UsageError, match=r"\*: no volumes found that match this glob"):
         find_cases(str(tmp_path / "*"))
 
 
@@ -231,7 +233,7 @@ def three_cases(write_nifti, tmp_path):
 
 def test_classes_are_those_of_the_whole_data_set(three_cases):
     classes, outcomes = inspect_cases(three_cases, classes=None, verbosity=-1)
-    assert classes == Classes((0, 1, 4, 255), ("background", "1", "4", "255"), None, "the values in 3 label files")
+    assert classes == Classes((0, 1, 4, 255), ("background", "1", "4", "255"), None, "the values in the label files")
     assert [outcome.name for outcome in outcomes] == ["a", "b", "c"]
     assert [outcome.result.values for outcome in outcomes] == [(0, 1), (0, 4), (0, 255)]
     first = outcomes[0].result

@@ -28,8 +28,8 @@ def demo(ctx: click.Context, out: Path, subjects: int, seed: int, jobs: int | No
     _run(ctx, ["check", str(out / "maps" / "rrw"), *parallel])
     _run(ctx, ["check", str(out / "maps" / "boundary"), *parallel])
     click.echo(
-        f"\nDone: {out} holds images, labels and region-wise maps of {count(subjects, 'heart')}. The rrw maps are stable "
-        "at every voxel, the boundary maps are not.\nNext, try your own labels: rwtool maps LABELS MAPS --dry-run"
+        f"\nDone: {out} holds images, labels and maps of {count(subjects, 'heart')}. The rrw maps are stable at every "
+        "voxel, the boundary maps are not.\nNext, try your own labels: rwtool maps LABELS MAPS --dry-run"
     )
 
 

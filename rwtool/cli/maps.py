@@ -139,8 +139,8 @@ def maps(
     """
     from rwtool.cases import make_classes, parse_values
     from rwtool.mapping import Request, make_maps, plan_maps
-    from rwtool.maps import MapParameters
     from rwtool.mapset import Storage
+    from rwtool.parameters import MapParameters
 
     chosen = [kind for kind in _KINDS if kind in kinds or "all" in kinds]
     weights = options.parse_pairs(class_weights, "--class-weight")

@@ -1,0 +1,70 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import rwtool
+from rwtool.cli import main
+from rwtool.demo import make_cohort, make_subject
+
+
+def test_a_phantom_is_the_same_for_the_same_seed_and_differs_for_another():
+    a, again, b = make_subject("a", 1), make_subject("a", 1), make_subject("b", 2)
+    np.testing.assert_array_equal(a.image.array, again.image.array)
+    np.testing.assert_array_equal(a.labels.array, again.labels.array)
+    assert a.labels.array.shape != b.labels.array.shape or (a.labels.array != b.labels.array).any()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_heart_has_all_classes_inside_the_field_of_view(seed):
+    subject = make_subject("a", seed)
+    labels = subject.labels.array
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
+    assert subject.labels.spacing_mm == pytest.approx((10, 1.5, 1.5))
+    edge = np.concatenate(
+        [labels[:, 0].ravel(), labels[:, -1].ravel(), labels[:, :, 0].ravel(), labels[:, :, -1].ravel()]
+    )
+    assert (edge == 0).all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_cavity_lies_inside_its_wall(seed):
+    labels = make_subject("a", seed).labels.array
+    for axis in (1, 2):
+        for step in (-1, 1):
+            beside = np.roll(labels, step, axis)
+            assert not ((labels == 3) & (beside == 0)).any()
+
+
+def test_tissues_have_their_contrast():
+    subject = make_subject("a", 5)
+    image, labels = subject.image.array, subject.labels.array
+    assert image[labels == 3].mean() > 1.5 * image[labels == 2].mean()
+
+
+def test_demo_tells_the_whole_story(tmp_path):
+    out = tmp_path / "demo"
+    result = CliRunner().invoke(main, ["demo", str(out), "--subjects", "2", "-j", "1"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    for command in ("rwtool maps", "rwtool check"):
+        assert f"$ {command}" in result.output
+    image = rwtool.read_image(out / "images" / "heart_00.nii.gz")
+    assert image.array.shape == rwtool.read_map(out / "maps" / "rrw" / "heart_00.nii.gz").shape[1:]
+    assert json.loads((out / "maps" / "rrw" / "maps.json").read_text())["classes"][2]["name"] == "MYO"
+    again = CliRunner().invoke(main, ["demo", str(out), "--subjects", "2", "-j", "1"], catch_exceptions=False)
+    assert "2 cases unchanged since the last run" in again.output
+
+
+def test_demo_leaves_other_folders_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    result = CliRunner().invoke(main, ["demo", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "holds something that is not a demo" in result.output
+
+
+def test_a_seed_makes_another_cohort(tmp_path):
+    make_cohort(tmp_path / "a", subjects=1, seed=0)
+    make_cohort(tmp_path / "b", subjects=1, seed=1)
+    a, b = (rwtool.read_image(tmp_path / n / "images" / "heart_00.nii.gz").array for n in "ab")
+    assert a.shape != b.shape or (a != b).any()

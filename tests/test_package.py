@@ -1,0 +1,121 @@
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import rwtool
+from rwtool.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def loaded_modules(code):
+    """Modules that a fresh interpreter has imported after running some code."""
+    script = f"import sys\n{code}\nprint(' '.join(sys.modules))"
+    return set(
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    )
+
+
+def test_the_public_door_is_complete_and_sorted():
+    assert rwtool.__all__ == sorted(rwtool.__all__)
+    homes = {name for names in rwtool._HOME.values() for name in names}
+    assert set(rwtool.__all__) == homes | {"__version__"}
+    for name in rwtool.__all__:
+        assert getattr(rwtool, name) is not None
+
+
+def test_every_public_function_is_documented():
+    for name in rwtool.__all__:
+        if name != "__version__":
+            assert getattr(rwtool, name).__doc__, name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        rwtool.nonsense  # noqa: B018
+
+
+def test_importing_rwtool_imports_nothing_heavy():
+    assert not loaded_modules("import rwtool") & {"numpy", "scipy", "nibabel", "SimpleITK", "torch", "rich", "edt"}
+
+
+def test_help_imports_no_numeric_library():
+    code = "from rwtool.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    assert not loaded_modules(code) & {"numpy", "scipy", "nibabel", "SimpleITK", "torch", "rich", "edt", "joblib"}
+
+
+@pytest.mark.parametrize("command", ["maps", "check"])
+def test_torch_is_imported_only_by_what_trains(tmp_path, command):
+    code = (
+        "import numpy as np, nibabel as nib, os\n"
+        "from rwtool.cli import main\n"
+        f"os.chdir({str(tmp_path)!r}); os.makedirs('labels')\n"
+        "nib.save(nib.Nifti1Image(np.eye(6, dtype=np.uint8)[None].repeat(3, 0), np.eye(4)), 'labels/a.nii.gz')\n"
+        "try: main(['maps', 'labels', 'maps', '-q', '-j', '1'], standalone_mode=False)\n"
+        "except SystemExit: pass\n"
+    )
+    if command == "check":
+        code += "main(['check', 'maps/rrw', '-q', '-j', '1'], standalone_mode=False)\n"
+    modules = loaded_modules(code)
+    assert "torch" not in modules
+    assert "edt" in modules
+
+
+def commands(group=main, words=("rwtool",)):
+    for name, command in group.commands.items():
+        yield " ".join((*words, name)), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*words, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), list(commands()), ids=lambda value: str(value) if isinstance(value, str) else ""
+)
+def test_every_command_and_option_is_documented_in_the_readme(name, command):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert name in readme
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.name} has no help"
+            assert any(f"`{option}" in readme for option in parameter.opts), f"{name} {parameter.opts}"
+
+
+def test_the_readme_opens_with_the_two_commands():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```\w*\n(.*?)```", readme, flags=re.DOTALL)
+    assert "pip install ." in blocks[0]
+    assert "rwtool demo" in blocks[0]
+    assert "pip install '.[test]' && pytest" in blocks[1]
+
+
+def test_python_dash_m_and_version():
+    result = subprocess.run([sys.executable, "-m", "rwtool", "--version"], check=True, capture_output=True, text=True)
+    assert result.stdout.split() == ["rwtool,", "version", rwtool.__version__]
+    assert metadata.version("rwtool") == rwtool.__version__
+    assert (
+        f"## [{rwtool.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+        or "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+    )
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("rwtool.check.check_maps", broken)
+    result = CliRunner().invoke(main, ["check", str(tmp_path)])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_the_command_offers_every_kind():
+    from rwtool.cli import maps as command
+    from rwtool.parameters import KINDS
+
+    (option,) = (parameter for parameter in command.params if parameter.name == "kinds")
+    assert tuple(option.type.choices) == (*KINDS, "all")
