@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from rwtool.check import CaseCheck, SignCount, check_maps, gradient_signs
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
     from rwtool.geometry import Geometry
-    from rwtool.io import Volume, read_image, read_labels, write
+    from rwtool.io import read_image, read_labels, write
     from rwtool.maps import ac_map, boundary_map, constant_map, hd_map, rectify, rrw_map
     from rwtool.mapset import read_map
+    from rwtool.volume import Volume
 
 # Names are imported when they are first used, so that `import rwtool` and the command line start at once.
 _HOME = {
@@ -22,9 +23,10 @@ _HOME = {
     "check": ("CaseCheck", "SignCount", "check_maps", "gradient_signs"),
     "errors": ("GeometryError", "RwtoolError", "UsageError", "VolumeError"),
     "geometry": ("Geometry",),
-    "io": ("Volume", "read_image", "read_labels", "write"),
+    "io": ("read_image", "read_labels", "write"),
     "maps": ("ac_map", "boundary_map", "constant_map", "hd_map", "rectify", "rrw_map"),
     "mapset": ("read_map",),
+    "volume": ("Volume",),
 }
 
 __all__ = [

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.io import NO_SPACING, SUFFIXES, file_hash, read_header, read_label_values, split_name
+from rwtool.files import NO_SPACING, SUFFIXES, file_hash, split_name
+from rwtool.io import read_header, read_label_values
 from rwtool.labels import check_class_values
 from rwtool.runner import Outcome, Work, run_cases
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from rwtool.cases import find_cases
 from rwtool.errors import RwtoolError, UsageError, VolumeError
+from rwtool.files import file_hash
 from rwtool.geometry import grid_difference
-from rwtool.io import file_hash, read_channels, read_header
+from rwtool.io import read_channels, read_header
 from rwtool.labels import ignored_value
 from rwtool.mapset import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.parameters import KINDS, RECTIFIED

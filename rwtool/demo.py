@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from rwtool.errors import UsageError
+from rwtool.files import atomic
 from rwtool.geometry import Geometry
-from rwtool.io import Volume, atomic, write
+from rwtool.io import write
+from rwtool.volume import Volume
 
 SPACING_MM = (10.0, 1.5, 1.5)
 CLASS_NAMES = {0: "background", 1: "RV", 2: "MYO", 3: "LV"}

@@ -6,106 +6,26 @@ through numpy with a spacing that the caller names; everything else through Simp
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import logging
 import math
-import os
-import platform
-import re
-import shutil
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import Any
 
-import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
-from nibabel.spatialimages import HeaderDataError
-from nibabel.volumeutils import native_code
+from isal import igzip
+from numpy.typing import DTypeLike, NDArray
 
-from rwtool.errors import GeometryError, UsageError, VolumeError
-from rwtool.geometry import Geometry, axes_for, check_affine, column_norms
+from rwtool.errors import UsageError, VolumeError
+from rwtool.files import NIFTI_SUFFIXES, NO_SPACING, READ_ERRORS, SUFFIXES, atomic, first_bytes, naming, split_name
+from rwtool.geometry import Geometry
+from rwtool.itk import open_sitk, write_sitk
 from rwtool.labels import label_counts, round_labels, to_classes
+from rwtool.nifti import describe_nifti, nifti_header, nifti_stream, open_nifti
+from rwtool.volume import Header, Stored, Volume, one_volume, to_volume
 
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-SITK_SUFFIXES = (
-    ".mha", ".mhd", ".nrrd", ".nhdr", ".img", ".hdr", ".img.gz", ".gipl", ".gipl.gz", ".vtk",
-    ".mnc", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".dcm",
-)  # fmt: skip
-NO_SPACING = (".npy", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")  # or none in mm for all axes
-_TEXT_HEADERS = (".mha", ".mhd", ".nrrd", ".nhdr")
-_TEXT_SPACING = {"elementspacing", "elementsize", "spacings", "space directions"}
-_TEXT_MOST = 1 << 16
 _FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
-SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES, ".npy")
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}  # NIfTI xyzt_units that are not mm
-_CHUNK = 1 << 22
-_GZIP_MAGIC = b"\x1f\x8b"
-_DEFLATE_MOST = 1032  # no deflate stream expands further
 _GZIP_LEVEL = 1
-_READ_ERRORS: tuple[type[Exception], ...] = (
-    OSError, EOFError, ValueError, OverflowError, KeyError, RuntimeError, MemoryError,
-    HeaderDataError, zlib.error, cast("type[Exception]", isal_zlib.IsalError),
-)  # fmt: skip
-_QUIET = logging.Logger("rwtool.nifti")  # of its own: what nibabel mends in a header is not printed
-_QUIET.addHandler(logging.NullHandler())
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """One 3D array, where it lies, and what its file was odd about.
-
-    Attributes
-    ----------
-    array : (Z, Y, X) array
-    spacing_mm : (3,) float
-        Between voxel centres, along ``(z, y, x)``.
-    geometry : Geometry
-        The grid of the file.
-    notes : tuple of str
-        What a user should know of the file, such as a header that disagrees with itself.
-    """
-
-    array: NDArray[Any]
-    spacing_mm: tuple[float, float, float]
-    geometry: Geometry
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Header:
-    """What a file says of itself before its voxels are read.
-
-    Attributes
-    ----------
-    geometry : Geometry
-    dtype : numpy dtype
-        Of the voxels as stored.
-    notes : tuple of str
-    """
-
-    geometry: Geometry
-    dtype: np.dtype[Any]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class _Stored:
-    """A header, the voxels with the file's axes ``(i, j, k, ...)``, and their scaling."""
-
-    header: Header
-    array: NDArray[Any]
-    slope: float = 1.0
-    inter: float = 0.0
 
 
 def read_header(
@@ -154,7 +74,7 @@ def read_image(path: str | Path, *, spacing_mm: Sequence[float] | None = None, s
     if (stored.slope, stored.inter) != (1.0, 0.0):
         array *= np.float32(stored.slope)
         array += np.float32(stored.inter)
-    return _volume(stored.header, array)
+    return to_volume(stored.header, array)
 
 
 def read_labels(
@@ -196,13 +116,13 @@ def read_labels(
     stored = _open(path, spacing_mm, slice_axis)
     # an .npy file's own axes are (z, y, x): a refused voxel is named so that its author finds it
     turn = (2, 1, 0) if split_name(path)[1] == ".npy" else (0, 1, 2)
-    with _naming(path):
+    with naming(path):
         array = round_labels(
             stored.array.transpose(turn), slope=stored.slope, inter=stored.inter, ignore=ignore
         ).transpose(turn)
         if classes is not None:
             array = to_classes(array, classes, ignored=ignore is not None)
-    return _volume(stored.header, array)
+    return to_volume(stored.header, array)
 
 
 def read_label_values(path: str | Path, *, ignore: int | None = None, **where: Any) -> dict[int, int]:
@@ -238,7 +158,7 @@ def read_channels(
     path = Path(path)
     if not path.is_file():
         raise VolumeError(f"{path}: no such file")
-    with _naming(path, *_READ_ERRORS):
+    with naming(path, *READ_ERRORS):
         if split_name(path)[1] == ".npy":
             array = _map_npy(path)
             for channel in array if array.ndim == 4 else array[np.newaxis]:
@@ -248,8 +168,8 @@ def read_channels(
             return
         if spacing_mm is not None:
             raise UsageError(f"{path}: --spacing is for .npy files; this file carries its own spacing")
-        with _nifti_stream(path) as stream:
-            found = _describe_nifti(path, stream, slice_axis, many=True)
+        with nifti_stream(path) as stream:
+            found = describe_nifti(path, stream, slice_axis, many=True)
             for k in range(found.channels):
                 stored = found.read(stream, k, last=k == found.channels - 1)
                 values = stored.astype(np.float32, copy=False)
@@ -257,7 +177,7 @@ def read_channels(
                     values[stored == np.iinfo(stored.dtype).min] = np.nan
                 if (found.slope, found.inter) != (1.0, 0.0):
                     values = values * np.float32(found.slope) + np.float32(found.inter)
-                yield _volume(found.header, values)
+                yield to_volume(found.header, values)
                 del stored, values  # before the next ones are read
 
 
@@ -298,74 +218,8 @@ def write(path: str | Path, volume: Volume) -> None:
             f"{path}: {suffix} holds one slice, this volume has {volume.geometry.shape[2]} along its last file axis; "
             "choose .nii.gz, .mha or .nrrd"
         )
-    with atomic(path) as temporary, _naming(path, OSError, RuntimeError, TypeError, doing="written"):
-        _write_sitk(temporary, array, volume.geometry)
-
-
-def split_name(path: str | Path) -> tuple[str, str]:
-    """Split a file name into case name and suffix: ``a/heart_1.nii.gz`` gives ``("heart_1", ".nii.gz")``.
-
-    The suffix is lower case; a name without a suffix that rwtool reads gives ``""`` for it.
-    """
-    name = Path(path).name
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)], suffix
-    return name, ""
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file; of all its parts where header and voxels are separate files."""
-    digest = hashlib.sha256()
-    for part in _parts(Path(path)):
-        with part.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-# --- writing ---
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a name to write to; what was written there gets its final name when the block ends well.
-
-    Parameters
-    ----------
-    path : Path
-        The final name. Its folder is made.
-
-    Yields
-    ------
-    Path
-        The same file name inside a hidden folder beside it, so that parts which name each other stay right.
-    """
-    workshop = path.parent / f".{path.name}.{os.getpid()}{_workshop_suffix()}"
-    with _naming(path, OSError, doing="written"):
-        workshop.mkdir(parents=True, exist_ok=True)
-    try:
-        yield workshop / path.name
-        with _naming(path, OSError, doing="written"):
-            made = sorted(workshop.iterdir(), key=lambda part: part.name == path.name)  # the named file last
-            for part in made:
-                os.replace(part, path.parent / part.name)
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run of :func:`atomic` on this machine left in a folder."""
-    tail = _workshop_suffix()
-    for workshop in folder.glob(f".*{glob.escape(tail)}"):
-        process = workshop.name.removesuffix(tail).rpartition(".")[2]
-        if process.isdigit() and not _alive(int(process)):
-            shutil.rmtree(workshop, ignore_errors=True)
-
-
-def _workshop_suffix() -> str:
-    """End of the name of a hidden folder that is ours; a process number means nothing on another machine."""
-    return f"@{platform.node()}.rwtool-tmp"
+    with atomic(path) as temporary, naming(path, OSError, RuntimeError, TypeError, doing="written"):
+        write_sitk(temporary, array, volume.geometry)
 
 
 def storage_axes(geometry: Geometry, suffix: str) -> tuple[int, ...]:
@@ -422,12 +276,12 @@ def create(
             description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, description)
         else:
-            header = _nifti_header(path, geometry, dtype, channels, slope)
+            header = nifti_header(path, geometry, dtype, channels, slope)
             header.write_to(stream)
 
         def put(block: NDArray[Any]) -> None:
             nonlocal written
-            with _naming(path, OSError, doing="written"):
+            with naming(path, OSError, doing="written"):
                 stream.write(_in_type(block.transpose(order), dtype, slope).data.cast("B"))
             written += block.size
 
@@ -436,7 +290,7 @@ def create(
             if written != expected:
                 raise RuntimeError(f"{path}: {written} of {expected} voxels were written")
         finally:
-            with _naming(path, OSError, doing="written"):
+            with naming(path, OSError, doing="written"):
                 if stream is not raw:
                     stream.close()
                 raw.flush()
@@ -463,84 +317,34 @@ def _in_type(block: NDArray[Any], dtype: np.dtype[Any], slope: float) -> NDArray
         raise VolumeError(f"the value {np.abs(block).max():g} does not fit {dtype}; use float32") from None
 
 
-def _nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels: int | None, slope: float) -> Any:
-    header = nib.Nifti1Header() if geometry.header is None else geometry.header.copy()
-    if header.endianness != native_code:
-        header = header.as_byteswapped(native_code)
-    pixdim = header["pixdim"].copy()
-    try:
-        header.set_data_dtype(dtype)
-        header.set_data_shape((*geometry.shape, channels) if channels else geometry.file_shape)
-    except HeaderDataError as error:
-        raise VolumeError(
-            f"{path}: NIfTI cannot hold {dtype} of shape {geometry.file_shape}: {error}; choose another type or format"
-        ) from error
-    if geometry.header is None:
-        header.set_xyzt_units("mm")
-        header.set_sform(geometry.affine_mm, code=1)
-        header.set_qform(geometry.affine_mm, code=1)
-        pixdim = header["pixdim"].copy()
-    for name in ("intent_code", "intent_p1", "intent_p2", "intent_p3", "cal_max", "cal_min"):
-        header[name] = 0
-    header["intent_name"] = b""
-    pixdim[4:] = np.where(pixdim[4:] > 0, pixdim[4:], 1)
-    pixdim[1:4] = np.where(pixdim[1:4] > 0, pixdim[1:4], 1)
-    header["pixdim"] = pixdim
-    header.set_slope_inter(slope, 0.0)
-    header["vox_offset"] = 0  # nibabel sets it as it writes
-    return header
-
-
-def _write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    import SimpleITK as sitk
-
-    stored = np.ascontiguousarray(geometry.to_file(array).transpose(2, 1, 0))
-    affine = _LPS_TO_RAS @ geometry.affine_mm
-    spacing = column_norms(affine)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    image = sitk.GetImageFromArray(stored)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    if len(geometry.file_shape) == 2:
-        image = image[:, :, 0]
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError as error:
-        raise VolumeError(_sitk_reason(error, "write")) from error
-
-
-# --- reading ---
-
-
-def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None, *, voxels: bool = True) -> _Stored:
+def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None, *, voxels: bool = True) -> Stored:
     if not path.is_file():
         raise VolumeError(f"{path}: no such file")
-    with _naming(path, OSError):
-        _first_bytes(path)
+    with naming(path, OSError):
+        first_bytes(path)
     suffix = split_name(path)[1]
     if suffix == ".npy":
-        with _naming(path, *_READ_ERRORS):
+        with naming(path, *READ_ERRORS):
             return _open_npy(path, spacing_mm, slice_axis)
     if suffix in NO_SPACING:
         spacing_mm = _given_spacing(path, spacing_mm)
     elif spacing_mm is not None:
         raise UsageError(f"{path}: --spacing is for files without one, such as .npy; this file carries its own spacing")
-    with _naming(path, *_READ_ERRORS):
+    with naming(path, *READ_ERRORS):
         if suffix in NIFTI_SUFFIXES:
-            return _open_nifti(path, slice_axis, voxels)
-        return _open_sitk(path, slice_axis, voxels, spacing_mm)
+            return open_nifti(path, slice_axis, voxels)
+        return open_sitk(path, slice_axis, voxels, spacing_mm)
 
 
-def _open_npy(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None) -> _Stored:
+def _open_npy(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None) -> Stored:
     array = _map_npy(path)
     geometry = _npy_geometry(path, array.shape, spacing_mm, slice_axis)
-    return _Stored(Header(geometry, array.dtype), array.reshape(geometry.array_shape).transpose(2, 1, 0))
+    return Stored(Header(geometry, array.dtype), array.reshape(geometry.array_shape).transpose(2, 1, 0))
 
 
 def _map_npy(path: Path) -> NDArray[Any]:
     """The array of an .npy file, in place; unlike np.load it never unpickles and never unzips."""
-    if _first_bytes(path) != np.lib.format.MAGIC_PREFIX[:4]:
+    if first_bytes(path) != np.lib.format.MAGIC_PREFIX[:4]:
         raise VolumeError("this is not an .npy file: its first bytes are not those of one; save it with numpy.save")
     try:
         return np.lib.format.open_memmap(path, mode="r")
@@ -558,7 +362,7 @@ def _npy_geometry(
     spacing = _given_spacing(path, spacing_mm)
     if slice_axis is not None:
         raise UsageError(f"{path}: --slice-axis is not for .npy files, whose arrays are (z, y, x) already")
-    shape = _one_volume(array_shape if len(array_shape) != 2 else (1, *array_shape))
+    shape = one_volume(array_shape if len(array_shape) != 2 else (1, *array_shape))
     return Geometry(np.diag([*spacing[::-1], 1.0]), shape[::-1], (2, 1, 0), shape[::-1])
 
 
@@ -569,320 +373,3 @@ def _given_spacing(path: Path, spacing_mm: Sequence[float] | None) -> list[float
     if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
         raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {tuple(spacing_mm)}")
     return spacing
-
-
-def _open_nifti(path: Path, slice_axis: int | None, voxels: bool = True) -> _Stored:
-    with _nifti_stream(path) as stream:
-        found = _describe_nifti(path, stream, slice_axis)
-        if not voxels:
-            return _Stored(found.header, np.empty(0))
-        return _Stored(found.header, found.read(stream, last=True), found.slope, found.inter)
-
-
-@dataclass(frozen=True, eq=False)
-class _Nifti:
-    """What a NIfTI header says, and how to read the next of its channels."""
-
-    path: Path
-    header: Header
-    channels: int
-    offset: int
-    slope: float
-    inter: float
-
-    def read(self, stream: IO[bytes], channel: int = 0, *, last: bool) -> NDArray[Any]:
-        """The voxels of a channel as stored, with axes (i, j, k); channels are read in order."""
-        shape, dtype = self.header.geometry.shape, self.header.dtype
-        size = math.prod(shape) * dtype.itemsize
-        if not _gzipped(self.path):
-            return np.memmap(self.path, dtype, "r", self.offset + channel * size, shape, order="F")
-        if channel == 0:
-            stream.seek(self.offset)
-        stored = _read_exactly(stream, size)
-        while last and stream.read(_CHUNK):  # gzip compares its checksum at the end of the stream
-            pass
-        return stored.view(dtype).reshape(shape, order="F")
-
-
-def _gzipped(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
-
-
-def _nifti_stream(path: Path) -> Any:
-    compressed = _first_bytes(path)[:2] == _GZIP_MAGIC
-    if compressed != _gzipped(path):
-        found, suffix = ("gzip-compressed", ".nii.gz") if compressed else ("not gzip-compressed", ".nii")
-        raise VolumeError(f"the file is {found}, which its name does not say; rename it to end in {suffix}")
-    return igzip.open(path, "rb") if compressed else path.open("rb")
-
-
-def _first_bytes(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        found = stream.read(4)
-    if not found:
-        raise VolumeError("the file is empty; copy it again from its source")
-    return found
-
-
-def _describe_nifti(path: Path, stream: IO[bytes], slice_axis: int | None, *, many: bool = False) -> _Nifti:
-    header = _read_nifti_header(stream)
-    if bytes(header["magic"]).startswith(b"ni"):
-        raise VolumeError("this is the header of a .hdr/.img pair under a .nii name; convert it to a single file")
-    stated = np.abs(header["pixdim"][1:4].astype(float))  # before nibabel makes 1 of 0
-    header.check_fix(_QUIET)
-    dtype = header.get_data_dtype()
-    file_shape = tuple(int(n) for n in header.get_data_shape())
-    channels = file_shape[3] if many and len(file_shape) == 4 else 1
-    shape = _one_volume(file_shape[:3] if many and len(file_shape) == 4 else file_shape)
-    offset = int(header.get_data_offset())
-    claimed = channels * math.prod(shape) * dtype.itemsize + offset
-    _check_size(path.stat().st_size, claimed, packed=_gzipped(path))
-    unit, mm_per_unit = _UNITS.get(int(header["xyzt_units"]) & 7, ("mm", 1.0))
-    there = np.array(shape) > 1
-    if header["sform_code"] == 0 and not (stated[there] > 0).all():
-        raise GeometryError(f"the header gives no voxel size: pixdim says {_triple(stated)} mm; mend the header")
-    affine = header.get_best_affine().astype(np.float64)
-    notes = check_affine(affine)
-    sizes = column_norms(affine)
-    if not np.allclose(sizes[there], stated[there], rtol=0.01, atol=0):
-        notes.append(
-            f"pixdim says {_triple(stated)}, the affine {_triple(sizes)} along the file's axes; the affine is used"
-        )
-    if mm_per_unit != 1.0:
-        notes.append(f"lengths are in {unit} and were converted to mm")
-    affine[:3] *= mm_per_unit
-    geometry = Geometry(affine, shape, axes_for(shape, sizes.tolist(), slice_axis), file_shape, header)
-    slope, inter = (
-        default if value is None else value for value, default in zip(header.get_slope_inter(), (1.0, 0.0), strict=True)
-    )
-    return _Nifti(path, Header(geometry, dtype, tuple(notes)), channels, offset, slope, inter)
-
-
-def _read_exactly(stream: IO[bytes], size: int) -> NDArray[np.uint8]:
-    buffer = np.empty(size, dtype=np.uint8)
-    filled = 0
-    while filled < size:
-        got = stream.readinto(buffer[filled : filled + _CHUNK].data)  # type: ignore[attr-defined]
-        if not got:
-            raise VolumeError(f"the header claims {size:,} bytes of voxels; the file ends after {filled:,}")
-        filled += got
-    return buffer
-
-
-def _read_nifti_header(stream: IO[bytes]) -> Any:
-    size = stream.read(4)
-    sizes = {int.from_bytes(size, "little"), int.from_bytes(size, "big")}
-    if not sizes & {348, 540}:
-        raise VolumeError("this is not a NIfTI file: its first bytes are not a NIfTI header")
-    kind: Any = nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
-    block = size + stream.read(kind.sizeof_hdr - 4)
-    if len(block) < kind.sizeof_hdr:
-        raise VolumeError(f"the file ends within its header, after {len(block)} bytes; copy it again from its source")
-    return kind(block, check=False)
-
-
-def _open_sitk(
-    path: Path, slice_axis: int | None, voxels: bool = True, spacing_mm: Sequence[float] | None = None
-) -> _Stored:
-    import SimpleITK as sitk
-
-    missing = [part.name for part in _parts(path) if not part.is_file()]
-    if missing:
-        raise VolumeError(f"its voxels are in {missing[0]}, which is not there; put it where the header says")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise VolumeError(_sitk_reason(error)) from error
-    file_shape = tuple(int(n) for n in reader.GetSize())
-    shape = _one_volume(file_shape)
-    if reader.GetNumberOfComponents() != 1:
-        raise VolumeError(
-            f"expected one number per voxel; found {reader.GetNumberOfComponents()} (a colour or vector image)"
-        )
-    dtype = _sitk_dtype(reader.GetPixelID())
-    if split_name(path)[1] in _TEXT_HEADERS and not _TEXT_SPACING & _text_header(path)[0].keys():
-        raise VolumeError("the header carries no spacing, and 1 mm would be a guess; add it")
-    _check_sitk_file(path, math.prod(shape), dtype.itemsize)
-    dimension = reader.GetDimension()
-    affine = np.eye(4)
-    n = min(dimension, 3)
-    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:n, :n]
-    affine[:n, :n] = direction * np.array(reader.GetSpacing())[:n]
-    affine[:n, 3] = reader.GetOrigin()[:n]
-    if spacing_mm is not None:  # given as (z, y, x), so the slice axis cannot follow from it
-        slice_axis = 2 if slice_axis is None else slice_axis
-        axes = axes_for(shape, (), slice_axis)
-        affine = np.diag([*(spacing_mm[axes.index(axis)] for axis in range(3)), 1.0])
-    affine = _LPS_TO_RAS @ affine
-    notes = check_affine(affine)
-    geometry = Geometry(affine, shape, axes_for(shape, column_norms(affine).tolist(), slice_axis), file_shape)
-    described = Header(geometry, dtype, tuple(notes))
-    if not voxels:
-        return _Stored(described, np.empty(0))
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise VolumeError(_sitk_reason(error)) from error
-    array = sitk.GetArrayFromImage(image).transpose().reshape(shape, order="F")
-    return _Stored(described, array)
-
-
-def _sitk_dtype(pixel_id: int) -> np.dtype[Any]:
-    import SimpleITK as sitk
-
-    return sitk.GetArrayViewFromImage(sitk.Image(1, 1, pixel_id)).dtype
-
-
-def _sitk_reason(error: RuntimeError, doing: str = "read") -> str:
-    """Last line of SimpleITK's message: the reason, without the C++ file names."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"SimpleITK cannot {doing} it: {lines[-1] if lines else 'no reason given'}"
-
-
-def _one_volume(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Shape as three axes; a trailing 1 is no axis, and a 2D image is one slice."""
-    if not shape or min(shape) < 1:
-        raise VolumeError(f"the file holds no voxels: its shape is {shape}")
-    if any(n != 1 for n in shape[3:]):
-        raise VolumeError(
-            f"expected one 3D volume; found {len(shape)} dimensions, shape {shape}; "
-            "write one file per volume (channels or time points) and try again"
-        )
-    return tuple((*shape, 1, 1)[:3]) if len(shape) < 3 else shape[:3]  # type: ignore[return-value]
-
-
-def _check_size(there: int, claimed: int, *, packed: bool) -> None:
-    """Refuse a header that claims more than its file can hold, before memory is taken for it."""
-    most = there * _DEFLATE_MOST if packed else there
-    if claimed > most:
-        raise VolumeError(
-            f"the header claims {claimed:,} bytes of voxels; the file's {there:,} bytes can hold at most {most:,}; "
-            "it is truncated or its header is damaged; copy it again from its source"
-        )
-
-
-def _parts(path: Path) -> list[Path]:
-    """All files of a volume, there or not: header and voxels may be separate ones."""
-    stem, suffix = split_name(path)
-    if suffix in _TEXT_HEADERS:
-        fields, end = _text_header(path)
-        name = next((fields[key] for key in ("elementdatafile", "data file", "datafile") if key in fields), "LOCAL")
-        if name.upper() == "LOCAL":
-            return [path]
-        if name.upper().startswith("LIST"):
-            names = path.read_bytes()[end:].decode("latin-1").split("\n")
-            return [path, *(path.parent / listed.strip() for listed in names if listed.strip())]
-        if "%" in name:
-            return [path, *sorted(path.parent.glob(re.sub(r"%\d*d", "*", name.split()[0])))]
-        return [path, path.parent / name]
-    other = {".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".img.gz": (".hdr.gz", ".hdr")}.get(suffix, ())
-    beside = [part for tail in other if (part := path.with_name(stem + tail)).is_file()][:1]
-    return [path, *beside] if suffix == ".hdr" else [*beside, path]
-
-
-def _text_header(path: Path) -> tuple[dict[str, str], int]:
-    """Fields of a MetaImage or NRRD header, their names in lower case, and the byte at which it ends."""
-    separator = "=" if split_name(path)[1] in (".mha", ".mhd") else ":"
-    fields: dict[str, str] = {}
-    end = 0
-    with path.open("rb") as stream:
-        for line in stream.read(_TEXT_MOST).splitlines(keepends=True):
-            end += len(line)
-            name, found, value = line.decode("latin-1").partition(separator)
-            name = name.strip().lower()
-            if found and not name.startswith("#"):
-                fields[name] = value.strip()
-            if name == "elementdatafile" or not line.strip():
-                break
-    return fields, end
-
-
-def _check_sitk_file(path: Path, voxels: int, itemsize: int) -> None:
-    """Refuse a truncated or damaged file that SimpleITK would read without an error, making up what is missing."""
-    parts = _parts(path)
-    there = sum(part.stat().st_size for part in parts[1:] or parts)
-    suffix = split_name(path)[1]
-    offset = 0  # of the voxels in the last part
-    encoding = "its own"
-    if suffix in _TEXT_HEADERS:
-        fields, end = _text_header(path)
-        offset = end if len(parts) == 1 else 0
-        if fields.get("encoding", "").lower() == "raw":
-            encoding = "raw"
-        elif suffix in (".mha", ".mhd") and fields.get("binarydata", "true").lower() == "true":
-            encoding = "zlib" if fields.get("compresseddata", "").lower() == "true" else "raw"
-    elif suffix in (".hdr", ".img", ".img.gz"):
-        with _nifti_stream(parts[0]) as stream:
-            header = _read_nifti_header(stream)
-        itemsize, offset = header.get_data_dtype().itemsize, int(header["vox_offset"])
-        encoding = "gzip" if _gzipped(parts[-1]) else "raw"
-    elif suffix in (".gipl", ".gipl.gz"):
-        offset, encoding = 256, "gzip" if _gzipped(path) else "raw"
-    elif suffix == ".vtk":
-        with path.open("rb") as stream:
-            head = stream.read(_TEXT_MOST)
-        offset, encoding = (
-            head.find(b"\n", head.find(b"\nLOOKUP_TABLE") + 1) + 1,
-            "text" if b"\nASCII" in head else "raw",
-        )
-    _check_size(there, voxels * itemsize + (0 if encoding == "zlib" else offset), packed=encoding != "raw")
-    if encoding == "gzip":
-        with igzip.open(parts[-1], "rb") as stream:
-            found = sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
-    elif encoding == "zlib" and len(parts) <= 2:
-        unpack = isal_zlib.decompressobj()
-        with parts[-1].open("rb") as stream:
-            stream.seek(offset)
-            found = sum(len(unpack.decompress(block)) for block in iter(lambda: stream.read(1 << 16), b""))
-        offset = 0
-        if not unpack.eof:
-            raise EOFError("its compressed voxels end too early")
-    else:
-        return
-    if found < voxels * itemsize + offset:
-        raise VolumeError(
-            f"the header claims {voxels * itemsize:,} bytes of voxels; the file ends after {found - offset:,}; "
-            "copy it again from its source"
-        )
-
-
-def _volume(header: Header, stored: NDArray[Any]) -> Volume:
-    geometry = header.geometry
-    return Volume(geometry.to_array(stored), geometry.spacing_mm, geometry, header.notes)
-
-
-@contextmanager
-def _naming(path: Path, *also: type[Exception], doing: str = "read") -> Iterator[None]:
-    """Put the file's name before the message of an error, once; a library's error becomes ours."""
-    try:
-        yield
-    except (VolumeError, UsageError) as error:
-        if str(error).startswith(f"{path}:"):
-            raise
-        raise type(error)(f"{path}: {error}") from error
-    except also as error:
-        reason = "not enough memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-        elif doing == "read" and not isinstance(error, MemoryError):
-            reason += "; it is truncated or damaged; copy it again from its source"
-        raise VolumeError(f"{path}: cannot be {doing}: {reason}") from error
-
-
-def _triple(values: NDArray[np.float64]) -> str:
-    return " x ".join(f"{value:.6g}" for value in values)
-
-
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # where signal 0 would end the process
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

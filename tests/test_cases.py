@@ -6,7 +6,7 @@ import pytest
 from rwtool.cases import Classes, find_cases, find_dataset_json, inspect_cases, make_classes, parse_values
 from rwtool.cases import read_dataset_json as read_classes
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.io import file_hash
+from rwtool.files import file_hash
 
 
 def touch(folder, *names):

@@ -17,25 +17,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rwtool.errors import GeometryError, UsageError, VolumeError
+from rwtool.files import SUFFIXES, atomic, file_hash, remove_leftovers, split_name
 from rwtool.geometry import Geometry, grid_difference
 from rwtool.io import (
-    SUFFIXES,
-    Volume,
-    _open_nifti,
-    _open_sitk,
-    atomic,
     create,
-    file_hash,
     read_channels,
     read_header,
     read_image,
     read_label_values,
     read_labels,
-    remove_leftovers,
-    split_name,
     storage_axes,
     write,
 )
+from rwtool.itk import open_sitk
+from rwtool.nifti import open_nifti
+from rwtool.volume import Volume
 
 SPACED = np.diag([0.5, 0.9, 3.0, 1.0])
 
@@ -100,7 +96,7 @@ def volume_of(array_ijk, affine=SPACED, axes=(2, 1, 0)):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_nibabel_and_simpleitk_give_the_same_array_and_spacing(write_nifti, affine, slice_axis, dtype):
     path = write_nifti(some_labels(dtype=dtype), affine)
-    by_nibabel, by_sitk = _open_nifti(path, slice_axis), _open_sitk(path, slice_axis)
+    by_nibabel, by_sitk = open_nifti(path, slice_axis), open_sitk(path, slice_axis)
     a, b = by_nibabel.header.geometry, by_sitk.header.geometry
     assert np.array_equal(a.to_array(by_nibabel.array), b.to_array(by_sitk.array))
     assert a.axes == b.axes
@@ -1014,7 +1010,7 @@ def test_hash_covers_both_files_of_a_pair(tmp_path):
 
 def test_real_volumes_are_read_alike_by_both_readers(test_data):
     path = sorted((test_data / "spine" / "reference").glob("*.nii.gz"))[0]
-    a, b = _open_nifti(path, None), _open_sitk(path, None)
+    a, b = open_nifti(path, None), open_sitk(path, None)
     assert np.array_equal(a.header.geometry.to_array(a.array), b.header.geometry.to_array(b.array))
     assert a.header.geometry.spacing_mm == pytest.approx(b.header.geometry.spacing_mm, rel=1e-5)
 
