@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count, print_table
+from rwtool.cli.output import count
+from rwtool.tables import print_table
 
 if TYPE_CHECKING:
     from rwtool.check import CaseCheck, SignCount

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count, duration, print_failures, print_table, size
+from rwtool.cli.output import count, duration, print_failures, size
 from rwtool.errors import UsageError
+from rwtool.tables import print_table
 
 if TYPE_CHECKING:
     from rwtool.mapping import Plan
