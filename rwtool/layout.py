@@ -268,7 +268,7 @@ def _test(comparison: Comparison, rules: Rules) -> str:
         how.append(f"exact ({_range(exact)} sign flips)")
     if drawn:
         how.append(f"Monte Carlo (m = {rules.permutations:,}, seed {rules.seed})")
-    subjects = f"subjects by {rules.subject!r}" if rules.subject else "subjects"
+    subjects = f"subjects by '{rules.subject}'" if rules.subject else "subjects"
     return (
         f"paired permutation test of the absolute mean difference, two-sided; n = {_range(n)} {subjects}; "
         + " and ".join(how)

@@ -241,9 +241,9 @@ def _row(record: dict[str, Any]) -> Row:
     for name in ("method", "case", "subject"):
         if not record[name]:
             raise ValueError(f"{name} is empty")
-    texts: dict[str, Any] = {name: record[name] for name in _TEXTS}
-    numbers = {name: _number(name, record[name]) for name in _NUMBERS}
-    return Row(**texts, **numbers, label=label, status=record["status"])
+    fields: dict[str, Any] = {name: record[name] for name in _TEXTS}
+    fields |= {name: _number(name, record[name]) for name in _NUMBERS}
+    return Row(**fields, label=label, status=record["status"])
 
 
 def _number(name: str, text: str) -> float:

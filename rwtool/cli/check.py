@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count
-from rwtool.tables import print_table
+from rwtool.cli.output import count, print_table
 
 if TYPE_CHECKING:
     from rwtool.check import CaseCheck, SignCount

@@ -36,7 +36,7 @@ def compare(
     out: Path | None,
     format_: str,
 ) -> None:
-    r"""Compare methods again from the per-case tables of rwtool evaluate, without touching a volume.
+    """Compare methods again from the per-case tables of rwtool evaluate, without touching a volume.
 
     Several tables are taken together, such as one per method. What the numbers mean (the HD95 rule, the tolerance of
     NSD) is read from the summary.json beside each table.
@@ -45,7 +45,7 @@ def compare(
     Examples:
       rwtool compare results/cases.csv --baseline ce
       rwtool compare a/cases.csv b/cases.csv --subject '(patient[0-9]+)' -o both
-    """
+    """  # noqa: D301
     from rwtool.comparison import compare as compare_rows
     from rwtool.io import file_hash
     from rwtool.report import print_report, read_tables, summary, write_report

@@ -1,4 +1,4 @@
-"""What commands print besides tables: failures, counts and sizes."""
+"""What commands print: tables and failures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rwtool.tables import print_table
+
 if TYPE_CHECKING:
     from rwtool.runner import Outcome
+
+__all__ = ["count", "duration", "print_failures", "print_table", "size"]
 
 
 def print_failures(outcomes: Sequence[Outcome[Any]], *, verbose: bool) -> None:
