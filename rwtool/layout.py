@@ -286,6 +286,7 @@ def notes(comparison: Comparison) -> list[str]:
     for test in comparison.tests:
         if test.result.note is not None:
             name = "/".join(part for part in (test.group, test.method, str(test.label), test.metric) if part)
+            name += " (exclude)" if test.undefined != comparison.tests[0].undefined else ""
             places.setdefault((test.group, test.result.n, test.result.note), []).append(name)
     for (group, n, note), names in places.items():
         everywhere = len(names) == sum(test.group == group for test in comparison.tests)

@@ -18,13 +18,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     # Names come from users: [x] in them is no markup and :x: no emoji.
     console = Console(highlight=False, markup=False, emoji=False)
     plain = _ASCII if console.options.ascii_only else {}
-    table = Table(title=title.translate(plain), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
         table.add_column(column.translate(plain), justify="left" if index < text_columns else "right", overflow="fold")
     for row in rows:
         table.add_row(*(cell.translate(plain) for cell in row))
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
+    console.print(title.translate(plain), style="italic", soft_wrap=not console.is_terminal)
     console.print(table)
 
 
