@@ -183,6 +183,13 @@ def test_scans_are_averaged_per_subject():
     assert (comparison.classes[0].cases, comparison.classes[0].subjects) == (3, 2)
 
 
+def test_undefined_pairs_are_scans_not_subjects():
+    rows = [*series("old", [0.1, 0.1, 0.1], subject="s"), row("new", "c0", 0.4, subject="s")]
+    test = result(compare(rows, RULES))
+    assert (test.n, test.undefined_pairs) == (1, 2)
+    assert test.mean_difference == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize(
     ("new", "old", "dice", "hd"),
     [
@@ -231,7 +238,9 @@ def test_a_class_undefined_for_other_reasons_is_not_made_right():
         row("old", "c0", None, metric="volume_error", status="hallucinated"),
         row("new", "c0", None, metric="volume_error", status="absent"),
     ]
-    assert result(compare(rows, RULES), metric="volume_error").n == 0
+    comparison = compare(rows, RULES)
+    assert result(comparison, metric="volume_error").n == 0
+    assert cell(comparison, "old", "volume_error").spread.n == 0
 
 
 def test_distances_are_tested_under_both_rules_only_where_these_differ():

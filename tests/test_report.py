@@ -1,9 +1,11 @@
 # ruff: noqa: E501  (what is printed is as long as it is)
 import dataclasses
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,34 @@ def test_runs_subjects_and_missing_results_are_named(capsys):
     assert "mean ± SD (2 cases; 1 subject; runs averaged per case: a 2, b 1)" in text
     assert "a run 2 has no result for 1 case, which is left out and counted: c1" in text
     assert "n = 1 subjects by '(s)'" in text
+
+
+def test_a_method_that_hallucinates_nothing_shows_both_rules_too(capsys):
+    rows = [r for i in range(6) for r in structure("old", f"c{i}", "ok", dice=0.5, hd=10.0 + i)]
+    rows += [r for i in range(6) for r in structure("new", f"c{i}", "ok", dice=0.5, hd=12.0 + i)]
+    rows += [*structure("old", "d", "hallucinated"), *structure("new", "d", "absent")]
+    lines = printed([r for r in rows if r.metric == "hd"], Rules(), capsys).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.split()[:1] == ["new"])
+    assert re.fullmatch(r" +new +14\.50 ± +1\.87 +6 +0/0/1", lines[first])  # six times 2 mm worse, once 100 better
+    assert re.fullmatch(r" +\(exclude\) +14\.50 ± +1\.87 \*↓ +6", lines[first + 1])
+
+
+def test_a_cell_with_another_n_than_its_row_says_so(capsys):
+    rows = [*structure("a", "c0", "ok", dice=0.5, hd=1.0, nsd=1.0), *structure("a", "c1", "absent")]
+    rows += [row("a", "c0", 1.0, metric="volume_ml"), row("a", "c1", 2.0, metric="volume_ml", status="absent")]
+    rows = [r for r in rows if r.metric in ("dice", "volume_ml")]
+    text = printed(rows, Rules(), capsys)
+    assert re.search(r"a +0\.500 \(n 1\) +1\.50 ± 0\.71 +2 +0/0/1", text)
+
+
+def test_without_unicode_the_report_is_ascii(tmp_path):
+    rows = tiny()
+    write_report(tmp_path, rows, compare(rows, Rules()), Rules(), {})
+    command = [sys.executable, "-m", "rwtool", "compare", str(tmp_path / "cases.csv"), "--alpha", "0.2"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    text = subprocess.run(command, check=True, capture_output=True, env=environment).stdout.decode("ascii")
+    assert "0.521 +- 0.310 *^" in text
+    assert "^ better or v worse" in text
 
 
 # --- words ---
