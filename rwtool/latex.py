@@ -9,10 +9,10 @@ from rwtool.layout import Entry, ResultRow, metric_title, result_rows, statement
 from rwtool.rows import Rules
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "[": "{[}", "]": "{]}", "*": "{*}",
-    "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", **{c: f"\\{c}" for c in "&%$#_{}"},
-}  # fmt: skip
+    "\\": r"$\backslash$", "~": r"\~{}", "^": r"\^{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "[": "{[}",
+    "]": "{]}", "*": "{*}", "$": r"$\mathdollar$", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    **{character: f"\\{character}" for character in "&%#_{}"},
+}  # fmt: skip  # all in the fonts of TeX itself
 _MARKS = {"": "", "*": "^{*}", "*↑": r"^{*\uparrow}", "*↓": r"^{*\downarrow}"}
 
 
