@@ -10,29 +10,38 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rwtool.blocks import expand_packed
     from rwtool.check import CaseCheck, SignCount, check_maps, gradient_signs
+    from rwtool.comparison import Comparison, compare
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
     from rwtool.geometry import Geometry
     from rwtool.io import read_image, read_labels, write
     from rwtool.maps import ac_map, boundary_map, constant_map, hd_map, rectify, rrw_map
     from rwtool.mapset import read_map
+    from rwtool.report import print_report, read_cases_csv, write_report
+    from rwtool.rows import Row, Rules
     from rwtool.volume import Volume
 
 # Names are imported when they are first used, so that `import rwtool` and the command line start at once.
 _HOME = {
     "blocks": ("expand_packed",),
     "check": ("CaseCheck", "SignCount", "check_maps", "gradient_signs"),
+    "comparison": ("Comparison", "compare"),
     "errors": ("GeometryError", "RwtoolError", "UsageError", "VolumeError"),
     "geometry": ("Geometry",),
     "io": ("read_image", "read_labels", "write"),
     "maps": ("ac_map", "boundary_map", "constant_map", "hd_map", "rectify", "rrw_map"),
     "mapset": ("read_map",),
     "volume": ("Volume",),
+    "report": ("print_report", "read_cases_csv", "write_report"),
+    "rows": ("Row", "Rules"),
 }
 
 __all__ = [
     "CaseCheck",
+    "Comparison",
     "Geometry",
     "GeometryError",
+    "Row",
+    "Rules",
     "RwtoolError",
     "SignCount",
     "UsageError",
@@ -42,16 +51,20 @@ __all__ = [
     "ac_map",
     "boundary_map",
     "check_maps",
+    "compare",
     "constant_map",
     "expand_packed",
     "gradient_signs",
     "hd_map",
+    "print_report",
+    "read_cases_csv",
     "read_image",
     "read_labels",
     "read_map",
     "rectify",
     "rrw_map",
     "write",
+    "write_report",
 ]
 
 
