@@ -47,7 +47,7 @@ def compare(
       rwtool compare a/cases.csv b/cases.csv --subject '(patient[0-9]+)' -o both
     """  # noqa: D301
     from rwtool.comparison import compare as compare_rows
-    from rwtool.io import file_hash
+    from rwtool.files import file_hash
     from rwtool.report import print_report, read_tables, summary, write_report
 
     if out is not None and any((out / "cases.csv").resolve() == path.resolve() for path in cases):
