@@ -424,7 +424,8 @@ def _nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels
     return header
 
 
-def _write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
+def to_sitk(array: NDArray[Any], geometry: Geometry) -> Any:
+    """Make a SimpleITK image of a ``(z, y, x)`` array, with the axes of its file."""
     import SimpleITK as sitk
 
     stored = np.ascontiguousarray(geometry.to_file(array).transpose(2, 1, 0))
@@ -434,6 +435,13 @@ def _write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
+    return image
+
+
+def _write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
+    import SimpleITK as sitk
+
+    image = to_sitk(array, geometry)
     if len(geometry.file_shape) == 2:
         image = image[:, :, 0]
     sitk.WriteImage(image, str(path), useCompression=True)

@@ -124,6 +124,10 @@ def to_classes(labels: NDArray[Any], values: Sequence[int], *, ignored: bool = F
     VolumeError
         At a value that is not in `values`.
     """
+    dtype = label_dtype(max(len(values) - 1, 1), with_ignore=True)
+    plain = list(values) == list(range(len(values))) and labels.dtype == dtype
+    if plain and not ignored and labels.max() < len(values):  # no need to count: the common case, several times faster
+        return labels
     counts = label_counts(labels, ignored=ignored)
     unknown = sorted(set(counts) - set(values))
     if unknown:
@@ -132,8 +136,7 @@ def to_classes(labels: NDArray[Any], values: Sequence[int], *, ignored: bool = F
             f"label {named}{' and others' if len(unknown) > 5 else ''} is not in the class list "
             f"{', '.join(map(str, values))}; add it with --classes, or mend the file"
         )
-    dtype = label_dtype(max(len(values) - 1, 1), with_ignore=True)
-    if list(values) == list(range(len(values))) and labels.dtype == dtype:
+    if plain:
         return labels
     flat = labels.ravel(order="K")
     result = np.empty_like(labels, dtype=dtype)
