@@ -269,8 +269,8 @@ def _parse_names(text: str | None) -> dict[int, str]:
 
 def _parse_tolerances(texts: tuple[str, ...]) -> dict[int | None, float]:
     """By label; None is for all others."""
-    found: dict[int | None, float] = {}
-    found.update(options.parse_pairs(tuple(text for text in texts if "=" in text), "--nsd-tolerance"))
+    pairs = options.parse_pairs(tuple(text for text in texts if "=" in text), "--nsd-tolerance")
+    found: dict[int | None, float] = dict(pairs.items())
     for text in texts:
         if "=" not in text:
             try:
