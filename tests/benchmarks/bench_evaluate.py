@@ -36,9 +36,7 @@ def damaged(labels, seed, *, miss_last):
     part = labels[box]
     fields = [gaussian_filter(rng.normal(size=part.shape), 6) for _ in range(3)]
     shift = [0, seed % 2, seed % 2]
-    moved = [
-        i + 2 * f / f.std() + by for i, f, by in zip(np.indices(part.shape), fields, shift, strict=True)
-    ]
+    moved = [i + 2 * f / f.std() + by for i, f, by in zip(np.indices(part.shape), fields, shift, strict=True)]
     copy = np.zeros_like(labels)
     copy[box] = map_coordinates(part, moved, order=0, mode="nearest")
     if miss_last:
@@ -198,7 +196,9 @@ def main():
                 if values[index] is not None and numbers["rwtool"][key][index] is not None
             ]
             print(f"  {name:17} {metric:5} {max(apart):.2g}" if apart else f"  {name:17} {metric:5} not offered")
-    print("medpy pools both directions in HD95; simpleitk's HD is between sets; surface-distance's boundary lies between")
+    print(
+        "medpy pools both directions in HD95; simpleitk's HD is between sets; surface-distance's boundary lies between"
+    )
     print("voxels and is weighted by area, and its HD95 does not interpolate. MONAI's definitions are rwtool's.")
 
 
