@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rwtool import __version__
 from rwtool.cases import Classes, Inspection, inspect_cases, make_classes
 from rwtool.errors import UsageError
 from rwtool.geometry import SAME_GRID_VOXELS
 from rwtool.io import remove_leftovers
 from rwtool.measure import CaseJob, Measured, Settings, measure_case, peak_bytes
 from rwtool.metrics import METRICS, diagonal_mm
-from rwtool.pairing import Pairing, Run, find_subjects, pair_files, read_groups
+from rwtool.pairing import Pairing, Run, pair_files, read_groups
 from rwtool.rows import Row, Rules
 from rwtool.runner import Outcome, Work, plan_jobs, refuse_too_large, run_cases
-from rwtool.subjects import suggest_subject_regex
+from rwtool.subjects import find_subjects, suggest_subject_regex
 
 _CACHE = "cache"
 
@@ -130,7 +128,7 @@ class Evaluation:
     measured : dict of str to list of Measured
         By case, in the order of the runs.
     provenance : dict
-        Classes, inputs with their hashes, versions: for JSON.
+        Classes, inputs with their hashes, versions of what reads and measures: for JSON.
     """
 
     rows: list[Row]
@@ -178,7 +176,9 @@ def plan_evaluation(request: Request) -> Plan:
         request.reference, request.predictions, cases=request.cases, allow_missing=request.allow_missing
     )
     names = list(pairing.references)
-    subjects, groups = find_subjects(names, request.rules.subject), read_groups(request.groups, names)
+    regex = request.rules.subject
+    subjects = {name: name for name in names} if regex is None else find_subjects(names, regex)
+    groups = read_groups(request.groups, names)
     readers = request.jobs or plan_jobs([Work(name, None) for name in names])[0]
     listed = request.classes
     classes, inspections = inspect_cases(
@@ -197,7 +197,7 @@ def plan_evaluation(request: Request) -> Plan:
         classes,
         measured,
         distances=any(METRICS[name].unit == "mm" or name == "nsd" for name in rules.metrics),
-        hd95=rules.hd95,
+        hd95=rules.hd95 or "directed",
         nsd_tolerance_mm={classes.values.index(label): mm for label, mm in tolerances.items()},
         spacing_mm=request.spacing_mm,
         resample=request.resample,
@@ -322,11 +322,8 @@ def _provenance(plan: Plan, measured: dict[str, list[Measured]], failed: Sequenc
     """What the numbers come from, for JSON."""
     runs, request = plan.pairing.runs, plan.request
     return {
-        "versions": {
-            "rwtool": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("edt", "nibabel", "numpy", "scipy", "SimpleITK")},
-        },
+        "command": "evaluate",
+        "versions": {name: version(name) for name in ("edt", "nibabel", "SimpleITK")},
         "reference": request.reference,
         "runs": [
             {

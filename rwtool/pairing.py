@@ -1,4 +1,4 @@
-"""Which prediction belongs to which reference, of which run of which method; and whose scan a case is."""
+"""Which prediction belongs to which reference, of which run of which method; and which cases count, in which group."""
 
 from __future__ import annotations
 
@@ -172,30 +172,6 @@ def read_case_names(source: str) -> tuple[str, ...]:
     if not names:
         raise UsageError(f"{path}: it names no case")
     return tuple(dict.fromkeys(names))
-
-
-def find_subjects(names: Iterable[str], regex: str | None) -> dict[str, str]:
-    """Name the subject of each case: the first group of the regex, or all that it matches; the case without one.
-
-    Raises
-    ------
-    UsageError
-        No regex, or a case that it does not match.
-    """
-    if regex is None:
-        return {name: name for name in names}
-    try:
-        pattern = re.compile(regex)
-    except re.error as error:
-        raise UsageError(f"--subject {regex!r} is no regular expression: {error}") from error
-    subjects = {}
-    for name in names:
-        match = pattern.search(name)
-        subject = match and (match[1] if pattern.groups else match[0])
-        if not subject:
-            raise UsageError(f"--subject {regex!r} finds no subject in the case {name!r}")
-        subjects[name] = subject
-    return subjects
 
 
 def read_groups(path: Path | None, names: Iterable[str]) -> dict[str, str]:

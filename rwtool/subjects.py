@@ -101,6 +101,48 @@ def average_subjects(values: ArrayLike, subjects: Sequence[str]) -> SubjectMeans
     return SubjectMeans(tuple(names.tolist()), means, (~defined).sum(axis=0))
 
 
+def find_subjects(names: Iterable[str], regex: str) -> dict[str, str]:
+    """Find the subject of each case by a regex matched from the start of its name.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Case names.
+    regex : str
+        Its first group, or the whole match where it has none, is the subject.
+
+    Returns
+    -------
+    dict of str to str
+        From name to subject.
+
+    Raises
+    ------
+    UsageError
+        The regex is none, or does not match a name.
+
+    Examples
+    --------
+    >>> find_subjects(["patient001_frame01", "patient001_frame12"], "patient[0-9]+")
+    {'patient001_frame01': 'patient001', 'patient001_frame12': 'patient001'}
+    """
+    try:
+        pattern = re.compile(regex)
+    except re.error as error:
+        raise UsageError(f"the subject regex {regex!r} is not a regular expression: {error}") from error
+    found = {}
+    for name in names:
+        match = pattern.match(name)
+        subject = match and (match.group(1) if pattern.groups else match.group())
+        if not subject:
+            raise UsageError(
+                f"the subject regex {regex!r} finds no subject in {name!r}; it is matched from the start of the name, "
+                "and its first group is the subject"
+            )
+        found[name] = subject
+    return found
+
+
 def suggest_subject_regex(names: Iterable[str]) -> str | None:
     """Suggest a regex whose group 1 is the subject, if the names look like several scans of some subjects.
 

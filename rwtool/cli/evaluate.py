@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,6 @@ from rwtool.errors import UsageError
 
 if TYPE_CHECKING:
     from rwtool.evaluate import Evaluation, Plan
-    from rwtool.rows import Undefined
 
 _LABELS, _RUNS = Path("labels"), Path("runs")
 
@@ -23,13 +22,7 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 @click.command()
 @click.argument("reference", required=False)
 @click.argument("predictions", nargs=-1)
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for cases.csv, summary.json, .md and .tex, tests.csv, and the cache of a rerun.  [default: write "
-    "nothing]",
-)
+@options.out
 @click.option(
     "--metrics",
     default="dice,hd95,hd",
@@ -52,13 +45,7 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
     metavar="MM|LABEL=MM",
     help="Tolerance of nsd in mm, for all labels or for one; repeat it for several.",
 )
-@click.option(
-    "--undefined",
-    default="diagonal",
-    show_default=True,
-    metavar="diagonal|exclude|MM",
-    help="What the distances of a missed or hallucinated structure count as: the volume's diagonal, nothing, or MM.",
-)
+@options.undefined
 @options.classes
 @click.option("--class-names", metavar="LABEL=NAME,...", help="Names for the tables, such as 1=RV,2=MYO.")
 @click.option("--background", is_flag=True, help="Measure the background too.")
@@ -84,34 +71,13 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
     metavar="FILE.csv",
     help="Columns case,group: separate tables, such as ED and ES.",
 )
-@click.option(
-    "--subject", metavar="REGEX", help="Finds the subject in a case name (its group 1); scans of one are averaged."
-)
+@options.subject
 @click.option("--permutation-test", is_flag=True, help="Test each method against the baseline.")
-@click.option("--baseline", metavar="NAME", help="Method to test against.  [default: the first]")
-@click.option(
-    "--permutations",
-    type=click.IntRange(min=1),
-    default=10_000,
-    show_default=True,
-    help="Draws where there are too many subjects to enumerate all (over 16).",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
-@click.option(
-    "--alpha",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.05,
-    show_default=True,
-    help="Level of the stars and of the intervals.",
-)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What to print; json is the summary, for scripts.",
-)
+@options.baseline
+@options.permutations
+@options.seed
+@options.alpha
+@options.format_
 @options.jobs
 @options.quiet
 @options.verbose
@@ -122,7 +88,7 @@ def evaluate(
     metrics: str,
     hd95: Any,
     tolerances: tuple[str, ...],
-    undefined: str,
+    undefined: Any,
     classes: str | None,
     class_names: str | None,
     background: bool,
@@ -167,7 +133,7 @@ def evaluate(
             rules=Rules(
                 metrics=tuple(part.strip() for part in metrics.split(",")),
                 hd95=hd95,
-                undefined=_parse_undefined(undefined),
+                undefined=undefined,
                 permutations=permutations,
                 seed=seed,
                 alpha=alpha,
@@ -194,11 +160,13 @@ def evaluate(
     evaluation = run_evaluation(plan)
     if not quiet:
         _print_notes(plan, evaluation)
-    if evaluation.rows:
-        _report(evaluation, tested, out, as_json=as_json, quiet=quiet)
-        if verbose and not as_json:
-            _print_cases(evaluation)
-    print_failures(evaluation.failed, verbose=verbose)
+    try:
+        if evaluation.rows:
+            if verbose and not as_json:
+                _print_cases(evaluation)
+            _report(evaluation, tested, out, as_json=as_json, quiet=quiet)
+    finally:  # a method without any numbers cannot be compared, and the reasons are here
+        print_failures(evaluation.failed, verbose=verbose)
     if evaluation.failed:
         raise SystemExit(1)
 
@@ -243,18 +211,6 @@ def _default_predictions() -> tuple[str, ...]:
     if not folders:
         raise UsageError("no PREDICTIONS given, and there is no folder in ./runs; name one or more folders of them")
     return tuple(map(str, folders))
-
-
-def _parse_undefined(text: str) -> Undefined:
-    if text in {"diagonal", "exclude"}:
-        return cast("Undefined", text)
-    try:
-        mm = float(text)
-    except ValueError:
-        mm = -1.0
-    if not 0 <= mm < float("inf"):
-        raise UsageError(f"--undefined is diagonal, exclude or a number of mm; found {text!r}")
-    return mm
 
 
 def _parse_names(text: str | None) -> dict[int, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,6 +24,19 @@ def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[int, float]:
         except ValueError:
             raise UsageError(f"{what} takes LABEL=NUMBER, such as 2=3.5; found {pair!r}") from None
     return found
+
+
+def parse_undefined(ctx: click.Context, parameter: click.Parameter, value: str) -> str | float:
+    """Parse ``diagonal``, ``exclude`` or a number of mm."""
+    if value in ("diagonal", "exclude"):
+        return value
+    try:
+        mm = float(value)
+    except ValueError:
+        mm = math.nan
+    if not 0 <= mm < math.inf:
+        raise click.BadParameter(f"it is diagonal, exclude or a number of mm, not {value!r}", ctx, parameter)
+    return mm
 
 
 spacing = click.option(
@@ -50,6 +65,53 @@ jobs = click.option(
     "--jobs",
     type=click.IntRange(min=1),
     help="Cases at once.  [default: what cores and free memory allow]",
+)
+baseline = click.option(
+    "--baseline", metavar="NAME", help="Method that the others are tested against.  [default: the first]"
+)
+permutations = click.option(
+    "--permutations",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Sign flips drawn for a test; up to 16 subjects all of them are enumerated instead.",
+)
+seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
+alpha = click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Level of the stars and of the intervals.",
+)
+subject = click.option(
+    "--subject",
+    metavar="REGEX",
+    help="Takes the scans of a subject together: matched from the start of a case's name, its first group (or all of "
+    "the match) is the subject.  [default: each case is one]",
+)
+undefined = click.option(
+    "--undefined",
+    metavar="diagonal|exclude|MM",
+    default="diagonal",
+    show_default=True,
+    callback=parse_undefined,
+    help="Distance of a missed or hallucinated structure: the diagonal of its volume, none (the case is left out and "
+    "counted), or this many mm. Results under exclude stand beside the others in any case.",
+)
+format_ = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Print tables for people, or the content of summary.json for scripts.",
+)
+out = click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for cases.csv, tests.csv, summary.json, summary.md and summary.tex.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case, and tracebacks of bugs.")
