@@ -59,7 +59,8 @@ class Rules:
     Attributes
     ----------
     metrics : tuple of str
-    hd95 : {"directed", "pooled"}
+    hd95 : {"directed", "pooled"} or None
+        None where rows were read from a table that does not say.
     undefined : {"diagonal", "exclude"} or float
         What distances of missed and hallucinated classes count as; a number is mm.
     nsd_tolerance_mm : tuple of (int, float)
@@ -74,7 +75,7 @@ class Rules:
     """
 
     metrics: tuple[str, ...] = ("dice", "hd95", "hd")
-    hd95: HD95Rule = "directed"
+    hd95: HD95Rule | None = "directed"
     undefined: Undefined = "diagonal"
     nsd_tolerance_mm: tuple[tuple[int, float], ...] = ()
     ignore: int | None = None
