@@ -109,7 +109,7 @@ def evaluate(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    r"""Compare label files PREDICTIONS with those of REFERENCE: 3D Dice, HD95 and HD in mm, and a paired test.
+    """Compare label files PREDICTIONS with those of REFERENCE: 3D Dice, HD95 and HD in mm, and a paired test.
 
     REFERENCE is a folder, a file or a quoted glob [default: ./labels]. Each of PREDICTIONS is one too, or NAME=DIR, or
     NAME=DIR1,DIR2,DIR3 for runs of one method, averaged per case [default: every folder in ./runs]. A folder that holds
@@ -120,7 +120,7 @@ def evaluate(
     Examples:
       rwtool evaluate labels predictions
       rwtool evaluate labels unet=runs/a,runs/b rrw=runs/c,runs/d --permutation-test -o results
-    """
+    """  # noqa: D301
     from rwtool.cases import parse_values
     from rwtool.evaluate import Request, plan_evaluation, run_evaluation
     from rwtool.rows import Rules
