@@ -340,9 +340,13 @@ def _provenance(plan: Plan, measured: dict[str, list[Measured]], failed: Sequenc
             "names": list(plan.classes.names),
             "source": plan.classes.source,
         },
-        "geometry": {
-            "same_grid": f"all corners within {SAME_GRID_VOXELS} voxel",
+        "same_grid": f"all corners within {SAME_GRID_VOXELS} voxel",
+        "options": {
+            "background": request.background,
             "resample": request.resample,
+            "allow_missing": request.allow_missing,
+            "cases": request.cases,
+            "group": None if request.groups is None else str(request.groups),
         },
         "inputs": {
             case: {

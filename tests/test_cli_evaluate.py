@@ -104,6 +104,17 @@ def test_a_corrupt_case_is_reported_and_the_exit_code_is_1(project):
         assert len(list(csv.DictReader(stream))) == 11 * 3
 
 
+def test_a_method_that_fails_altogether_is_named_and_leaves_the_others(project):
+    for path in (project / "runs" / "far").iterdir():
+        path.write_bytes(b"")
+    result = run("--permutation-test", "-o", "out", code=1)
+    assert "warning: no test, for near alone has results" in result.stderr
+    assert "warning: far: every prediction failed, so no table holds it" in result.stderr
+    assert "6 cases failed:" in result.stderr
+    with (project / "out" / "cases.csv").open(newline="") as stream:
+        assert {row["method"] for row in csv.DictReader(stream)} == {"near"}
+
+
 def test_all_cases_failing_leaves_the_reasons_alone(project):
     for path in (project / "labels").iterdir():
         path.write_bytes(b"")

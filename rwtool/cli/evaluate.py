@@ -160,13 +160,12 @@ def evaluate(
     evaluation = run_evaluation(plan)
     if not quiet:
         _print_notes(plan, evaluation)
-    try:
-        if evaluation.rows:
-            if verbose and not as_json:
-                _print_cases(evaluation)
-            _report(evaluation, tested, out, as_json=as_json, quiet=quiet)
-    finally:  # a method without any numbers cannot be compared, and the reasons are here
-        print_failures(evaluation.failed, verbose=verbose)
+    if evaluation.rows:
+        if verbose and not as_json:
+            _print_cases(evaluation)
+        _report(evaluation, _testable(tested, evaluation), out, as_json=as_json, quiet=quiet)
+        _print_failed_runs(plan, evaluation)
+    print_failures(evaluation.failed, verbose=verbose)
     if evaluation.failed:
         raise SystemExit(1)
 
@@ -198,6 +197,15 @@ def _baseline(plan: Plan, wanted: bool, name: str | None) -> str | None:
     if name is not None and name not in methods:
         raise UsageError(f"--baseline {name}: there is no such method; the methods are {', '.join(methods)}")
     return name or methods[0]
+
+
+def _testable(baseline: str | None, evaluation: Evaluation) -> str | None:
+    """The baseline, unless failures left nothing to test."""
+    methods = {row.method for row in evaluation.rows}
+    if baseline is None or (baseline in methods and len(methods) > 1):
+        return baseline
+    click.echo(f"warning: no test, for {' and '.join(sorted(methods))} alone has results", err=True)
+    return None
 
 
 def _default_reference() -> str:
@@ -279,6 +287,14 @@ def _print_notes(plan: Plan, evaluation: Evaluation) -> None:
     for case, found in evaluation.measured.items():
         for note in dict.fromkeys(note for result in found for note in result.notes):
             click.echo(f"note: {case}: {note}", err=True)
+
+
+def _print_failed_runs(plan: Plan, evaluation: Evaluation) -> None:
+    """Name the runs that the tables lack altogether, since means over runs would hide it."""
+    there = {(row.method, row.run) for row in evaluation.rows}
+    for run in plan.pairing.runs:
+        if (run.method, run.name) not in there:
+            click.echo(f"warning: {run.label}: every prediction failed, so no table holds it", err=True)
 
 
 def _print_cases(evaluation: Evaluation) -> None:
