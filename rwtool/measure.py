@@ -151,20 +151,23 @@ def measure_case(job: CaseJob) -> list[Measured]:
 def peak_bytes(inspection: Inspection, job: CaseJob) -> int:
     """Memory that a process takes at most for a case.
 
-    Two label arrays and 6 bytes per voxel to compare them; or while the second is read, its file's type and two more.
+    Two label arrays and 6 bytes per voxel to compare them; or while a file is read, its own type and two label arrays
+    beside the one that is there. A prediction to be resampled may be larger than its reference.
     """
     label = label_dtype(len(job.settings.classes), with_ignore=True).itemsize
-    stored = inspection.itemsize
+    voxels = math.prod(inspection.shape)
+    peak = voxels * max(2 * label + 6, 2 * label + inspection.itemsize)
     for path in filter(None, job.predictions):
         try:
             bare = split_name(path)[1] == ".npy"
-            stored = max(stored, read_header(path, spacing_mm=inspection.spacing_mm if bare else None).dtype.itemsize)
+            header = read_header(path, spacing_mm=inspection.spacing_mm if bare else None)
         except RwtoolError:
             continue  # the case will say so
-    per_voxel = max(2 * label + 6, 3 * label + stored)
-    if job.settings.resample:
-        per_voxel = max(per_voxel, 6 * label)
-    return math.prod(inspection.shape) * per_voxel + _PROCESS_BYTES
+        predicted = math.prod(header.geometry.shape)
+        peak = max(peak, voxels * label + predicted * (2 * label + header.dtype.itemsize))
+        if job.settings.resample:
+            peak = max(peak, (3 * voxels + 2 * predicted) * label)
+    return peak + _PROCESS_BYTES
 
 
 def _hash(path: Path) -> str:
