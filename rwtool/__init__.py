@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from rwtool.blocks import expand_packed
     from rwtool.check import CaseCheck, SignCount, check_maps, gradient_signs
+    from rwtool.comparison import Comparison, compare
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
     from rwtool.evaluate import evaluate_files
     from rwtool.geometry import Geometry
-    from rwtool.io import Volume, read_image, read_labels, write
-    from rwtool.maps import ac_map, boundary_map, constant_map, expand_packed, hd_map, rectify, rrw_map
+    from rwtool.io import read_image, read_labels, write
+    from rwtool.maps import ac_map, boundary_map, constant_map, hd_map, rectify, rrw_map
     from rwtool.mapset import read_map
     from rwtool.metrics import (
         ClassMetrics,
@@ -27,16 +29,21 @@ if TYPE_CHECKING:
         masd_mm,
         nsd,
     )
+    from rwtool.report import print_report, read_cases_csv, write_report
+    from rwtool.rows import Row, Rules
     from rwtool.stats import PairedTest, paired_permutation_test
+    from rwtool.volume import Volume
 
 # Names are imported when they are first used, so that `import rwtool` and the command line start at once.
 _HOME = {
+    "blocks": ("expand_packed",),
     "check": ("CaseCheck", "SignCount", "check_maps", "gradient_signs"),
+    "comparison": ("Comparison", "compare"),
     "errors": ("GeometryError", "RwtoolError", "UsageError", "VolumeError"),
     "evaluate": ("evaluate_files",),
     "geometry": ("Geometry",),
-    "io": ("Volume", "read_image", "read_labels", "write"),
-    "maps": ("ac_map", "boundary_map", "constant_map", "expand_packed", "hd_map", "rectify", "rrw_map"),
+    "io": ("read_image", "read_labels", "write"),
+    "maps": ("ac_map", "boundary_map", "constant_map", "hd_map", "rectify", "rrw_map"),
     "mapset": ("read_map",),
     "metrics": (
         "ClassMetrics",
@@ -51,14 +58,20 @@ _HOME = {
         "nsd",
     ),
     "stats": ("PairedTest", "paired_permutation_test"),
+    "volume": ("Volume",),
+    "report": ("print_report", "read_cases_csv", "write_report"),
+    "rows": ("Row", "Rules"),
 }
 
 __all__ = [
     "CaseCheck",
     "ClassMetrics",
+    "Comparison",
     "Geometry",
     "GeometryError",
     "PairedTest",
+    "Row",
+    "Rules",
     "RwtoolError",
     "SignCount",
     "UsageError",
@@ -69,6 +82,7 @@ __all__ = [
     "assd_mm",
     "boundary_map",
     "check_maps",
+    "compare",
     "constant_map",
     "diagonal_mm",
     "dice",
@@ -83,12 +97,15 @@ __all__ = [
     "masd_mm",
     "nsd",
     "paired_permutation_test",
+    "print_report",
+    "read_cases_csv",
     "read_image",
     "read_labels",
     "read_map",
     "rectify",
     "rrw_map",
     "write",
+    "write_report",
 ]
 
 

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from rwtool.cases import Classes
 from rwtool.errors import GeometryError, VolumeError
+from rwtool.files import NO_SPACING, split_name
 from rwtool.geometry import SAME_GRID_VOXELS, Geometry, column_norms, grid_difference
-from rwtool.io import Volume, read_header, read_labels, split_name, to_sitk
+from rwtool.io import read_header, read_labels
+from rwtool.itk import to_sitk
 from rwtool.labels import ignored_value
+from rwtool.volume import Volume
 
 Alignment = Literal["same", "reoriented", "resampled"]
 
@@ -48,7 +51,8 @@ def read_aligned(
     Parameters
     ----------
     path : Path
-        The prediction. An ``.npy`` file has no grid: it is ``(z, y, x)`` like the reference's array.
+        The prediction. One without spacing, such as ``.npy``, has no grid: it is ``(z, y, x)`` like the reference's
+        array.
     reference : Volume
         Class indices.
     reference_path : Path
@@ -71,16 +75,16 @@ def read_aligned(
         The file cannot be read, holds a label outside the class list, or the ignored one where the reference is not
         ignored.
     """
-    bare = split_name(path)[1] == ".npy"
-    where: dict[str, Any] = {"spacing_mm": reference.spacing_mm} if bare else {}
+    bare = [suffix for suffix in (split_name(path)[1], split_name(reference_path)[1]) if suffix in NO_SPACING]
+    where: dict[str, Any] = {"spacing_mm": reference.spacing_mm} if split_name(path)[1] in NO_SPACING else {}
     read = partial(read_labels, path, classes=classes.values, ignore=classes.ignore, **where)
     grid, onto = read_header(path, **where).geometry, reference.geometry
     alignment: Alignment = "same"
-    if bare or split_name(reference_path)[1] == ".npy":
+    if bare:
         if grid.array_shape != onto.array_shape:
             raise GeometryError(
                 f"{path}: its shape (z, y, x) is {grid.array_shape}, that of the reference {reference_path} "
-                f"{onto.array_shape}; an .npy file has no grid by which to turn or resample: save both alike"
+                f"{onto.array_shape}; {bare[0]} files have no grid by which to turn or resample; save both alike"
             )
         volume = read()
         array = volume.array

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import glob
 import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.io import SUFFIXES, file_hash, read_header, read_label_values, split_name
+from rwtool.files import NO_SPACING, SUFFIXES, file_hash, split_name
+from rwtool.io import read_header, read_label_values
 from rwtool.labels import check_class_values
 from rwtool.runner import Outcome, Work, run_cases
+
+_INTEGER = re.compile(r"-?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -71,17 +76,18 @@ def find_cases(source: str | Path) -> dict[str, Path]:
     path = Path(source)
     if path.is_dir():
         folder = path / "labelsTr" if (path / "labelsTr").is_dir() else path
-        candidates = sorted(folder.iterdir())
-        files = [p for p in candidates if p.is_file() and not p.name.startswith(".") and split_name(p)[1]]
+        files = _volumes(sorted(folder.iterdir()))
     elif path.is_file():
         files = [path]
     else:
-        files = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if Path(p).is_file()]
-        if not files:
+        found = sorted(glob.glob(text, recursive=True))
+        if not found:
             kind = "no file matches this glob" if glob.has_magic(text) else "no such file or folder"
             raise UsageError(f"{text}: {kind}")
+        files = _volumes([Path(p) for p in found])
     if not files:
-        raise UsageError(f"{text}: no volumes found in this folder; expected files such as {', '.join(SUFFIXES[:5])}")
+        where = "in this folder" if path.is_dir() else "that match this glob"
+        raise UsageError(f"{text}: no volumes found {where}; expected files such as {', '.join(SUFFIXES[:5])}")
     cases: dict[str, Path] = {}
     for file in files:
         name = split_name(file)[0]
@@ -112,7 +118,7 @@ def make_classes(
 
 def find_dataset_json(cases: dict[str, Path]) -> Path | None:
     """Find nnU-Net's ``dataset.json`` beside the label files or in the folder above them."""
-    folder = next(iter(cases.values())).resolve().parent
+    folder = Path(os.path.abspath(next(iter(cases.values())))).parent  # a link stands where it is, not where it leads
     for place in (folder, folder.parent):
         if (place / "dataset.json").is_file():
             return place / "dataset.json"
@@ -138,7 +144,7 @@ def read_dataset_json(path: Path) -> Classes | None:
         If it is not JSON, or its labels are regions (lists of values), which have no single class per voxel.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise RwtoolError(f"{path}: cannot be read as JSON: {error}") from error
     labels = content.get("labels") if isinstance(content, dict) else None
@@ -152,15 +158,19 @@ def read_dataset_json(path: Path) -> Classes | None:
                 f"{path}: label {key!r} is a region, the values {value}; regions overlap, and a region-wise map needs "
                 "one class per voxel; give the plain values with --classes, such as --classes 0,1,2,3"
             )
-        name, number = (value, key) if str(key).lstrip("-").isdigit() else (key, value)
-        try:
-            number = int(number)
-        except (TypeError, ValueError):
-            raise RwtoolError(f"{path}: label {key!r} has the value {value!r}; expected an integer") from None
-        if str(name).lower() == "ignore":
+        # nnU-Net v2 maps names to integers, the Decathlon maps integers, as text, to names
+        name, number = (value, key) if isinstance(value, str) and _INTEGER.fullmatch(key) else (key, value)
+        if isinstance(number, bool) or not _INTEGER.fullmatch(str(number)):
+            raise RwtoolError(
+                f"{path}: label {key!r} has the value {value!r}; expected an integer; mend it, or give --classes"
+            )
+        number = int(number)
+        if number in names or number == ignore:
+            raise RwtoolError(f"{path}: two labels have the value {number}; expected one each; mend it")
+        if name.lower() == "ignore":
             ignore = number
         else:
-            names[number] = str(name)
+            names[number] = name
     try:
         return make_classes(sorted({0, *names}), names=names, ignore=ignore, source=str(path))
     except UsageError as error:
@@ -295,17 +305,24 @@ def inspect_cases(
             )
         if not readable:
             found = [0, 1]  # nothing will be made of it
-        classes = make_classes(found, ignore=ignore, source=f"the values in {len(cases)} label files")
+        classes = make_classes(found, ignore=ignore, source="the values in the label files")
     return classes, inspections
+
+
+def _volumes(paths: Sequence[Path]) -> list[Path]:
+    """Files that are volumes by their names; a broken link is one, lest its case be left out unseen."""
+    return [p for p in paths if not p.name.startswith(".") and split_name(p)[1] and not p.is_dir()]
 
 
 def _check_spacing(cases: dict[str, Path], spacing_mm: tuple[float, float, float] | None) -> None:
     """Refuse a spacing that no file needs, and its lack where one does, before anything is read."""
-    bare = [path for path in cases.values() if split_name(path)[1] == ".npy"]
+    bare = [path for path in cases.values() if split_name(path)[1] in NO_SPACING]
     if bare and spacing_mm is None:
-        raise UsageError(f"{bare[0]}: an .npy file carries no spacing; give --spacing Z Y X in mm")
+        raise UsageError(f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give --spacing Z Y X in mm")
     if spacing_mm is not None and not bare:
-        raise UsageError(f"--spacing is for .npy files; {next(iter(cases.values()))} carries its own spacing")
+        raise UsageError(
+            f"--spacing is for files without one, such as .npy; {next(iter(cases.values()))} carries its own spacing"
+        )
 
 
 def _one_volume_in_two_files(a: Path, b: Path) -> bool:

@@ -11,17 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwtool.cases import find_cases
-from rwtool.errors import RwtoolError, UsageError
+from rwtool.errors import RwtoolError, UsageError, VolumeError
+from rwtool.files import file_hash
 from rwtool.geometry import grid_difference
-from rwtool.io import file_hash, read_channels, read_header
-from rwtool.maps import KINDS, RECTIFIED
+from rwtool.io import read_channels, read_header
+from rwtool.labels import ignored_value
 from rwtool.mapset import MapSet, grid_of, iterate_map, read_map_set, read_source
+from rwtool.parameters import KINDS, RECTIFIED
 from rwtool.runner import Work, plan_jobs, run_cases
 
 SIGN_TOLERANCE = 1e-6  # of a voxel's largest |z|: equal components otherwise give spurious signs
 
+_BLOCK = 1 << 18
+
 Channels = Callable[[], Iterator[NDArray[Any]]]
-Weights = Callable[[int, int], NDArray[np.float64]]
+Weights = Callable[[slice], NDArray[np.float64]]  # of the next block of voxels, not yet normalised
+Draw = Callable[[int], Weights]  # by channel
 
 
 @dataclass(frozen=True)
@@ -101,14 +106,9 @@ def gradient_signs(z: NDArray[Any], softmax: NDArray[Any] | None = None, *, kind
     1
     """
     flat = np.asarray(z).reshape(len(z), -1)
-    weights: Weights = _uniform
-    if softmax is not None:
-        given = np.asarray(softmax, dtype=np.float64).reshape(flat.shape)
-
-        def weights(k: int, size: int) -> NDArray[np.float64]:
-            return given[k]
-
-    return _count_signs(lambda: iter(flat), weights, squared=kind == "hd", ignored=None)
+    given = None if softmax is None else np.asarray(softmax, dtype=np.float64).reshape(flat.shape)
+    draw = None if given is None else _weights_of(given)
+    return _count_signs(lambda: iter(flat), [draw], n_classes=len(flat), squared=kind == "hd")[0]
 
 
 def check_maps(
@@ -185,10 +185,9 @@ def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseChe
     try:
         if source is not None and there:
             problems += _against_labels(path, record, source)
-        problems = problems or _against_sidecar(maps, name)
         if problems:
             return CaseCheck(name, tuple(problems), absent, there)
-        uniform, random = (_signs(maps, name, source, weights) for weights in (_uniform, _dirichlet(seed)))
+        uniform, random = _signs(maps, name, source, seed)
     except RwtoolError as error:
         return CaseCheck(name, (*problems, str(error)), absent, there)
     return CaseCheck(name, (), absent, there, uniform, random)
@@ -212,74 +211,127 @@ def _against_labels(path: Path, record: dict[str, Any], source: Path) -> list[st
     return found
 
 
-def _against_sidecar(maps: MapSet, name: str) -> list[str]:
-    """What differs between a map file and its record: shape, channels, values that are not finite."""
+def _signs(maps: MapSet, name: str, source: Path | None, seed: int) -> list[SignCount]:
+    """Count the signs of a map file's gradient; its shape, channels and values are checked on the way."""
     path, record = maps.path(name), maps.cases[name]
-    expected = 1 if maps.packed else maps.n_classes
-    channels = 0
-    for volume in read_channels(path, **grid_of(path, record)):
-        channels += 1
-        if list(volume.array.shape) != record["shape"]:
-            return [f"{path} has shape {volume.array.shape}, the sidecar says {tuple(record['shape'])}"]
-        finite = np.isfinite(volume.array)
-        if not finite.all() and not (maps.packed and maps.ignore is not None):
-            return [f"{path} holds {int((~finite).sum()):,} values that are not finite"]
-    if channels != expected:
-        return [f"{path} has {channels} channels, the sidecar says {expected}"]
-    return []
-
-
-def _signs(maps: MapSet, name: str, source: Path | None, weights: Weights) -> SignCount:
     ignored = None
     if maps.ignore is not None and source is not None and source.is_file():
         index = read_source(maps, name, source)
-        ignored = (index == np.iinfo(index.dtype).max).ravel()
-    path = maps.path(name)
+        ignored = index == ignored_value(index.dtype)
+    expected, shape = maps.n_classes, tuple(record["shape"])
 
     def channels() -> Iterator[NDArray[Any]]:
-        return (channel.ravel() for channel in iterate_map(path, labels=source if maps.packed else None))
+        found = 0
+        for channel in iterate_map(path, labels=source if maps.packed else None):
+            if channel.shape != shape:
+                raise VolumeError(f"{path} has shape {channel.shape}, the sidecar says {shape}")
+            found += 1
+            yield channel
+            del channel  # before the next one is read
+        if found != expected:
+            raise VolumeError(f"{path} has {found} channels, the sidecar says {expected}")
 
-    return _count_signs(channels, weights, squared=maps.kind == "hd", ignored=ignored)
+    try:
+        draws = [None, _dirichlet(seed)]
+        return _count_signs(channels, draws, n_classes=expected, squared=maps.kind == "hd", ignored=ignored)
+    except _NotFiniteError as error:
+        raise VolumeError(f"{path} holds {error} values that are not finite; run rwtool maps again") from error
+
+
+class _NotFiniteError(ValueError):
+    """A map with NaN or infinity."""
+
+
+class _Tally:
+    """Sums over the channels at one softmax per voxel, block by block; without a draw it is uniform."""
+
+    def __init__(self, draw: Draw | None, voxels: int, channels: int, squared: bool) -> None:
+        self.draw, self.squared = draw or _ones, squared
+        self.total = np.zeros(voxels)  # of weight x z
+        self.norm = np.zeros(voxels) if draw else np.broadcast_to(float(channels), voxels)  # of the weights
+        self.negative = np.zeros(voxels, dtype=np.uint16)
+
+    def add(self, z: NDArray[Any], where: slice, weights: NDArray[np.float64]) -> None:
+        self.total[where] += z * (weights**2 if self.squared else weights)
+        if self.norm.flags.writeable:
+            self.norm[where] += weights
+
+    def compare(self, z: NDArray[Any], where: slice, weights: NDArray[np.float64], bound: NDArray[np.float64]) -> None:
+        norm = self.norm[where]
+        if self.squared:
+            self.negative[where] += z * (weights / norm) - self.total[where] / norm**2 < -0.5 * bound
+        else:
+            self.negative[where] += z - self.total[where] / norm < -bound
 
 
 def _count_signs(
-    channels: Channels, weights: Weights, *, squared: bool, ignored: NDArray[np.bool_] | None
-) -> SignCount:
-    """Two passes over the channels, one at a time: first the sum over all, then the sign of each."""
-    total: Any = 0.0
-    norm: Any = 0.0
-    low: Any = np.inf
-    high: Any = -np.inf
-    for k, channel in enumerate(channels()):
-        weight = weights(k, channel.size)
-        total = total + channel * (weight**2 if squared else weight)
-        norm = norm + weight
-        low, high = np.minimum(low, channel), np.maximum(high, channel)
-    mean = total / (norm**2 if squared else norm)
-    bound = SIGN_TOLERANCE * np.maximum(np.abs(low), np.abs(high)) * (0.5 if squared else 1.0)
-    negative = np.zeros(np.shape(mean), dtype=np.uint16)
-    for k, channel in enumerate(channels()):
-        value = channel * (weights(k, channel.size) / norm) if squared else channel
-        negative += value - mean < -bound
-    equal = low == high
-    if ignored is not None:
-        negative[ignored] = 0
-        equal &= ~ignored
-    voxels = negative.size - (0 if ignored is None else int(ignored.sum()))
-    return SignCount(voxels, int((negative >= 2).sum()), int(equal.sum()))
+    channels: Channels,
+    draws: Sequence[Draw | None],
+    *,
+    n_classes: int,
+    squared: bool,
+    ignored: NDArray[np.bool_] | None = None,
+) -> list[SignCount]:
+    """Two passes over the channels, one at a time: first the sums over all, then the sign of each."""
+    tallies: list[_Tally] = []
+    low = high = np.empty(0)
+    order: Any = None  # axes from slowest to fastest in memory
+    k = 0
+    for channel in channels():
+        if not tallies:
+            order = np.argsort(channel.strides, kind="stable")[::-1]
+            low = channel.transpose(order).flatten()
+            high = low.copy()
+            tallies = [_Tally(draw, channel.size, n_classes, squared) for draw in draws]
+        weights = [tally.draw(k) for tally in tallies]
+        flat = channel.transpose(order).ravel()
+        for where in _blocks(flat.size):
+            z = flat[where].astype(np.float64)
+            if not np.isfinite(z).all():
+                raise _NotFiniteError(f"{np.count_nonzero(~np.isfinite(z)):,}")
+            np.minimum(low[where], flat[where], out=low[where])
+            np.maximum(high[where], flat[where], out=high[where])
+            for tally, weight in zip(tallies, weights, strict=True):
+                tally.add(z, where, weight(where))
+        del channel, flat  # before the next one is read
+        k += 1  # noqa: SIM113 - enumerate would hold on to the channel
+    k = 0
+    for channel in channels():
+        weights = [tally.draw(k) for tally in tallies]
+        flat = channel.transpose(order).ravel()
+        for where in _blocks(flat.size):
+            z = flat[where].astype(np.float64)
+            bound = SIGN_TOLERANCE * np.maximum(np.abs(low[where]), np.abs(high[where])).astype(np.float64)
+            for tally, weight in zip(tallies, weights, strict=True):
+                tally.compare(z, where, weight(where), bound)
+        del channel, flat
+        k += 1  # noqa: SIM113 - enumerate would hold on to the channel
+    kept = np.ones(low.size, dtype=bool) if ignored is None else ~ignored.transpose(order).ravel()
+    zero = int(np.count_nonzero((low == high) & kept))
+    voxels = int(np.count_nonzero(kept))
+    return [SignCount(voxels, int(np.count_nonzero((tally.negative >= 2) & kept)), zero) for tally in tallies]
 
 
-def _uniform(k: int, size: int) -> NDArray[np.float64]:
-    return np.ones(1)
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK))
 
 
-def _dirichlet(seed: int) -> Weights:
+def _ones(k: int) -> Weights:
+    return lambda where: np.ones(where.stop - where.start)
+
+
+def _weights_of(softmax: NDArray[np.float64]) -> Draw:
+    return lambda k: lambda where: softmax[k][where]
+
+
+def _dirichlet(seed: int) -> Draw:
     """Weights that, normalised, are Dirichlet(1): exponentials, the same each time a channel is asked for."""
 
-    def weights(k: int, size: int) -> NDArray[np.float64]:
-        return np.random.default_rng((seed, k)).standard_exponential(size)
+    def draw(k: int) -> Weights:
+        rng = np.random.default_rng((seed, k))
+        return lambda where: rng.standard_exponential(where.stop - where.start)
 
-    return weights
+    return draw
 
 
 def total_signs(checks: Sequence[CaseCheck]) -> tuple[SignCount, SignCount]:

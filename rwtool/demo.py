@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from rwtool.errors import UsageError
+from rwtool.files import atomic
 from rwtool.geometry import Geometry
-from rwtool.io import Volume, atomic, write
+from rwtool.io import write
+from rwtool.volume import Volume
 
 SPACING_MM = (10.0, 1.5, 1.5)
 CLASS_NAMES = {0: "background", 1: "RV", 2: "MYO", 3: "LV"}
@@ -26,11 +28,12 @@ _MARK = "rwtool demo phantoms"
 
 @dataclass(frozen=True)
 class Subject:
-    """A phantom: image and labels, ``(Z, Y, X)``, on one oblique grid."""
+    """A phantom: image, labels and segmentations by method, ``(Z, Y, X)``, on one oblique grid."""
 
     name: str
     image: Volume
     labels: Volume
+    predictions: dict[str, Volume]
 
 
 def make_subject(name: str, seed: int) -> Subject:
@@ -45,21 +48,25 @@ def make_subject(name: str, seed: int) -> Subject:
     -------
     Subject
         Image int16, labels uint8 with the values of `CLASS_NAMES`; about ``(9, 96, 96)`` voxels of 10 x 1.5 x 1.5 mm.
+        Two segmentations stand in for those of two methods: "careful" is off by about a pixel, "hasty" by more, has an
+        island, and misses the apex in some.
     """
     rng = np.random.default_rng(seed)
     depth = int(rng.integers(8, 11))
     labels = _labels(rng, depth)
     image = _image(rng, labels)
     geometry = _oblique_geometry(rng, labels.shape)
+    predictions = {"careful": _damaged(rng, labels, pixels=0.7), "hasty": _damaged(rng, labels, pixels=1.6, crude=True)}
     return Subject(
         name,
         Volume(image, geometry.spacing_mm, geometry),
         Volume(labels, geometry.spacing_mm, geometry),
+        {method: Volume(array, geometry.spacing_mm, geometry) for method, array in predictions.items()},
     )
 
 
 def make_cohort(out: Path, *, subjects: int = 8, seed: int = 0) -> Path:
-    """Write a phantom cohort: ``images/``, ``labels/`` and a ``dataset.json`` that names the classes.
+    """Write a phantom cohort: ``images/``, ``labels/``, ``predictions/<method>/``, and the classes' ``dataset.json``.
 
     Parameters
     ----------
@@ -85,6 +92,8 @@ def make_cohort(out: Path, *, subjects: int = 8, seed: int = 0) -> Path:
         subject = make_subject(f"heart_{index:02d}", seed * 1000 + index)
         write(out / "images" / f"{subject.name}.nii.gz", subject.image)
         write(out / "labels" / f"{subject.name}.nii.gz", subject.labels)
+        for method, prediction in subject.predictions.items():
+            write(out / "predictions" / method / f"{subject.name}.nii.gz", prediction)
     content = {"description": _MARK, "labels": {name: value for value, name in CLASS_NAMES.items()}}
     with atomic(marker) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -149,6 +158,24 @@ def _image(rng: np.random.Generator, labels: NDArray[np.uint8]) -> NDArray[np.in
     noise = rng.uniform(7, 14)
     noisy = np.hypot(image + rng.normal(0, noise, image.shape), rng.normal(0, noise, image.shape))
     return np.clip(noisy, 0, 1000).astype(np.int16)
+
+
+def _damaged(
+    rng: np.random.Generator, labels: NDArray[np.uint8], *, pixels: float, crude: bool = False
+) -> NDArray[np.uint8]:
+    """Labels as a method might segment them: boundaries moved smoothly by about `pixels`; more goes wrong if crude."""
+    moved = np.indices(labels.shape, dtype=np.float64)
+    for axis in (1, 2):
+        field = ndimage.gaussian_filter(rng.normal(size=labels.shape), (0.8, 6, 6))
+        moved[axis] += field / field.std() * pixels
+    result = ndimage.map_coordinates(labels, moved, order=0, mode="nearest")
+    if crude:
+        last = int(np.flatnonzero(labels.any(axis=(1, 2)))[-1])
+        if rng.random() < 0.5:
+            result[last] = 0
+        z, y, x = int(rng.integers(2, last)), *rng.integers(8, 18, 2)
+        result[z, y : y + 3, x : x + 3] = 1
+    return result
 
 
 def _oblique_geometry(rng: np.random.Generator, shape: tuple[int, ...]) -> Geometry:

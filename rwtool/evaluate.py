@@ -11,8 +11,8 @@ from typing import Any
 
 from rwtool.cases import Classes, Inspection, inspect_cases, make_classes
 from rwtool.errors import UsageError
+from rwtool.files import remove_leftovers
 from rwtool.geometry import SAME_GRID_VOXELS
-from rwtool.io import remove_leftovers
 from rwtool.measure import CaseJob, Measured, Settings, measure_case, peak_bytes
 from rwtool.metrics import METRICS, diagonal_mm
 from rwtool.pairing import Pairing, Run, pair_files, read_groups
@@ -47,7 +47,7 @@ class Request:
     nsd_tolerance_mm : dict of (int or None) to float
         By label value; None is for all others.
     spacing_mm : (3,) float, optional
-        Of ``.npy`` references.
+        Of references without one, such as ``.npy``.
     resample : bool
     allow_missing : bool
     cases : str, optional

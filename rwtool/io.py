@@ -6,95 +6,26 @@ through numpy with a spacing that the caller names; everything else through Simp
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
-import shutil
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import Any
 
-import nibabel as nib
 import numpy as np
-from isal import igzip, isal_zlib
-from nibabel.imageglobals import LoggingOutputSuppressor
-from nibabel.spatialimages import HeaderDataError
-from nibabel.volumeutils import native_code
+from isal import igzip
+from numpy.typing import DTypeLike, NDArray
 
 from rwtool.errors import UsageError, VolumeError
-from rwtool.geometry import Geometry, axes_for, check_affine, column_norms
+from rwtool.files import NIFTI_SUFFIXES, NO_SPACING, READ_ERRORS, SUFFIXES, atomic, first_bytes, naming, split_name
+from rwtool.geometry import Geometry
+from rwtool.itk import open_sitk, write_sitk
 from rwtool.labels import label_counts, round_labels, to_classes
+from rwtool.nifti import describe_nifti, nifti_header, nifti_stream, open_nifti
+from rwtool.volume import Header, Stored, Volume, one_volume, to_volume
 
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-SITK_SUFFIXES = (
-    ".mha", ".mhd", ".nrrd", ".nhdr", ".img", ".hdr", ".img.gz", ".gipl", ".gipl.gz", ".vtk",
-    ".mnc", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".dcm",
-)  # fmt: skip
-SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES, ".npy")
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_UNITS = {1: ("metres", 1000.0), 3: ("microns", 0.001)}  # NIfTI xyzt_units that are not mm
-_CHUNK = 1 << 22
-_DEFLATE_MOST = 1032  # no deflate stream expands further
+_FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 _GZIP_LEVEL = 1
-_READ_ERRORS: tuple[type[Exception], ...] = (
-    OSError, EOFError, ValueError, OverflowError, KeyError, RuntimeError, MemoryError,
-    HeaderDataError, zlib.error, cast("type[Exception]", isal_zlib.IsalError),
-)  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """One 3D array, where it lies, and what its file was odd about.
-
-    Attributes
-    ----------
-    array : (Z, Y, X) array
-    spacing_mm : (3,) float
-        Between voxel centres, along ``(z, y, x)``.
-    geometry : Geometry
-        The grid of the file.
-    notes : tuple of str
-        What a user should know of the file, such as a header that disagrees with itself.
-    """
-
-    array: NDArray[Any]
-    spacing_mm: tuple[float, float, float]
-    geometry: Geometry
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Header:
-    """What a file says of itself before its voxels are read.
-
-    Attributes
-    ----------
-    geometry : Geometry
-    dtype : numpy dtype
-        Of the voxels as stored.
-    notes : tuple of str
-    """
-
-    geometry: Geometry
-    dtype: np.dtype[Any]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class _Stored:
-    """A header, the voxels with the file's axes ``(i, j, k, ...)``, and their scaling."""
-
-    header: Header
-    array: NDArray[Any]
-    slope: float = 1.0
-    inter: float = 0.0
 
 
 def read_header(
@@ -115,7 +46,8 @@ def read_image(path: str | Path, *, spacing_mm: Sequence[float] | None = None, s
     path : path
         NIfTI, ``.npy`` or any file that SimpleITK reads.
     spacing_mm : (3,) float, optional
-        Along ``(z, y, x)``; needed for ``.npy``, which carries none, and refused for other files.
+        Along ``(z, y, x)``; needed for ``.npy`` and for picture formats (``.png``, ``.tif``), which carry none in mm,
+        and refused for other files.
     slice_axis : int, optional
         The file axis (0, 1 or 2) that is z. By default :func:`rwtool.geometry.find_slice_axis` finds it. Refused for
         ``.npy``, which is ``(z, y, x)`` already.
@@ -142,7 +74,7 @@ def read_image(path: str | Path, *, spacing_mm: Sequence[float] | None = None, s
     if (stored.slope, stored.inter) != (1.0, 0.0):
         array *= np.float32(stored.slope)
         array += np.float32(stored.inter)
-    return _volume(stored.header, array)
+    return to_volume(stored.header, array)
 
 
 def read_labels(
@@ -182,11 +114,15 @@ def read_labels(
     """
     path = Path(path)
     stored = _open(path, spacing_mm, slice_axis)
-    with _naming(path):
-        array = round_labels(stored.array, slope=stored.slope, inter=stored.inter, ignore=ignore)
+    # an .npy file's own axes are (z, y, x): a refused voxel is named so that its author finds it
+    turn = (2, 1, 0) if split_name(path)[1] == ".npy" else (0, 1, 2)
+    with naming(path):
+        array = round_labels(
+            stored.array.transpose(turn), slope=stored.slope, inter=stored.inter, ignore=ignore
+        ).transpose(turn)
         if classes is not None:
             array = to_classes(array, classes, ignored=ignore is not None)
-    return _volume(stored.header, array)
+    return to_volume(stored.header, array)
 
 
 def read_label_values(path: str | Path, *, ignore: int | None = None, **where: Any) -> dict[int, int]:
@@ -222,24 +158,27 @@ def read_channels(
     path = Path(path)
     if not path.is_file():
         raise VolumeError(f"{path}: no such file")
-    with _naming(path, *_READ_ERRORS):
+    with naming(path, *READ_ERRORS):
         if split_name(path)[1] == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = _map_npy(path)
             for channel in array if array.ndim == 4 else array[np.newaxis]:
-                shape = _one_volume(channel.shape)
-                geometry = _npy_geometry(path, shape, spacing_mm, slice_axis)
-                yield Volume(channel.astype(np.float32), geometry.spacing_mm, geometry)
+                geometry = _npy_geometry(path, channel.shape, spacing_mm, slice_axis)
+                values = channel.reshape(geometry.array_shape).astype(np.float32)
+                yield Volume(values, geometry.spacing_mm, geometry)
             return
-        with _nifti_stream(path) as stream:
-            found = _describe_nifti(path, stream, slice_axis, many=True)
+        if spacing_mm is not None:
+            raise UsageError(f"{path}: --spacing is for .npy files; this file carries its own spacing")
+        with nifti_stream(path) as stream:
+            found = describe_nifti(path, stream, slice_axis, many=True)
             for k in range(found.channels):
                 stored = found.read(stream, k, last=k == found.channels - 1)
-                values = stored.astype(np.float32)
+                values = stored.astype(np.float32, copy=False)
                 if stored.dtype.kind == "i":
                     values[stored == np.iinfo(stored.dtype).min] = np.nan
                 if (found.slope, found.inter) != (1.0, 0.0):
                     values = values * np.float32(found.slope) + np.float32(found.inter)
-                yield _volume(found.header, values)
+                yield to_volume(found.header, values)
+                del stored, values  # before the next ones are read
 
 
 def write(path: str | Path, volume: Volume) -> None:
@@ -257,75 +196,30 @@ def write(path: str | Path, volume: Volume) -> None:
     Raises
     ------
     VolumeError
-        If the format cannot hold the volume.
+        If the format cannot hold the volume, or the file cannot be written.
+    UsageError
+        If no format has that suffix.
     """
     path = Path(path)
     suffix = split_name(path)[1]
+    if not suffix:
+        raise UsageError(f"{path}: no format has this suffix; expected one of {', '.join(SUFFIXES)}")
     array = volume.array.view(np.uint8) if volume.array.dtype == bool else volume.array
+    if array.shape != volume.geometry.array_shape:
+        raise VolumeError(
+            f"{path}: the array's shape is {array.shape}, its grid's {volume.geometry.array_shape}; expected the same"
+        )
     if suffix in NIFTI_SUFFIXES or suffix == ".npy":
         with create(path, volume.geometry, array.dtype) as put:
             put(array)
         return
-    with atomic(path) as temporary, _naming(path, *_READ_ERRORS):
-        _write_sitk(temporary, array, volume.geometry)
-
-
-def split_name(path: str | Path) -> tuple[str, str]:
-    """Split a file name into case name and suffix: ``a/heart_1.nii.gz`` gives ``("heart_1", ".nii.gz")``.
-
-    The suffix is lower case; a name without a suffix that rwtool reads gives ``""`` for it.
-    """
-    name = Path(path).name
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)], suffix
-    return name, ""
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file; of all its parts where header and voxels are separate files."""
-    digest = hashlib.sha256()
-    for part in _parts(Path(path)):
-        with part.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-# --- writing ---
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a name to write to; what was written there gets its final name when the block ends well.
-
-    Parameters
-    ----------
-    path : Path
-        The final name. Its folder is made.
-
-    Yields
-    ------
-    Path
-        The same file name inside a hidden folder beside it, so that parts which name each other stay right.
-    """
-    workshop = path.parent / f".{path.name}.{os.getpid()}.tmp"
-    workshop.mkdir(parents=True, exist_ok=True)
-    try:
-        yield workshop / path.name
-        made = sorted(workshop.iterdir(), key=lambda part: part.name == path.name)  # the named file last
-        for part in made:
-            os.replace(part, path.parent / part.name)
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run of :func:`atomic` left in a folder."""
-    for workshop in folder.glob(".*.tmp"):
-        process = workshop.name.split(".")[-2]
-        if process.isdigit() and not _alive(int(process)):
-            shutil.rmtree(workshop, ignore_errors=True)
+    if suffix in _FLAT_SUFFIXES and volume.geometry.shape[2] != 1:
+        raise VolumeError(
+            f"{path}: {suffix} holds one slice, this volume has {volume.geometry.shape[2]} along its last file axis; "
+            "choose .nii.gz, .mha or .nrrd"
+        )
+    with atomic(path) as temporary, naming(path, OSError, RuntimeError, TypeError, doing="written"):
+        write_sitk(temporary, array, volume.geometry)
 
 
 def storage_axes(geometry: Geometry, suffix: str) -> tuple[int, ...]:
@@ -351,7 +245,7 @@ def create(
     geometry : Geometry
         The grid.
     dtype : dtype
-        Stored type. Floats in an integer type are stored as ``round(value / slope)``, NaN as its lowest value.
+        Stored type. Floats in a signed integer type are stored as ``round(value / slope)``, NaN as its lowest value.
     channels : int, optional
         Makes a 4D file: the fourth axis of a NIfTI, the first of an ``.npy``.
     slope : float
@@ -361,6 +255,11 @@ def create(
     ------
     callable
         Takes the next ``(z, y, x)`` block, a slab along the first of :func:`storage_axes`, channel after channel.
+
+    Raises
+    ------
+    VolumeError
+        If the file cannot be written, or a value does not fit its type.
     """
     suffix = split_name(path)[1]
     dtype = np.dtype(dtype)
@@ -377,321 +276,100 @@ def create(
             description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, description)
         else:
-            header = _nifti_header(path, geometry, dtype, channels, slope)
+            header = nifti_header(path, geometry, dtype, channels, slope)
             header.write_to(stream)
 
         def put(block: NDArray[Any]) -> None:
             nonlocal written
-            stored = block.transpose(order)
-            if dtype.kind == "i" and block.dtype.kind == "f":
-                stored = np.nan_to_num(np.rint(stored / np.float32(slope)), nan=np.iinfo(dtype).min)
-            stream.write(np.ascontiguousarray(stored, dtype=dtype).data.cast("B"))
+            with naming(path, OSError, doing="written"):
+                stream.write(_in_type(block.transpose(order), dtype, slope).data.cast("B"))
             written += block.size
 
-        yield put
-        if written != expected:
-            raise RuntimeError(f"{path}: {written} of {expected} voxels were written")
-        if stream is not raw:
-            stream.close()
+        try:
+            yield put
+            if written != expected:
+                raise RuntimeError(f"{path}: {written} of {expected} voxels were written")
+        finally:
+            with naming(path, OSError, doing="written"):
+                if stream is not raw:
+                    stream.close()
+                raw.flush()
 
 
-def _nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels: int | None, slope: float) -> Any:
-    if geometry.header is not None:
-        header = geometry.header.copy()
-        if header.endianness != native_code:
-            header = header.as_byteswapped(native_code)
-        for name in ("intent_code", "intent_p1", "intent_p2", "intent_p3", "cal_max", "cal_min"):
-            header[name] = 0
-        header["intent_name"] = b""
-    else:
-        header = nib.Nifti1Header()
-        header.set_data_shape(geometry.shape)
-        header.set_xyzt_units("mm")
-        header.set_sform(geometry.affine_mm, code=1)
-        header.set_qform(geometry.affine_mm, code=1)
-    pixdim = header["pixdim"].copy()
+def _in_type(block: NDArray[Any], dtype: np.dtype[Any], slope: float) -> NDArray[Any]:
+    """A block as it is stored, in C order."""
+    if dtype.kind == "i" and block.dtype.kind == "f":
+        numbers = np.rint(block / np.float32(slope))
+        missing = np.isnan(numbers)
+        numbers[missing] = 0
+        largest = float(max(numbers.max(initial=0), -numbers.min(initial=0)))
+        if largest > np.iinfo(dtype).max:
+            raise VolumeError(
+                f"the value {largest * slope:g} does not fit {dtype} with scl_slope {slope:g}; use float32"
+            )
+        stored = np.ascontiguousarray(numbers, dtype=dtype)
+        stored[missing] = np.iinfo(dtype).min
+        return stored
     try:
-        header.set_data_dtype(dtype)
-        header.set_data_shape((*geometry.shape, channels) if channels else geometry.file_shape)
-    except HeaderDataError as error:
-        raise VolumeError(f"{path}: NIfTI cannot hold {dtype}: {error}; choose another type or format") from error
-    pixdim[4:] = np.where(pixdim[4:] > 0, pixdim[4:], 1)
-    pixdim[1:4] = np.where(pixdim[1:4] > 0, pixdim[1:4], 1)
-    header["pixdim"] = pixdim
-    header.set_slope_inter(slope, 0.0)
-    header.extensions.clear()
-    header["vox_offset"] = 0  # nibabel sets it as it writes
-    return header
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(block, dtype=dtype)
+    except FloatingPointError:
+        raise VolumeError(f"the value {np.abs(block).max():g} does not fit {dtype}; use float32") from None
 
 
-def to_sitk(array: NDArray[Any], geometry: Geometry) -> Any:
-    """Make a SimpleITK image of a ``(z, y, x)`` array, with the axes of its file."""
-    import SimpleITK as sitk
-
-    stored = np.ascontiguousarray(geometry.to_file(array).transpose(2, 1, 0))
-    affine = _LPS_TO_RAS @ geometry.affine_mm
-    spacing = column_norms(affine)
-    image = sitk.GetImageFromArray(stored)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    return image
-
-
-def _write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    import SimpleITK as sitk
-
-    image = to_sitk(array, geometry)
-    if len(geometry.file_shape) == 2:
-        image = image[:, :, 0]
-    sitk.WriteImage(image, str(path), useCompression=True)
-
-
-# --- reading ---
-
-
-def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None, *, voxels: bool = True) -> _Stored:
+def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None, *, voxels: bool = True) -> Stored:
     if not path.is_file():
         raise VolumeError(f"{path}: no such file")
+    with naming(path, OSError):
+        first_bytes(path)
     suffix = split_name(path)[1]
     if suffix == ".npy":
-        with _naming(path, *_READ_ERRORS):
+        with naming(path, *READ_ERRORS):
             return _open_npy(path, spacing_mm, slice_axis)
-    if spacing_mm is not None:
-        raise UsageError(f"{path}: --spacing is for .npy files; this file carries its own spacing")
-    with _naming(path, *_READ_ERRORS):
+    if suffix in NO_SPACING:
+        spacing_mm = _given_spacing(path, spacing_mm)
+    elif spacing_mm is not None:
+        raise UsageError(f"{path}: --spacing is for files without one, such as .npy; this file carries its own spacing")
+    with naming(path, *READ_ERRORS):
         if suffix in NIFTI_SUFFIXES:
-            return _open_nifti(path, slice_axis, voxels)
-        return _open_sitk(path, slice_axis, voxels)
+            return open_nifti(path, slice_axis, voxels)
+        return open_sitk(path, slice_axis, voxels, spacing_mm)
 
 
-def _open_npy(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None) -> _Stored:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    shape = _one_volume(array.shape if array.ndim != 2 else (1, *array.shape))
-    geometry = _npy_geometry(path, shape, spacing_mm, slice_axis)
-    return _Stored(Header(geometry, array.dtype), array.reshape(shape).transpose(2, 1, 0))
+def _open_npy(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None) -> Stored:
+    array = _map_npy(path)
+    geometry = _npy_geometry(path, array.shape, spacing_mm, slice_axis)
+    return Stored(Header(geometry, array.dtype), array.reshape(geometry.array_shape).transpose(2, 1, 0))
+
+
+def _map_npy(path: Path) -> NDArray[Any]:
+    """The array of an .npy file, in place; unlike np.load it never unpickles and never unzips."""
+    if first_bytes(path) != np.lib.format.MAGIC_PREFIX[:4]:
+        raise VolumeError("this is not an .npy file: its first bytes are not those of one; save it with numpy.save")
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # of numpy's header parser: ValueError, SyntaxError, TokenError, ...
+        if "Python objects" in str(error):
+            raise VolumeError("it holds Python objects; expected numbers; save it as an array of integers") from error
+        reason = "its header claims more than the file holds" if "mmap length" in str(error) else str(error)
+        raise VolumeError(f"{reason}; it is truncated or damaged; save it again") from error
 
 
 def _npy_geometry(
-    path: Path, shape: tuple[int, int, int], spacing_mm: Sequence[float] | None, slice_axis: int | None
+    path: Path, array_shape: tuple[int, ...], spacing_mm: Sequence[float] | None, slice_axis: int | None
 ) -> Geometry:
-    """Grid of an array that is (z, y, x) already; as a file, x is its fastest axis i."""
-    if spacing_mm is None:
-        raise UsageError(f"{path}: an .npy file carries no spacing; give --spacing Z Y X in mm")
-    spacing = [float(value) for value in spacing_mm]
-    if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
-        raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {tuple(spacing_mm)}")
+    """Grid of an array that is (z, y, x), or (y, x), already; as a file, x is its fastest axis i."""
+    spacing = _given_spacing(path, spacing_mm)
     if slice_axis is not None:
         raise UsageError(f"{path}: --slice-axis is not for .npy files, whose arrays are (z, y, x) already")
+    shape = one_volume(array_shape if len(array_shape) != 2 else (1, *array_shape))
     return Geometry(np.diag([*spacing[::-1], 1.0]), shape[::-1], (2, 1, 0), shape[::-1])
 
 
-def _open_nifti(path: Path, slice_axis: int | None, voxels: bool) -> _Stored:
-    with _nifti_stream(path) as stream:
-        found = _describe_nifti(path, stream, slice_axis)
-        if not voxels:
-            return _Stored(found.header, np.empty(0))
-        return _Stored(found.header, found.read(stream, last=True), found.slope, found.inter)
-
-
-@dataclass(frozen=True, eq=False)
-class _Nifti:
-    """What a NIfTI header says, and how to read the next of its channels."""
-
-    path: Path
-    header: Header
-    channels: int
-    offset: int
-    slope: float
-    inter: float
-
-    def read(self, stream: IO[bytes], channel: int = 0, *, last: bool) -> NDArray[Any]:
-        """The voxels of a channel as stored, with axes (i, j, k); channels are read in order."""
-        shape, dtype = self.header.geometry.shape, self.header.dtype
-        size = math.prod(shape) * dtype.itemsize
-        if not _gzipped(self.path):
-            return np.memmap(self.path, dtype, "r", self.offset + channel * size, shape, order="F")
-        if channel == 0:
-            stream.seek(self.offset)
-        stored = _read_exactly(stream, size)
-        while last and stream.read(_CHUNK):  # gzip compares its checksum at the end of the stream
-            pass
-        return stored.view(dtype).reshape(shape, order="F")
-
-
-def _gzipped(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
-
-
-def _nifti_stream(path: Path) -> Any:
-    return igzip.open(path, "rb") if _gzipped(path) else path.open("rb")
-
-
-def _describe_nifti(path: Path, stream: IO[bytes], slice_axis: int | None, *, many: bool = False) -> _Nifti:
-    header = _read_nifti_header(stream)
-    dtype = header.get_data_dtype()
-    file_shape = tuple(int(n) for n in header.get_data_shape())
-    channels = file_shape[3] if many and len(file_shape) == 4 else 1
-    shape = _one_volume(file_shape[:3] if many and len(file_shape) == 4 else file_shape)
-    offset = int(header.get_data_offset())
-    _check_size(path, channels * math.prod(shape) * dtype.itemsize + offset, packed=_gzipped(path))
-    unit, mm_per_unit = _UNITS.get(int(header["xyzt_units"]) & 7, ("mm", 1.0))
-    affine = header.get_best_affine().astype(np.float64)
-    notes = check_affine(affine)
-    sizes, stated = column_norms(affine), np.abs(header["pixdim"][1:4].astype(float))
-    there = np.array(shape) > 1
-    if not np.allclose(sizes[there], stated[there], rtol=0.01, atol=0):
-        notes.append(
-            f"pixdim says {_triple(stated)}, the affine {_triple(sizes)} along the file's axes; the affine is used"
-        )
-    if mm_per_unit != 1.0:
-        notes.append(f"lengths are in {unit} and were converted to mm")
-    affine[:3] *= mm_per_unit
-    geometry = Geometry(affine, shape, axes_for(shape, sizes.tolist(), slice_axis), file_shape, header)
-    slope, inter = (
-        default if value is None else value for value, default in zip(header.get_slope_inter(), (1.0, 0.0), strict=True)
-    )
-    return _Nifti(path, Header(geometry, dtype, tuple(notes)), channels, offset, slope, inter)
-
-
-def _read_exactly(stream: IO[bytes], size: int) -> NDArray[np.uint8]:
-    buffer = np.empty(size, dtype=np.uint8)
-    filled = 0
-    while filled < size:
-        got = stream.readinto(buffer[filled : filled + _CHUNK].data)  # type: ignore[attr-defined]
-        if not got:
-            raise VolumeError(f"the header claims {size:,} bytes of voxels; the file ends after {filled:,}")
-        filled += got
-    return buffer
-
-
-def _read_nifti_header(stream: IO[bytes]) -> Any:
-    size = stream.read(4)
-    stream.seek(0)
-    sizes = {int.from_bytes(size, "little"), int.from_bytes(size, "big")}
-    if not sizes & {348, 540}:
-        raise VolumeError("this is not a NIfTI file: its first bytes are not a NIfTI header")
-    kind = nib.Nifti2Header if 540 in sizes else nib.Nifti1Header
-    with LoggingOutputSuppressor():
-        header = kind.from_fileobj(stream)
-    magic = bytes(header["magic"]).rstrip(b"\0")
-    if magic.startswith(b"ni"):
-        raise VolumeError("this is the header of a .hdr/.img pair under a .nii name; convert it to a single file")
-    return header
-
-
-def _open_sitk(path: Path, slice_axis: int | None, voxels: bool) -> _Stored:
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise VolumeError(_sitk_reason(error)) from error
-    file_shape = tuple(int(n) for n in reader.GetSize())
-    shape = _one_volume(file_shape)
-    if reader.GetNumberOfComponents() != 1:
-        raise VolumeError(
-            f"expected one number per voxel; found {reader.GetNumberOfComponents()} (a colour or vector image)"
-        )
-    dtype = _sitk_dtype(reader.GetPixelID())
-    packed = sum(part.stat().st_size for part in _parts(path)) < math.prod(shape) * dtype.itemsize
-    _check_size(path, math.prod(shape) * dtype.itemsize, packed=packed)
-    dimension = reader.GetDimension()
-    affine = np.eye(4)
-    n = min(dimension, 3)
-    direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:n, :n]
-    affine[:n, :n] = direction * np.array(reader.GetSpacing())[:n]
-    affine[:n, 3] = reader.GetOrigin()[:n]
-    affine = _LPS_TO_RAS @ affine
-    notes = check_affine(affine)
-    geometry = Geometry(affine, shape, axes_for(shape, column_norms(affine).tolist(), slice_axis), file_shape)
-    described = Header(geometry, dtype, tuple(notes))
-    if not voxels:
-        return _Stored(described, np.empty(0))
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise VolumeError(_sitk_reason(error)) from error
-    array = sitk.GetArrayFromImage(image).transpose().reshape(shape, order="F")
-    return _Stored(described, array)
-
-
-def _sitk_dtype(pixel_id: int) -> np.dtype[Any]:
-    import SimpleITK as sitk
-
-    return sitk.GetArrayViewFromImage(sitk.Image(1, 1, pixel_id)).dtype
-
-
-def _sitk_reason(error: RuntimeError) -> str:
-    """Last line of SimpleITK's message: the reason, without the C++ file names."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"SimpleITK cannot read it: {lines[-1] if lines else 'no reason given'}"
-
-
-def _one_volume(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Shape as three axes; a trailing 1 is no axis, and a 2D image is one slice."""
-    if not shape or 0 in shape:
-        raise VolumeError(f"the file holds no voxels: its shape is {shape}")
-    if any(n != 1 for n in shape[3:]):
-        raise VolumeError(
-            f"expected one 3D volume; found {len(shape)} dimensions, shape {shape}; "
-            "write one file per volume (channels or time points) and try again"
-        )
-    return tuple((*shape, 1, 1)[:3]) if len(shape) < 3 else shape[:3]  # type: ignore[return-value]
-
-
-def _check_size(path: Path, claimed: int, *, packed: bool) -> None:
-    """Refuse a header that claims more than its file can hold, before memory is taken for it."""
-    there = sum(part.stat().st_size for part in _parts(path))
-    most = there * _DEFLATE_MOST if packed else there
-    if claimed > most:
-        raise VolumeError(
-            f"the header claims {claimed:,} bytes of voxels; the file's {there:,} bytes can hold at most {most:,}; "
-            "it is truncated or its header is damaged; copy it again from its source"
-        )
-
-
-def _parts(path: Path) -> list[Path]:
-    """All files of a volume: header and voxels may be separate ones with the same stem."""
-    stem, suffix = split_name(path)
-    beside = {
-        ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".hdr": (".img", ".img.gz"),
-        ".img": (".hdr",), ".img.gz": (".hdr",),
-    }.get(suffix, ())  # fmt: skip
-    return [path, *(part for tail in beside if (part := path.with_name(stem + tail)).is_file())]
-
-
-def _volume(header: Header, stored: NDArray[Any]) -> Volume:
-    geometry = header.geometry
-    return Volume(geometry.to_array(stored), geometry.spacing_mm, geometry, header.notes)
-
-
-@contextmanager
-def _naming(path: Path, *also: type[Exception]) -> Iterator[None]:
-    """Put the file's name before the message of an error, once; a library's error becomes ours."""
-    try:
-        yield
-    except (VolumeError, UsageError) as error:
-        if str(path) in str(error):
-            raise
-        raise type(error)(f"{path}: {error}") from error
-    except also as error:
-        reason = "not enough memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
-        raise VolumeError(f"{path}: cannot be read or written: {reason}") from error
-
-
-def _triple(values: NDArray[np.float64]) -> str:
-    return " x ".join(f"{value:.6g}" for value in values)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+def _given_spacing(path: Path, spacing_mm: Sequence[float] | None) -> list[float]:
+    if spacing_mm is None:
+        raise UsageError(f"{path}: an {split_name(path)[1]} file carries no spacing; give --spacing Z Y X in mm")
+    spacing = [float(value) for value in spacing_mm]
+    if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
+        raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {tuple(spacing_mm)}")
+    return spacing

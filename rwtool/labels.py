@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from rwtool.errors import UsageError, VolumeError
 
 ROUNDING = 1e-3  # a float label may be this far from its integer
+LARGEST = 1 << 53  # above it every float is an integer, so that being one says nothing
 _BLOCK = 1 << 21
 _FEW = 16  # values
 
@@ -37,7 +38,8 @@ def round_labels(
     slope, inter : float
         The file's scaling: the label is ``round(slope * stored + inter)``.
     ignore : int, optional
-        A value without a class; it may be negative. Its voxels become :func:`ignored_value` of the result's type.
+        A value without a class; it may be negative. Its voxels, those within 1e-3 of it, become
+        :func:`ignored_value` of the result's type.
 
     Returns
     -------
@@ -47,7 +49,7 @@ def round_labels(
     Raises
     ------
     VolumeError
-        At a fraction, NaN, infinity or negative value: the message names it and the voxel where it stands.
+        At a fraction, NaN, infinity, negative value or one above 2^53: the message names it and its voxel.
     """
     if stored.dtype == bool:
         stored = stored.view(np.uint8)
@@ -55,23 +57,24 @@ def round_labels(
         raise VolumeError(f"labels are integers; found the type {stored.dtype}; convert the file")
     plain = slope == 1.0 and inter == 0.0
     if plain and ignore is None and stored.dtype.kind == "u":
-        return stored
+        return stored.astype(stored.dtype.newbyteorder("="), copy=False)
     flat = stored.ravel(order="K")
     largest = 0
     for start, block in _blocks(flat):
-        labels, kept = _round_block(block, slope, inter, ignore, plain)
-        wrong = kept & ~((np.abs(labels - (block * slope + inter)) <= ROUNDING) & (labels >= 0))
+        labels, sound, kept = _round_block(block, slope, inter, ignore, plain)
+        wrong = ~sound | (kept & ((labels < 0) | (labels > LARGEST)))
         if wrong.any():
             where = int(wrong.argmax())
-            raise VolumeError(_refusal(stored, start + where, block[where] * slope + inter))
+            raise VolumeError(_refusal(stored, start + where, float(block[where]) * slope + inter))
         largest = max(largest, int(labels.max(initial=0, where=kept)))
     dtype = label_dtype(largest, with_ignore=ignore is not None)
     result = np.empty_like(stored, dtype=dtype)  # keeps the memory order
     target = result.ravel(order="K")
     for start, block in _blocks(flat):
-        labels, kept = _round_block(block, slope, inter, ignore, plain)
-        labels[~kept] = ignored_value(dtype)
-        target[start : start + block.size] = labels.astype(dtype)
+        labels, _, kept = _round_block(block, slope, inter, ignore, plain)
+        part = target[start : start + block.size]
+        part[...] = np.where(kept, labels, 0)
+        part[~kept] = ignored_value(dtype)
     return result
 
 
@@ -174,20 +177,26 @@ def _blocks(flat: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
 
 def _round_block(
     block: NDArray[Any], slope: float, inter: float, ignore: int | None, plain: bool
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Rounded labels of a block, and which of its voxels are not ignored ones."""
+) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rounded labels of a block, which of its voxels are integers, and which are not ignored ones."""
+    labels: NDArray[Any]
     if block.dtype.kind in "ui" and plain:
-        labels: NDArray[Any] = block.astype(np.int64)
+        labels = block.astype(np.int64)
+        sound = np.ones(block.size, dtype=bool)
     else:
-        labels = np.rint(block.astype(np.float64) * slope + inter)
+        values = block.astype(np.float64) * slope + inter
+        labels = np.rint(values)
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            sound = np.abs(labels - values) <= ROUNDING
     kept = np.ones(block.size, dtype=bool) if ignore is None else labels != ignore
-    return labels, kept
+    return labels, sound, kept
 
 
 def _refusal(stored: NDArray[Any], flat_index: int, value: float) -> str:
-    # ravel(order="K") of an F-ordered array runs in Fortran order
-    order: Literal["C", "F"] = "F" if stored.flags.f_contiguous and not stored.flags.c_contiguous else "C"
-    voxel = tuple(int(i) for i in np.unravel_index(flat_index, stored.shape, order=order))
+    # ravel(order="K") runs over the axes in the order of their strides
+    axes = sorted(range(stored.ndim), key=lambda axis: -abs(stored.strides[axis]))
+    found = np.unravel_index(flat_index, [stored.shape[axis] for axis in axes])
+    voxel = tuple(int(found[axes.index(axis)]) for axis in range(stored.ndim))
     expected = f"labels are integers from 0 up (floats within {ROUNDING} of one are rounded)"
     if not np.isfinite(value):
         return f"{expected}; found {value} at file voxel {voxel}; mend the file"

@@ -12,11 +12,13 @@ import numpy as np
 
 from rwtool.cases import Classes, Inspection, find_cases, inspect_cases
 from rwtool.errors import UsageError
+from rwtool.files import file_hash, remove_leftovers
 from rwtool.geometry import Geometry
-from rwtool.io import Volume, file_hash, remove_leftovers, write
-from rwtool.maps import MapParameters
+from rwtool.io import write
 from rwtool.mapset import MapJob, MapSet, Storage, difference, make_settings, read_map_set, write_maps
+from rwtool.parameters import MapParameters
 from rwtool.runner import Outcome, Work, plan_jobs, refuse_too_large, run_cases
+from rwtool.volume import Volume
 
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 _TRIAL_SIDE = 96

@@ -14,20 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwtool import __version__
+from rwtool.blocks import expand_channel, map_blocks
 from rwtool.cases import Classes
 from rwtool.errors import RwtoolError, UsageError, VolumeError
-from rwtool.io import (
-    Volume,
-    atomic,
-    create,
-    file_hash,
-    read_channels,
-    read_labels,
-    split_name,
-    storage_axes,
-)
+from rwtool.files import NO_SPACING, atomic, file_hash, split_name
+from rwtool.io import create, read_channels, read_labels, storage_axes
 from rwtool.labels import ignored_value
-from rwtool.maps import MapParameters, MapSummary, expand_channel, map_blocks
+from rwtool.parameters import MapParameters, MapSummary
+from rwtool.volume import Volume
 
 Layout = Literal["dense", "packed"]
 Format = Literal["nii.gz", "nii", "npy"]
@@ -377,9 +371,9 @@ def read_source(maps: MapSet, case: str, labels: str | Path | None = None) -> ND
 
 def grid_of(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """What a record knows of the grid that the file itself does not say, as arguments to read it with."""
-    if split_name(path)[1] == ".npy":
-        return {"spacing_mm": record["spacing_mm"]}
-    return {"slice_axis": record["slice_axis"]}
+    suffix = split_name(path)[1]
+    where: dict[str, Any] = {"spacing_mm": record["spacing_mm"]} if suffix in NO_SPACING else {}
+    return where if suffix == ".npy" else {**where, "slice_axis": record["slice_axis"]}
 
 
 def relative(path: Path, folder: Path) -> str:

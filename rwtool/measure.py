@@ -15,9 +15,11 @@ from rwtool import __version__
 from rwtool.alignment import Alignment, read_aligned
 from rwtool.cases import Classes, Inspection
 from rwtool.errors import RwtoolError
-from rwtool.io import Volume, atomic, file_hash, read_header, read_labels, split_name
+from rwtool.files import NO_SPACING, atomic, file_hash, split_name
+from rwtool.io import read_header, read_labels
 from rwtool.labels import ignored_value, label_dtype
 from rwtool.metrics import ClassMetrics, HD95Rule, evaluate_labels
+from rwtool.volume import Volume
 
 _CACHE_FORMAT = 1
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
@@ -37,6 +39,7 @@ class Settings:
     nsd_tolerance_mm : dict of int to float
         By class index.
     spacing_mm : (3,) float, optional
+        Of references without one.
     resample : bool
     """
 
@@ -159,7 +162,7 @@ def peak_bytes(inspection: Inspection, job: CaseJob) -> int:
     peak = voxels * max(2 * label + 6, 2 * label + inspection.itemsize)
     for path in filter(None, job.predictions):
         try:
-            bare = split_name(path)[1] == ".npy"
+            bare = split_name(path)[1] in NO_SPACING
             header = read_header(path, spacing_mm=inspection.spacing_mm if bare else None)
         except RwtoolError:
             continue  # the case will say so

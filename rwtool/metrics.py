@@ -182,14 +182,21 @@ def apply_undefined(result: ClassMetrics, rule: str | float, diagonal: float) ->
     UsageError
         The rule is none of the three.
     """
+    mm = undefined_mm(rule, diagonal)
+    if math.isnan(mm) or result.status not in ("missed", "hallucinated"):
+        return result
+    return replace(result, hd95_mm=mm, hd_mm=mm, assd_mm=mm, masd_mm=mm)
+
+
+def undefined_mm(rule: str | float, diagonal: float) -> float:
+    """Distance of a missed or hallucinated class in mm under a rule of `apply_undefined`; NaN for 'exclude'."""
     if isinstance(rule, str) and rule not in ("diagonal", "exclude"):
         raise UsageError(f"the rule for undefined distances is 'diagonal', 'exclude' or mm, not {rule!r}")
     if not isinstance(rule, str) and not 0 <= rule < math.inf:
         raise UsageError(f"the distance of an undefined case is at least 0 mm and finite, not {rule}")
-    if rule == "exclude" or result.status not in ("missed", "hallucinated"):
-        return result
-    mm = diagonal if rule == "diagonal" else float(rule)
-    return replace(result, hd95_mm=mm, hd_mm=mm, assd_mm=mm, masd_mm=mm)
+    if rule == "exclude":
+        return math.nan
+    return diagonal if rule == "diagonal" else float(rule)
 
 
 def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:

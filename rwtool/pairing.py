@@ -13,7 +13,7 @@ from typing import Any
 
 from rwtool.cases import find_cases
 from rwtool.errors import UsageError
-from rwtool.io import split_name
+from rwtool.files import split_name
 
 _SHOWN = 5  # names in a message
 

@@ -81,6 +81,9 @@ def available_memory() -> int | None:
     with contextlib.suppress(OSError, ValueError):
         limit = int((_CGROUP / "memory.max").read_text())
         used = int((_CGROUP / "memory.current").read_text())
+        for line in (_CGROUP / "memory.stat").read_text().splitlines():
+            if line.startswith("inactive_file "):  # cached files, given back when memory is wanted
+                used -= int(line.split()[1])
         free = limit - used if free is None else min(free, limit - used)
     return free
 

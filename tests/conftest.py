@@ -1,6 +1,8 @@
 import os
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 
@@ -11,3 +13,29 @@ def test_data():
     if not folder:
         pytest.skip("RWTOOL_TEST_DATA does not name a folder of real volumes")
     return Path(folder)
+
+
+@pytest.fixture
+def write_nifti(tmp_path):
+    """Write an array in file order as NIfTI, with the header fields that a test wants."""
+
+    def write(array, affine=None, name="case.nii", *, kind=nib.Nifti1Header, endianness=None, **fields):
+        array = np.asarray(array)
+        header = kind(endianness=endianness)
+        header.set_data_dtype(array.dtype)
+        image_class = nib.Nifti2Image if kind is nib.Nifti2Header else nib.Nifti1Image
+        image = image_class(array, np.eye(4) if affine is None else affine, header)
+        image.header.set_xyzt_units("mm")
+        path = tmp_path / name
+        if not fields and endianness is None:
+            nib.save(image, path)
+            return path
+        header = image.header
+        for field, value in fields.items():
+            header[field] = value
+        header["vox_offset"] = 544 if kind is nib.Nifti2Header else 352
+        stored = array.astype(array.dtype.newbyteorder(header.endianness))
+        path.write_bytes(header.binaryblock + b"\0\0\0\0" + stored.tobytes(order="F"))
+        return path
+
+    return write

@@ -42,7 +42,7 @@ def run(*arguments, code=0):
 
 def test_without_arguments_the_folders_of_a_project_are_compared(project):
     result = run()
-    assert "2 classes: 0 background, 1 (from the values in 6 label files)" in result.output
+    assert "2 classes: 0 background, 1 (from the values in the label files)" in result.output
     assert "6 cases, 2 methods" in result.output
     assert "far" in result.output
     assert "near" in result.output

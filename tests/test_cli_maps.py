@@ -9,6 +9,8 @@ from click.testing import CliRunner
 
 import rwtool
 from rwtool.cli import main
+from rwtool.files import file_hash
+from rwtool.io import read_channels
 
 SHAPE = (6, 9, 5)  # file axes
 AFFINE = np.array([[0, -1.5, 0, 10], [0.8, 0, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
@@ -96,7 +98,7 @@ def test_ignored_voxels_are_marked_in_packed_maps_and_0_in_dense_ones(tmp_path, 
     ignored = (array == 255).transpose(2, 1, 0)
     packed = next(
         iter(
-            rwtool.io.read_channels(
+            read_channels(
                 tmp_path / "packed" / "rrw" / f"a.{format_}", **({"spacing_mm": (1, 1, 1)} if format_ == "npy" else {})
             )
         )
@@ -120,7 +122,7 @@ def test_the_sidecar_says_what_each_number_means(labels, tmp_path):
     record = content["cases"]["case_0"]
     source = labels / "case_0.nii.gz"
     assert (tmp_path / "maps" / "rrw" / record["source"]).resolve() == source.resolve()
-    assert record["source_sha256"] == rwtool.io.file_hash(source)
+    assert record["source_sha256"] == file_hash(source)
     assert record["source_bytes"] == source.stat().st_size
     assert record["shape"] == [5, 9, 6]
     assert record["spacing_mm"] == pytest.approx([4, 1.5, 0.8])

@@ -10,6 +10,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 import rwtool
 from rwtool import measure
 from rwtool.evaluate import Request, evaluate_files, plan_evaluation
+from rwtool.files import file_hash
 from rwtool.pairing import read_case_names
 from rwtool.rows import Rules
 
@@ -432,6 +433,18 @@ def test_npy_files_have_a_shape_and_the_spacing_given(tmp_path):
     assert "its shape (z, y, x) is (12, 10, 8)" in failed.error
 
 
+def test_images_without_a_spacing_are_compared_like_npy_files(tmp_path):
+    for name, array in (("labels", BOX), ("a", SHIFTED)):
+        (tmp_path / name).mkdir()
+        sitk.WriteImage(sitk.GetImageFromArray(array[:, :, 3].T), str(tmp_path / name / "x.png"))
+    found = evaluate(tmp_path / "labels", tmp_path / "a", spacing_mm=(4, 1.5, 0.8))
+    assert values(found)["hd"] == pytest.approx(2.4)
+    sitk.WriteImage(sitk.GetImageFromArray(SHIFTED[:, :, 3]), str(tmp_path / "a" / "x.png"))
+    (failed,) = evaluate(tmp_path / "labels", tmp_path / "a", spacing_mm=(4, 1.5, 0.8)).failed
+    assert "its shape (z, y, x) is (1, 12, 10)" in failed.error
+    assert ".png files have no grid" in failed.error
+
+
 def test_npy_predictions_take_the_spacing_of_a_nifti_reference(project):
     np.save(project / "a" / "x.npy", SHIFTED.transpose(2, 1, 0))
     (project / "a" / "x.nii.gz").unlink()
@@ -534,9 +547,9 @@ def test_the_provenance_is_strict_json_with_the_hash_of_every_input(project):
     found = evaluate(project / "labels", project / "a", project / "b")
     content = json.loads(json.dumps(found.provenance, allow_nan=False))
     x = content["inputs"]["x"]
-    assert x["reference"]["sha256"] == rwtool.io.file_hash(project / "labels" / "x.nii.gz")
+    assert x["reference"]["sha256"] == file_hash(project / "labels" / "x.nii.gz")
     assert [entry["sha256"] for entry in x["predictions"]] == [
-        rwtool.io.file_hash(project / name / "x.nii.gz") for name in ("a", "b")
+        file_hash(project / name / "x.nii.gz") for name in ("a", "b")
     ]
     assert set(content["versions"]) == {"edt", "nibabel", "SimpleITK"}
     assert content["classes"]["labels"] == [0, 1]

@@ -7,8 +7,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 import rwtool
+from rwtool.blocks import map_blocks
 from rwtool.errors import UsageError, VolumeError
-from rwtool.maps import MapParameters, MapSummary, expand_packed, map_blocks
+from rwtool.parameters import MapParameters, MapSummary
 
 SPACING = (3.0, 1.25, 0.8)
 IGNORED = 9
@@ -289,7 +290,7 @@ def test_packed_expands_to_dense(kind, weights):
     packed = make(labels, SPACING, kind, layout="packed", **options)
     others = MapParameters(kind, class_weights=weights or {}).other_values(3)
     assert packed.shape == labels.shape
-    np.testing.assert_array_equal(expand_packed(packed, labels, others, ignore=IGNORED), dense)
+    np.testing.assert_array_equal(rwtool.expand_packed(packed, labels, others, ignore=IGNORED), dense)
 
 
 def test_rectify_keeps_the_own_component_and_averages_the_others():

@@ -114,3 +114,11 @@ def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
     monkeypatch.setattr("rwtool.check.check_maps", broken)
     result = CliRunner().invoke(main, ["check", str(tmp_path)])
     assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_the_command_offers_every_kind():
+    from rwtool.cli import maps as command
+    from rwtool.parameters import KINDS
+
+    (option,) = (parameter for parameter in command.params if parameter.name == "kinds")
+    assert tuple(option.type.choices) == (*KINDS, "all")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rwtool.errors import UsageError
-from rwtool.subjects import average_runs, average_subjects, suggest_subject_regex
+from rwtool.subjects import average_runs, average_subjects, find_subjects, suggest_subject_regex
 
 NAN = float("nan")
 
@@ -114,3 +114,19 @@ def test_the_regexes_of_acdc_and_bids_are_readable():
 )
 def test_one_scan_per_subject_suggests_nothing(names):
     assert suggest_subject_regex(names) is None
+
+
+@pytest.mark.parametrize("regex", [r"p\d+", r"(p\d+)_", r"(p\d+)_(\w)"])
+def test_the_subject_is_the_first_group_or_the_whole_match(regex):
+    assert find_subjects(["p1_a", "p12_b"], regex) == {"p1_a": "p1", "p12_b": "p12"}
+
+
+@pytest.mark.parametrize("regex", ["a", "(x)?p", "(x)?"])
+def test_a_name_without_a_subject_is_refused(regex):
+    with pytest.raises(UsageError, match="finds no subject in 'p1_a'; it is matched from the start"):
+        find_subjects(["p1_a"], regex)
+
+
+def test_a_regex_that_is_none_is_refused():
+    with pytest.raises(UsageError, match=r"'\(' is not a regular expression: missing \)"):
+        find_subjects([], "(")

@@ -8,6 +8,7 @@ import click
 
 from rwtool import __version__
 from rwtool.cli.check import check
+from rwtool.cli.compare import compare
 from rwtool.cli.demo import demo
 from rwtool.cli.evaluate import evaluate
 from rwtool.cli.maps import maps
@@ -37,4 +38,5 @@ def main() -> None:
 main.add_command(maps)
 main.add_command(check)
 main.add_command(evaluate)
+main.add_command(compare)
 main.add_command(demo)

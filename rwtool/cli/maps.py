@@ -126,7 +126,7 @@ def maps(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    r"""Make region-wise maps of the label files LABELS (a folder, a file or a quoted glob) in OUT/<kind>.
+    """Make region-wise maps of the label files LABELS (a folder, a file or a quoted glob) in OUT/<kind>.
 
     Each case becomes OUT/<kind>/<case>.nii.gz; OUT/<kind>/maps.json says what its numbers mean. A rerun makes only what
     is missing or whose label file has changed.
@@ -136,11 +136,11 @@ def maps(
       rwtool maps labels maps
       rwtool maps labels maps --kind rrw --kind boundary -j 4
       rwtool maps labels maps --format npy --layout packed --dtype float16
-    """
+    """  # noqa: D301
     from rwtool.cases import make_classes, parse_values
     from rwtool.mapping import Request, make_maps, plan_maps
-    from rwtool.maps import MapParameters
     from rwtool.mapset import Storage
+    from rwtool.parameters import MapParameters
 
     chosen = [kind for kind in _KINDS if kind in kinds or "all" in kinds]
     weights = options.parse_pairs(class_weights, "--class-weight")

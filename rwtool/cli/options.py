@@ -45,7 +45,7 @@ spacing = click.option(
     nargs=3,
     type=float,
     metavar="Z Y X",
-    help="Voxel spacing in mm, for .npy files, which carry none.",
+    help="Voxel spacing in mm, for files that carry none: .npy, .png, .tif, ...",
 )
 slice_axis = click.option(
     "--slice-axis",

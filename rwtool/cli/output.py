@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rwtool.tables import print_table
+
 if TYPE_CHECKING:
     from rwtool.runner import Outcome
 
-_PLAIN_WIDTH = 120
-
-
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table to standard output; the first column is text, the others are numbers."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(highlight=False)
-    Console(highlight=False, width=None if console.is_terminal else _PLAIN_WIDTH).print(table)
+__all__ = ["count", "duration", "print_failures", "print_table", "size"]
 
 
 def print_failures(outcomes: Sequence[Outcome[Any]], *, verbose: bool) -> None:

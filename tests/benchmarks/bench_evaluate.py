@@ -23,7 +23,7 @@ from scipy.ndimage import find_objects, gaussian_filter, map_coordinates
 
 import rwtool
 from rwtool.cases import find_cases
-from rwtool.io import split_name
+from rwtool.files import split_name
 
 LONG_SECONDS = 60
 

@@ -1,0 +1,146 @@
+"""What makes a region-wise map, the labels apart, and what is noted on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwtool.errors import UsageError
+
+Kind = Literal["ac", "boundary", "constant", "hd", "rrw"]
+Convention = Literal["across", "inner", "kervadec"]
+Units = Literal["mm", "voxel"]
+Absent = Literal["zero", "farthest"]
+
+KINDS: tuple[Kind, ...] = ("ac", "boundary", "constant", "hd", "rrw")
+RECTIFIED: tuple[Kind, ...] = ("ac", "constant", "rrw")
+"""Kinds whose K-1 other-class components are equal, so that one number per voxel and one per class say all."""
+
+# the parameters that mean something to each kind; the others are not recorded
+_USED: dict[Kind, tuple[str, ...]] = {
+    "ac": ("class_weights",),
+    "boundary": ("convention", "units", "dims", "absent"),
+    "constant": ("alpha", "beta", "class_weights"),
+    "hd": ("units", "dims", "alpha", "absent"),
+    "rrw": ("convention", "units", "dims", "class_weights"),
+}
+
+
+@dataclass(frozen=True)
+class MapParameters:
+    """What makes a map, the labels apart.
+
+    Attributes
+    ----------
+    kind : {"ac", "boundary", "constant", "hd", "rrw"}
+    convention : {"across", "inner", "kervadec"}
+        How distances inside a class are measured (boundary, rrw).
+    units : {"mm", "voxel"}
+    dims : {3, 2}
+        Distances in the volume, or slice by slice across z.
+    alpha : float, optional
+        hd: the exponent, 2 unless given. constant: the other value, 1 unless given.
+    beta : float, optional
+        constant: minus the own value, 1 unless given.
+    class_weights : dict of int to float
+        Class index to the factor on the "other" value at voxels of that class (Section 3.2 of the paper).
+    absent : {"zero", "farthest"}
+        Channel of a class that is not in the volume (boundary, hd).
+    """
+
+    kind: Kind
+    convention: Convention = "across"
+    units: Units = "mm"
+    dims: int = 3
+    alpha: float | None = None
+    beta: float | None = None
+    class_weights: Mapping[int, float] = field(default_factory=dict)
+    absent: Absent = "zero"
+
+    def __post_init__(self) -> None:
+        self._refuse_unknown("kind", KINDS)
+        self._refuse_unknown("convention", ("across", "inner", "kervadec"))
+        self._refuse_unknown("units", ("mm", "voxel"))
+        self._refuse_unknown("dims", (2, 3))
+        self._refuse_unknown("absent", ("zero", "farthest"))
+        if self.convention == "kervadec" and self.units == "mm" and self.kind in ("boundary", "rrw"):
+            raise UsageError(
+                "the kervadec convention subtracts one voxel, whatever its size, so it has no meaning in mm; "
+                "add --units voxel, or choose --convention across or inner"
+            )
+        if self.class_weights and self.kind not in RECTIFIED:
+            raise UsageError(f"class weights are for the rectified kinds {', '.join(RECTIFIED)}; found {self.kind}")
+        if not all(0 < weight < np.inf for weight in self.class_weights.values()):
+            raise UsageError(f"class weights are positive numbers; found {dict(self.class_weights)}")
+        for name in ("alpha", "beta"):
+            if getattr(self, name) is not None and name not in _USED[self.kind]:
+                raise UsageError(f"{name} has no meaning for {self.kind} maps")
+        defaults = {"constant": (1.0, 1.0), "hd": (2.0, None)}.get(self.kind, (None, None))
+        object.__setattr__(self, "alpha", defaults[0] if self.alpha is None else float(self.alpha))
+        object.__setattr__(self, "beta", defaults[1] if self.beta is None else float(self.beta))
+        if self.kind == "constant" and not 0 < self.alpha + self.beta < np.inf:  # type: ignore[operator]
+            raise UsageError(
+                f"a constant map needs alpha + beta > 0, so that minimising its loss raises the true class; "
+                f"found alpha {self.alpha:g} and beta {self.beta:g}"
+            )
+        if self.kind == "hd" and not 0 < self.alpha < np.inf:  # type: ignore[operator]
+            raise UsageError(f"the exponent alpha of an hd map is positive; found {self.alpha:g}")
+
+    def _refuse_unknown(self, name: str, known: Sequence[object]) -> None:
+        if getattr(self, name) not in known:
+            raise UsageError(f"{name} is one of {', '.join(map(str, known))}; found {getattr(self, name)!r}")
+
+    @property
+    def rectified(self) -> bool:
+        """Whether the map's K-1 other-class components are equal."""
+        return self.kind in RECTIFIED
+
+    @property
+    def uses_distance(self) -> bool:
+        """Whether distances enter the map at all."""
+        return "units" in _USED[self.kind]
+
+    def distance_spacing(self, spacing_mm: Sequence[float]) -> tuple[float, ...]:
+        """The spacing to measure with: `spacing_mm`, or ones for distances in voxels."""
+        return tuple(spacing_mm) if self.units == "mm" else (1.0, 1.0, 1.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The parameters that mean something to the kind."""
+        values = asdict(self)
+        return {"kind": self.kind, **{name: values[name] for name in _USED[self.kind]}}
+
+    def other_values(self, n_classes: int) -> NDArray[np.float32]:
+        """The "other" value of a rectified kind, by the true class of a voxel: shape (K,)."""
+        value = self.alpha if self.kind == "constant" else 1.0
+        weights = [self.class_weights.get(k, 1.0) for k in range(n_classes)]
+        return np.asarray(weights, dtype=np.float32) * np.float32(value)
+
+
+@dataclass
+class MapSummary:
+    """What a case's map met on the way: each edge case of the definitions, by class index.
+
+    Attributes
+    ----------
+    absent : list of int
+        Classes that are not in the volume.
+    filling : list of int
+        A class that fills the whole volume.
+    zero_distance : list of int
+        Classes whose largest distance inside is 0 (conventions inner and kervadec).
+    absent_slices, filling_slices : dict of int to int
+        For dims 2: in how many slices the class is absent, or alone.
+    largest_distance : dict of int to float
+        By class: the largest distance inside it (rrw, boundary) or to it (hd), in the map's unit.
+    """
+
+    absent: list[int] = field(default_factory=list)
+    filling: list[int] = field(default_factory=list)
+    zero_distance: list[int] = field(default_factory=list)
+    absent_slices: dict[int, int] = field(default_factory=dict)
+    filling_slices: dict[int, int] = field(default_factory=dict)
+    largest_distance: dict[int, float] = field(default_factory=dict)
