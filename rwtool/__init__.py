@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rwtool.check import CaseCheck, SignCount, check_maps, gradient_signs
     from rwtool.comparison import Comparison, compare
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
-    from rwtool.evaluate import evaluate_files
+    from rwtool.evaluate import Evaluation, evaluate_files
     from rwtool.geometry import Geometry
     from rwtool.io import read_image, read_labels, write
     from rwtool.maps import ac_map, boundary_map, constant_map, hd_map, rectify, rrw_map
@@ -40,7 +40,7 @@ _HOME = {
     "check": ("CaseCheck", "SignCount", "check_maps", "gradient_signs"),
     "comparison": ("Comparison", "compare"),
     "errors": ("GeometryError", "RwtoolError", "UsageError", "VolumeError"),
-    "evaluate": ("evaluate_files",),
+    "evaluate": ("Evaluation", "evaluate_files"),
     "geometry": ("Geometry",),
     "io": ("read_image", "read_labels", "write"),
     "maps": ("ac_map", "boundary_map", "constant_map", "hd_map", "rectify", "rrw_map"),
@@ -67,6 +67,7 @@ __all__ = [
     "CaseCheck",
     "ClassMetrics",
     "Comparison",
+    "Evaluation",
     "Geometry",
     "GeometryError",
     "PairedTest",
