@@ -12,12 +12,26 @@ if TYPE_CHECKING:
     from rwtool.check import CaseCheck, SignCount, check_maps, gradient_signs
     from rwtool.comparison import Comparison, compare
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
+    from rwtool.evaluate import Evaluation, evaluate_files
     from rwtool.geometry import Geometry
     from rwtool.io import read_image, read_labels, write
     from rwtool.maps import ac_map, boundary_map, constant_map, hd_map, rectify, rrw_map
     from rwtool.mapset import read_map
+    from rwtool.metrics import (
+        ClassMetrics,
+        assd_mm,
+        diagonal_mm,
+        dice,
+        directed_distances_mm,
+        evaluate_labels,
+        hd95_mm,
+        hd_mm,
+        masd_mm,
+        nsd,
+    )
     from rwtool.report import print_report, read_cases_csv, write_report
     from rwtool.rows import Row, Rules
+    from rwtool.stats import PairedTest, paired_permutation_test
     from rwtool.volume import Volume
 
 # Names are imported when they are first used, so that `import rwtool` and the command line start at once.
@@ -26,10 +40,24 @@ _HOME = {
     "check": ("CaseCheck", "SignCount", "check_maps", "gradient_signs"),
     "comparison": ("Comparison", "compare"),
     "errors": ("GeometryError", "RwtoolError", "UsageError", "VolumeError"),
+    "evaluate": ("Evaluation", "evaluate_files"),
     "geometry": ("Geometry",),
     "io": ("read_image", "read_labels", "write"),
     "maps": ("ac_map", "boundary_map", "constant_map", "hd_map", "rectify", "rrw_map"),
     "mapset": ("read_map",),
+    "metrics": (
+        "ClassMetrics",
+        "assd_mm",
+        "diagonal_mm",
+        "dice",
+        "directed_distances_mm",
+        "evaluate_labels",
+        "hd95_mm",
+        "hd_mm",
+        "masd_mm",
+        "nsd",
+    ),
+    "stats": ("PairedTest", "paired_permutation_test"),
     "volume": ("Volume",),
     "report": ("print_report", "read_cases_csv", "write_report"),
     "rows": ("Row", "Rules"),
@@ -37,9 +65,12 @@ _HOME = {
 
 __all__ = [
     "CaseCheck",
+    "ClassMetrics",
     "Comparison",
+    "Evaluation",
     "Geometry",
     "GeometryError",
+    "PairedTest",
     "Row",
     "Rules",
     "RwtoolError",
@@ -49,13 +80,24 @@ __all__ = [
     "VolumeError",
     "__version__",
     "ac_map",
+    "assd_mm",
     "boundary_map",
     "check_maps",
     "compare",
     "constant_map",
+    "diagonal_mm",
+    "dice",
+    "directed_distances_mm",
+    "evaluate_files",
+    "evaluate_labels",
     "expand_packed",
     "gradient_signs",
+    "hd95_mm",
     "hd_map",
+    "hd_mm",
+    "masd_mm",
+    "nsd",
+    "paired_permutation_test",
     "print_report",
     "read_cases_csv",
     "read_image",

@@ -126,18 +126,26 @@ def _check_file(path: Path, voxels: int, itemsize: int) -> None:
         )
 
 
-def write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
-    """Write a ``(z, y, x)`` array through SimpleITK, compressed where the format can."""
+def to_sitk(array: NDArray[Any], geometry: Geometry) -> Any:
+    """Make a SimpleITK image of a ``(z, y, x)`` array, with the axes of its file."""
     import SimpleITK as sitk
 
     stored = np.ascontiguousarray(geometry.to_file(array).transpose(2, 1, 0))
     affine = _LPS_TO_RAS @ geometry.affine_mm
     spacing = column_norms(affine)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     image = sitk.GetImageFromArray(stored)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
+    return image
+
+
+def write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
+    """Write a ``(z, y, x)`` array through SimpleITK, compressed where the format can."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    image = to_sitk(array, geometry)
     if len(geometry.file_shape) == 2:
         image = image[:, :, 0]
     try:

@@ -264,7 +264,7 @@ def _by_tree(pair: Pair, boundary: _Boundary, way: tuple[int, int], threads: int
     distances = np.zeros(np.count_nonzero(codes & source), np.float64)
     starts = places[codes == source] * spacing
     if len(starts):
-        tree = cKDTree(places[codes & target > 0] * spacing, balanced_tree=False)
+        tree = cKDTree(places[codes & target > 0] * spacing, leafsize=32, compact_nodes=False, balanced_tree=False)
         if tree_is_slow(tree, starts, pair.spacing_mm, _voxels(pair.box)):
             return None
         distances[: len(starts)] = tree.query(starts, workers=threads)[0]

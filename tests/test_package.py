@@ -50,7 +50,7 @@ def test_help_imports_no_numeric_library():
     assert not loaded_modules(code) & {"numpy", "scipy", "nibabel", "SimpleITK", "torch", "rich", "edt", "joblib"}
 
 
-@pytest.mark.parametrize("command", ["maps", "check"])
+@pytest.mark.parametrize("command", ["maps", "check", "evaluate"])
 def test_torch_is_imported_only_by_what_trains(tmp_path, command):
     code = (
         "import numpy as np, nibabel as nib, os\n"
@@ -62,6 +62,9 @@ def test_torch_is_imported_only_by_what_trains(tmp_path, command):
     )
     if command == "check":
         code += "main(['check', 'maps/rrw', '-q', '-j', '1'], standalone_mode=False)\n"
+    if command == "evaluate":
+        pytest.importorskip("rwtool.report")
+        code += "main(['evaluate', 'labels', 'labels', '-q', '-j', '1'], standalone_mode=False)\n"
     modules = loaded_modules(code)
     assert "torch" not in modules
     assert "edt" in modules

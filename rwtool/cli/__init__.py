@@ -10,6 +10,7 @@ from rwtool import __version__
 from rwtool.cli.check import check
 from rwtool.cli.compare import compare
 from rwtool.cli.demo import demo
+from rwtool.cli.evaluate import evaluate
 from rwtool.cli.maps import maps
 from rwtool.errors import RwtoolError, UsageError
 
@@ -36,5 +37,6 @@ def main() -> None:
 
 main.add_command(maps)
 main.add_command(check)
+main.add_command(evaluate)
 main.add_command(compare)
 main.add_command(demo)
