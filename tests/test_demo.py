@@ -47,11 +47,13 @@ def test_demo_tells_the_whole_story(tmp_path):
     out = tmp_path / "demo"
     result = CliRunner().invoke(main, ["demo", str(out), "--subjects", "2", "-j", "1"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    for command in ("rwtool maps", "rwtool check"):
+    for command in ("rwtool maps", "rwtool check", "rwtool evaluate"):
         assert f"$ {command}" in result.output
     image = rwtool.read_image(out / "images" / "heart_00.nii.gz")
     assert image.array.shape == rwtool.read_map(out / "maps" / "rrw" / "heart_00.nii.gz").shape[1:]
     assert json.loads((out / "maps" / "rrw" / "maps.json").read_text())["classes"][2]["name"] == "MYO"
+    tests = (out / "results" / "tests.csv").read_text().splitlines()
+    assert len(tests) == 1 + 3 * 3
     again = CliRunner().invoke(main, ["demo", str(out), "--subjects", "2", "-j", "1"], catch_exceptions=False)
     assert "2 cases unchanged since the last run" in again.output
 

@@ -27,9 +27,12 @@ def demo(ctx: click.Context, out: Path, subjects: int, seed: int, jobs: int | No
     _run(ctx, ["maps", str(out / "labels"), str(out / "maps"), "--kind", "rrw", "--kind", "boundary", *parallel])
     _run(ctx, ["check", str(out / "maps" / "rrw"), *parallel])
     _run(ctx, ["check", str(out / "maps" / "boundary"), *parallel])
+    methods = [str(out / "predictions" / method) for method in ("hasty", "careful")]
+    _run(ctx, ["evaluate", str(out / "labels"), *methods, "--permutation-test", "-o", str(out / "results"), *parallel])
     click.echo(
-        f"\nDone: {out} holds images, labels and maps of {count(subjects, 'heart')}. The rrw maps are stable at every "
-        "voxel, the boundary maps are not.\nNext, try your own labels: rwtool maps LABELS MAPS --dry-run"
+        f"\nDone: {out} holds {count(subjects, 'heart')} and their maps: stable at every voxel (rrw), or not (boundary);\n"
+        f"{out / 'results'} has two segmentations of them compared, as text, CSV, JSON and LaTeX.\n"
+        "Next, try your own: rwtool maps LABELS MAPS --dry-run, rwtool evaluate REFERENCE PREDICTIONS..."
     )
 
 
