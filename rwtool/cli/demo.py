@@ -30,7 +30,7 @@ def demo(ctx: click.Context, out: Path, subjects: int, seed: int, jobs: int | No
     methods = [str(out / "predictions" / method) for method in ("hasty", "careful")]
     _run(ctx, ["evaluate", str(out / "labels"), *methods, "--permutation-test", "-o", str(out / "results"), *parallel])
     click.echo(
-        f"\nDone: {out} holds {count(subjects, 'heart')} and their maps, stable at every voxel (rrw) or not (boundary).\n"
+        f"\nDone: {out} holds {count(subjects, 'heart')} and their maps, stable everywhere (rrw) or not (boundary).\n"
         f"{out / 'results'} has two segmentations of them compared, as text, CSV, JSON and LaTeX.\n"
         "Next, try your own: rwtool maps LABELS MAPS --dry-run, rwtool evaluate REFERENCE PREDICTIONS..."
     )
