@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
     from rwtool.geometry import Geometry
     from rwtool.io import Volume, read_image, read_labels, write
+    from rwtool.losses import (
+        active_contour_loss,
+        authors_weight,
+        contour_length,
+        cross_entropy_loss,
+        dice_loss,
+        focal_loss,
+        gradual_weight,
+        hausdorff_loss,
+        mix_losses,
+        packed_region_wise_loss,
+        region_wise_loss,
+        weighted_cross_entropy_loss,
+    )
     from rwtool.maps import ac_map, boundary_map, constant_map, hd_map, rectify, rrw_map
     from rwtool.mapset import read_map
 
@@ -23,6 +37,20 @@ _HOME = {
     "errors": ("GeometryError", "RwtoolError", "UsageError", "VolumeError"),
     "geometry": ("Geometry",),
     "io": ("Volume", "read_image", "read_labels", "write"),
+    "losses": (
+        "active_contour_loss",
+        "authors_weight",
+        "contour_length",
+        "cross_entropy_loss",
+        "dice_loss",
+        "focal_loss",
+        "gradual_weight",
+        "hausdorff_loss",
+        "mix_losses",
+        "packed_region_wise_loss",
+        "region_wise_loss",
+        "weighted_cross_entropy_loss",
+    ),
     "maps": ("ac_map", "boundary_map", "constant_map", "hd_map", "rectify", "rrw_map"),
     "mapset": ("read_map",),
 }
@@ -38,17 +66,29 @@ __all__ = [
     "VolumeError",
     "__version__",
     "ac_map",
+    "active_contour_loss",
+    "authors_weight",
     "boundary_map",
     "check_maps",
     "constant_map",
+    "contour_length",
+    "cross_entropy_loss",
+    "dice_loss",
     "expand_packed",
+    "focal_loss",
     "gradient_signs",
+    "gradual_weight",
+    "hausdorff_loss",
     "hd_map",
+    "mix_losses",
+    "packed_region_wise_loss",
     "read_image",
     "read_labels",
     "read_map",
     "rectify",
+    "region_wise_loss",
     "rrw_map",
+    "weighted_cross_entropy_loss",
     "write",
 ]
 
