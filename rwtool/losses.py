@@ -50,7 +50,7 @@ def _full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
 def region_wise_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *, ignore: int | None = None) -> Tensor:
     """Region-wise loss of a dense map (Eq. 1): the mean of softmax x map.
 
-    Its gradient is ``y_k (z_k - sum_l z_l y_l) / (N K)`` (Eq. 2), with y the softmax.
+    Its gradient is ``y_k (z_k - sum_l z_l y_l) / (B N K)`` (Eq. 2), with y the softmax.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def hausdorff_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *, i
     """Loss of an hd map (Eq. 26): squared softmax x map, summed over classes and divided by N alone.
 
     Parameters are those of :func:`region_wise_loss`; `z` is what :func:`rwtool.hd_map` gives. The gradient is
-    ``2 y_k (z_k y_k - sum_l z_l y_l^2) / N``.
+    ``2 y_k (z_k y_k - sum_l z_l y_l^2) / (B N)``.
 
     Returns
     -------
@@ -239,7 +239,7 @@ def focal_loss(
         raise UsageError(f"gamma of the focal loss is 0 or at least 1; found {gamma:g}")
     index, kept = _true_class(logits, labels, ignore)
     log_p = _at(_log_softmax(logits), index)
-    return _image_mean(-alpha * (-torch.expm1(log_p)).pow(gamma) * log_p, kept)  # 1 - p, exact near p = 1
+    return _image_mean(-alpha * (1 - log_p.exp()).pow(gamma) * log_p, kept)
 
 
 @_full_precision
