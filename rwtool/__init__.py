@@ -14,7 +14,21 @@ if TYPE_CHECKING:
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
     from rwtool.evaluate import Evaluation, evaluate_files
     from rwtool.geometry import Geometry
-    from rwtool.io import read_image, read_labels, write
+    from rwtool.io import Volume, read_image, read_labels, write
+    from rwtool.losses import (
+        active_contour_loss,
+        authors_weight,
+        contour_length,
+        cross_entropy_loss,
+        dice_loss,
+        focal_loss,
+        gradual_weight,
+        hausdorff_loss,
+        mix_losses,
+        packed_region_wise_loss,
+        region_wise_loss,
+        weighted_cross_entropy_loss,
+    )
     from rwtool.maps import ac_map, boundary_map, constant_map, hd_map, rectify, rrw_map
     from rwtool.mapset import read_map
     from rwtool.metrics import (
@@ -43,6 +57,21 @@ _HOME = {
     "evaluate": ("Evaluation", "evaluate_files"),
     "geometry": ("Geometry",),
     "io": ("read_image", "read_labels", "write"),
+    "io": ("Volume", "read_image", "read_labels", "write"),
+    "losses": (
+        "active_contour_loss",
+        "authors_weight",
+        "contour_length",
+        "cross_entropy_loss",
+        "dice_loss",
+        "focal_loss",
+        "gradual_weight",
+        "hausdorff_loss",
+        "mix_losses",
+        "packed_region_wise_loss",
+        "region_wise_loss",
+        "weighted_cross_entropy_loss",
+    ),
     "maps": ("ac_map", "boundary_map", "constant_map", "hd_map", "rectify", "rrw_map"),
     "mapset": ("read_map",),
     "metrics": (
@@ -80,23 +109,33 @@ __all__ = [
     "VolumeError",
     "__version__",
     "ac_map",
+    "active_contour_loss",
     "assd_mm",
+    "authors_weight",
     "boundary_map",
     "check_maps",
     "compare",
     "constant_map",
+    "contour_length",
+    "cross_entropy_loss",
     "diagonal_mm",
     "dice",
+    "dice_loss",
     "directed_distances_mm",
     "evaluate_files",
     "evaluate_labels",
     "expand_packed",
+    "focal_loss",
     "gradient_signs",
+    "gradual_weight",
+    "hausdorff_loss",
     "hd95_mm",
     "hd_map",
     "hd_mm",
     "masd_mm",
+    "mix_losses",
     "nsd",
+    "packed_region_wise_loss",
     "paired_permutation_test",
     "print_report",
     "read_cases_csv",
@@ -104,7 +143,9 @@ __all__ = [
     "read_labels",
     "read_map",
     "rectify",
+    "region_wise_loss",
     "rrw_map",
+    "weighted_cross_entropy_loss",
     "write",
     "write_report",
 ]

@@ -1,0 +1,395 @@
+"""Losses on logits: region-wise (Valverde & Tohka 2022) and those that it is compared and mixed with.
+
+Logits are ``(B, K, *spatial)``, labels ``(B, *spatial)``: slices and volumes alike. Every loss is computed in float32
+(float64 for float64 logits), inside autocast too, and is the mean over images of a mean over the voxels of each: N
+counts the voxels of one image that are not ignored, so equal shares of a batch average to the loss of the whole. An
+image of ignored voxels alone gives 0 and no gradient (Dice: 1, as for classes that are not there). Labels are trusted
+to be 0..K-1 or `ignore`; no value is read on the host, but for the check of :func:`weighted_cross_entropy_loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn.functional import pad
+
+from rwtool.errors import UsageError
+
+LENGTH_EPSILON = 1e-8  # under the square root of the length term, as in Chen et al.
+DICE_EPSILON = 1e-6
+
+P = ParamSpec("P")
+
+
+def _full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Refuse what is not a batch of logits, and keep autocast out of the loss."""
+
+    @wraps(loss)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        logits: Any = args[0] if args else kwargs.get("logits")
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            found = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+            raise UsageError(f"{loss.__name__} takes logits as a tensor of floats; found {found}")
+        if logits.ndim < 3 or logits.shape[1] < 2 or logits.numel() == 0:
+            raise UsageError(
+                f"{loss.__name__} takes logits of shape (B, K, *spatial), K >= 2, none of it empty; "
+                f"found {tuple(logits.shape)}"
+            )
+        with torch.autocast(logits.device.type, enabled=False):
+            return loss(*args, **kwargs)
+
+    return checked
+
+
+@_full_precision
+def region_wise_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *, ignore: int | None = None) -> Tensor:
+    """Region-wise loss of a dense map (Eq. 1): the mean of softmax x map.
+
+    Its gradient is ``y_k (z_k - sum_l z_l y_l) / (B N K)`` (Eq. 2), with y the softmax.
+
+    Parameters
+    ----------
+    logits : (B, K, *spatial) tensor
+    z : (B, K, *spatial) tensor
+        Region-wise map, of any kind but hd (see :func:`hausdorff_loss`); any type, half too.
+    labels : (B, *spatial) integer tensor, optional
+        Needed with `ignore` alone: what a voxel is worth stands in the map.
+    ignore : int, optional
+        Label value of voxels without a class: they are left out, and N counts the rest.
+
+    Returns
+    -------
+    scalar tensor
+        ``1/(N K) sum_i sum_k y_ik z_ik``, mean over images.
+
+    Raises
+    ------
+    UsageError
+        If shapes do not belong together, or `ignore` is given without labels.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([0.1, 0.1, 0.2, 0.6]).log().reshape(1, 4, 1)
+    >>> loss = region_wise_loss(logits, torch.tensor([0.0, 0.0, 0.0, -0.6]).reshape(1, 4, 1))
+    >>> round(4 * loss.item(), 2)  # Section 3.3, which leaves out 1/K
+    -0.36
+    """
+    z, kept = _dense_map(logits, z, labels, ignore)
+    return _image_mean((_softmax(logits) * z).mean(dim=1), kept)
+
+
+@_full_precision
+def packed_region_wise_loss(
+    logits: Tensor, own: Tensor, labels: Tensor, other_values: Tensor | ArrayLike, *, ignore: int | None = None
+) -> Tensor:
+    """Region-wise loss of a packed map: exactly that of the dense one (:func:`rwtool.expand_packed`), by one gather.
+
+    The softmax of a voxel sums to one, so with p that of its true class, ``sum_k y_k z_k = other + (own - other) p``.
+
+    Parameters
+    ----------
+    logits : (B, K, *spatial) tensor
+    own : (B, *spatial) tensor
+        Own value of each voxel; where ignored it may be anything, NaN too.
+    labels : (B, *spatial) integer tensor
+        Class indices 0..K-1, and `ignore`.
+    other_values : (K,) tensor or sequence of float
+        The other value, by the true class of the voxel. A tensor on the device of the logits saves a copy per call.
+    ignore : int, optional
+        As for :func:`region_wise_loss`.
+
+    Returns
+    -------
+    scalar tensor
+        ``1/(N K) sum_i [other_i + (own_i - other_i) p_i]``, mean over images.
+    """
+    index, kept = _true_class(logits, labels, ignore)
+    _check_shape("own values", own, "(B, *spatial)", index.shape)
+    y = _softmax(logits)
+    return _packed_loss(y, _unless_ignored(own.to(y.dtype), kept), index, kept, other_values)
+
+
+@_full_precision
+def hausdorff_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *, ignore: int | None = None) -> Tensor:
+    """Loss of an hd map (Eq. 26): squared softmax x map, summed over classes and divided by N alone.
+
+    Parameters are those of :func:`region_wise_loss`; `z` is what :func:`rwtool.hd_map` gives. The gradient is
+    ``2 y_k (z_k y_k - sum_l z_l y_l^2) / (B N)``.
+
+    Returns
+    -------
+    scalar tensor
+        ``1/N sum_i sum_k y_ik^2 z_ik``, mean over images.
+    """
+    z, kept = _dense_map(logits, z, labels, ignore)
+    return _image_mean((_softmax(logits).square() * z).sum(dim=1), kept)
+
+
+@_full_precision
+def active_contour_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    region_weight: float = 1.0,
+    length: bool = False,
+    other_values: Tensor | ArrayLike | None = None,
+    ignore: int | None = None,
+) -> Tensor:
+    """Active-contour loss: ``length + region_weight * region``, or the weighted region term alone.
+
+    The region term is the region-wise loss of the ac map (Eq. 17), ``1/(N K) sum_i (1 - p_i)``: with two classes, half
+    of that of Chen et al. with c_in = 1 and c_out = 0. The length term is :func:`contour_length`.
+
+    Parameters
+    ----------
+    logits, labels, ignore
+        As for :func:`cross_entropy_loss`.
+    region_weight : float
+        Lambda.
+    length : bool
+        Add the length term.
+    other_values : (K,) tensor or sequence of float, optional
+        Class weights: what the 1 of Eq. 17 is at voxels of each class.
+    """
+    index, kept = _true_class(logits, labels, ignore)
+    y = _softmax(logits)
+    others = y.new_ones(y.shape[1]) if other_values is None else other_values
+    region = region_weight * _packed_loss(y, y.new_zeros(()), index, kept, others)
+    return _length(y, kept) + region if length else region
+
+
+@_full_precision
+def contour_length(logits: Tensor, labels: Tensor | None = None, *, ignore: int | None = None) -> Tensor:
+    """Length of the contours of the softmax: isotropic total variation per class (Chen et al., CVPR 2019, Eq. 11).
+
+    With forward differences D along every spatial axis, ``1/(N K) sum_i sum_k sqrt(sum_axes (D y_ik)^2 + 1e-8)``, mean
+    over images. Differences are per voxel, whatever its size; beyond the last voxel of an axis, and between an ignored
+    voxel and any other, they are 0. A constant softmax therefore has length 1e-4.
+
+    Parameters and errors are those of :func:`region_wise_loss`.
+    """
+    return _length(_softmax(logits), _kept(logits, labels, ignore))
+
+
+@_full_precision
+def dice_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None) -> Tensor:
+    """Soft Dice loss: 1 less the mean, over all classes and images, of ``2 |A.B| / (|A| + |B| + 1e-6)``.
+
+    A class that is not in an image counts with Dice 0 and gives no gradient, as in the authors' code. Ignored voxels
+    are cleared from both A and B. Parameters and errors are those of :func:`cross_entropy_loss`.
+    """
+    index, kept = _true_class(logits, labels, ignore)
+    y, spatial = _softmax(logits), tuple(range(2, logits.ndim))
+    classes = torch.arange(logits.shape[1], device=logits.device).view(-1, *[1] * len(spatial))
+    true = index.unsqueeze(1) == classes
+    if kept is not None:
+        true = true & kept.unsqueeze(1)
+        y = _unless_ignored(y, kept.unsqueeze(1))
+    overlap = torch.where(true, y, 0).sum(dim=spatial)
+    total = y.sum(dim=spatial) + true.sum(dim=spatial)
+    return 1 - (2 * overlap / (total + DICE_EPSILON)).mean()
+
+
+@_full_precision
+def cross_entropy_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None) -> Tensor:
+    """Cross entropy: the mean of ``-log p`` with p the softmax of the true class.
+
+    Parameters
+    ----------
+    logits : (B, K, *spatial) tensor
+    labels : (B, *spatial) integer tensor
+        Class indices 0..K-1, and `ignore`.
+    ignore : int, optional
+        Label value of voxels without a class: they are left out, and N counts the rest.
+
+    Returns
+    -------
+    scalar tensor
+
+    Raises
+    ------
+    UsageError
+        If shapes do not belong together.
+    """
+    index, kept = _true_class(logits, labels, ignore)
+    return _image_mean(-_at(_log_softmax(logits), index), kept)
+
+
+@_full_precision
+def focal_loss(
+    logits: Tensor, labels: Tensor, *, gamma: float = 2.0, alpha: float = 1.0, ignore: int | None = None
+) -> Tensor:
+    """Focal loss: the mean of ``-alpha (1 - p)^gamma log p`` with p the softmax of the true class.
+
+    Parameters
+    ----------
+    logits, labels, ignore
+        As for :func:`cross_entropy_loss`.
+    gamma : float
+        0, which is cross entropy, or at least 1: in between the gradient at p = 1 is not finite (refused).
+    alpha : float
+        Factor on the whole.
+    """
+    if gamma < 1 and gamma != 0:
+        raise UsageError(f"gamma of the focal loss is 0 or at least 1; found {gamma:g}")
+    index, kept = _true_class(logits, labels, ignore)
+    log_p = _at(_log_softmax(logits), index)
+    return _image_mean(-alpha * (1 - log_p.exp()).pow(gamma) * log_p, kept)
+
+
+@_full_precision
+def weighted_cross_entropy_loss(
+    logits: Tensor, z: Tensor, labels: Tensor, *, ignore: int | None = None, check: bool = True
+) -> Tensor:
+    """Cross entropy weighted by a map: the mean over voxels of ``-|z_own| log p`` (Section 3.2).
+
+    The weight is the magnitude of the own value: own values are at most 0, and their sign as written in the paper
+    would reward errors. The sum is divided by N, not by the weights.
+
+    Parameters
+    ----------
+    logits, labels, ignore
+        As for :func:`cross_entropy_loss`.
+    z : (B, K, *spatial) or (B, *spatial) tensor
+        A dense map, or the own values of a packed one.
+    check : bool
+        Refuse weights that are all 0. The answer is awaited from the device, so a training loop checks its first batch
+        or the kind of its maps, and passes False. Left out under ``torch.compile``.
+
+    Raises
+    ------
+    UsageError
+        If shapes do not belong together, or all own values are 0, as those of ac and hd maps are.
+    """
+    index, kept = _true_class(logits, labels, ignore)
+    if z.ndim == logits.ndim:
+        _check_shape("a dense map", z, "(B, K, *spatial)", logits.shape)
+        z = _at(z, index)
+    _check_shape("own values", z, "(B, *spatial)", index.shape)
+    weight = _unless_ignored(z.to(_dtype(logits)), kept).abs()
+    if check and not torch.compiler.is_compiling() and not weight.any() and (kept is None or bool(kept.any())):
+        raise UsageError(
+            "all own values of the map are 0, so its weighted cross entropy is 0 whatever is predicted (ac and hd maps "
+            "have no other); take an rrw, boundary or constant map, or check=False if only this batch is so"
+        )
+    return _image_mean(-weight * _at(_log_softmax(logits), index), kept)
+
+
+def mix_losses(common: Tensor, map_loss: Tensor, weight: float | Tensor | None = None) -> Tensor:
+    """Mixture of a Dice or cross-entropy loss A with a map loss B: ``A + B``, or ``weight A + (1 - weight) B``.
+
+    Parameters
+    ----------
+    common, map_loss : scalar tensor
+        A and B.
+    weight : float or scalar tensor, optional
+        That of A, from :func:`gradual_weight` or :func:`authors_weight`; without it the two are added (`equal`).
+    """
+    return common + map_loss if weight is None else weight * common + (1 - weight) * map_loss
+
+
+def gradual_weight(epoch: int, epochs: int) -> float:
+    """Weight of the common loss in epoch 0..epochs-1: from 1 to 0.01 in equal steps (Section 4.4).
+
+    Examples
+    --------
+    >>> [round(gradual_weight(epoch, 3), 3) for epoch in range(3)]
+    [1.0, 0.505, 0.01]
+    """
+    if not 0 <= epoch < epochs:
+        raise UsageError(f"epochs are counted from 0 to epochs - 1; found epoch {epoch} of {epochs}")
+    return 1 - 0.99 * epoch / max(epochs - 1, 1)
+
+
+def authors_weight(epoch: int) -> float:
+    """Weight of the common loss in the authors' code, for any number of epochs: ``max((100 - epoch) / 100, 0.01)``."""
+    if epoch < 0:
+        raise UsageError(f"epochs are counted from 0; found epoch {epoch}")
+    return max((100 - epoch) / 100, 0.01)
+
+
+def _dtype(logits: Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return torch.softmax(logits, dim=1, dtype=_dtype(logits))
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits, dim=1, dtype=_dtype(logits))
+
+
+def _at(channels: Tensor, index: Tensor) -> Tensor:
+    """The channel of each voxel's class: (B, *spatial)."""
+    return channels.gather(1, index.unsqueeze(1)).squeeze(1)
+
+
+def _kept(logits: Tensor, labels: Tensor | None, ignore: int | None) -> Tensor | None:
+    """Voxels that are not ignored; None if that is all of them."""
+    if labels is None:
+        if ignore is not None:
+            raise UsageError(f"ignore={ignore} is a label value, so the labels are needed too; found none")
+        return None
+    _check_shape("labels", labels, "(B, *spatial)", logits[:, 0].shape)
+    if labels.is_floating_point():
+        raise UsageError(f"labels are integers; found {labels.dtype}")
+    return None if ignore is None else labels.long() != ignore  # as uint8, 255 would equal -1
+
+
+def _true_class(logits: Tensor, labels: Tensor, ignore: int | None) -> tuple[Tensor, Tensor | None]:
+    """Index of each voxel's class, 0 where ignored, and which voxels are not."""
+    kept = _kept(logits, labels, ignore)
+    return _unless_ignored(labels.long(), kept), kept
+
+
+def _dense_map(logits: Tensor, z: Tensor, labels: Tensor | None, ignore: int | None) -> tuple[Tensor, Tensor | None]:
+    """The map in the type of the loss, 0 where ignored, and which voxels are not."""
+    _check_shape("a dense map", z, "(B, K, *spatial)", logits.shape)
+    kept = _kept(logits, labels, ignore)
+    return _unless_ignored(z.to(_dtype(logits)), None if kept is None else kept.unsqueeze(1)), kept
+
+
+def _packed_loss(
+    y: Tensor, own: Tensor, index: Tensor, kept: Tensor | None, other_values: Tensor | ArrayLike
+) -> Tensor:
+    others = torch.as_tensor(other_values, dtype=y.dtype, device=y.device)
+    _check_shape("other_values", others, "(K,)", y.shape[1:2])
+    other = others[index]
+    return _image_mean(other + (own - other) * _at(y, index), kept) / y.shape[1]
+
+
+def _check_shape(name: str, tensor: Tensor, symbols: str, expected: torch.Size) -> None:
+    if tensor.shape != expected:
+        raise UsageError(f"{name}: expected {symbols} = {tuple(expected)}, by the logits; found {tuple(tensor.shape)}")
+
+
+def _unless_ignored(values: Tensor, kept: Tensor | None) -> Tensor:
+    """0 where ignored: NaN there must reach neither the loss nor its gradient."""
+    return values if kept is None else torch.where(kept, values, 0)
+
+
+def _length(y: Tensor, kept: Tensor | None) -> Tensor:
+    """Isotropic total variation of the softmax."""
+    squared = torch.full_like(y, LENGTH_EPSILON)
+    for axis in range(2, y.ndim):
+        step = y.diff(dim=axis)
+        if kept is not None:
+            size = kept.shape[axis - 1] - 1
+            both = kept.narrow(axis - 1, 0, size) & kept.narrow(axis - 1, 1, size)
+            step = _unless_ignored(step, both.unsqueeze(1))
+        squared = squared + pad(step.square(), [0, 0] * (y.ndim - 1 - axis) + [0, 1])
+    return _image_mean(squared.sqrt().mean(dim=1), kept)
+
+
+def _image_mean(values: Tensor, kept: Tensor | None) -> Tensor:
+    """Mean over the images of the mean over the kept voxels of each; `values` is (B, *spatial)."""
+    if kept is None:
+        return values.mean()
+    total = _unless_ignored(values, kept).flatten(1).sum(dim=1)
+    return (total / kept.flatten(1).sum(dim=1).clamp(min=1)).mean()
