@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
     from rwtool.evaluate import Evaluation, evaluate_files
     from rwtool.geometry import Geometry
-    from rwtool.io import Volume, read_image, read_labels, write
+    from rwtool.io import read_image, read_labels, write
     from rwtool.losses import (
         active_contour_loss,
         authors_weight,
@@ -57,7 +57,6 @@ _HOME = {
     "evaluate": ("Evaluation", "evaluate_files"),
     "geometry": ("Geometry",),
     "io": ("read_image", "read_labels", "write"),
-    "io": ("Volume", "read_image", "read_labels", "write"),
     "losses": (
         "active_contour_loss",
         "authors_weight",
