@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -88,6 +88,9 @@ def read_aligned(
             )
         volume = read()
         array = volume.array
+        if len(bare) == 1:
+            unsure = f"{bare[0]} files have no grid: the array is taken as (z, y, x) on the grid of the other file"
+            volume = replace(volume, notes=(*volume.notes, unsure))
     elif (difference := grid_difference(onto, grid)) is None:
         volume = read(slice_axis=onto.slice_axis)
         array = volume.array

@@ -16,7 +16,7 @@ from rwtool.distance import (
     signed_distance,
     slabs,
 )
-from rwtool.errors import UsageError
+from rwtool.errors import UsageError, VolumeError
 from rwtool.labels import label_counts
 from rwtool.parameters import RECTIFIED, MapParameters, MapSummary
 
@@ -271,7 +271,13 @@ def _hd_channel(case: _Case, present: NDArray[np.bool_]) -> Callable[[int], NDAr
         if k not in summary.absent and k not in summary.filling:
             summary.largest_distance[k] = float(channel.max())
         if parameters.alpha != 1:
-            np.power(channel, np.float32(parameters.alpha), out=channel)
+            with np.errstate(over="ignore"):
+                np.power(channel, np.float32(parameters.alpha), out=channel)
+            if not np.isfinite(channel.max()):
+                raise VolumeError(
+                    f"{summary.largest_distance.get(k, 0):.1f} to the power {parameters.alpha:g} is too large for "
+                    "float32; choose a smaller alpha"
+                )
         return channel
 
     return channel_of

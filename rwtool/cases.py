@@ -291,10 +291,10 @@ def inspect_cases(
         )
     if classes is not None:
         ignore = classes.ignore
-    work = [
-        Work(name, LabelFile(path, spacing_mm, slice_axis, ignore, scan=classes is None))
-        for name, path in cases.items()
-    ]
+    work = []
+    for name, path in cases.items():
+        spacing = spacing_mm if split_name(path)[1] in NO_SPACING else None
+        work.append(Work(name, LabelFile(path, spacing, slice_axis, ignore, scan=classes is None)))
     inspections = run_cases(inspect, work, jobs=jobs, label="read", verbosity=min(verbosity, -1))
     if classes is None:
         found = sorted({0, *(value for outcome in inspections if outcome.result for value in outcome.result.values)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from rwtool.io import read_channels, read_header
 from rwtool.labels import ignored_value
 from rwtool.mapset import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.parameters import KINDS, RECTIFIED
-from rwtool.runner import Work, plan_jobs, run_cases
+from rwtool.runner import Outcome, Work, plan_jobs, refuse_too_large, run_cases
 
 SIGN_TOLERANCE = 1e-6  # of a voxel's largest |z|: equal components otherwise give spurious signs
 
@@ -148,6 +149,8 @@ def check_maps(
         inside = [kind for kind in KINDS if (Path(folder) / kind / "maps.json").is_file()]
         hint = f"; it holds {', '.join(inside)}: check one of these" if inside else ""
         raise UsageError(f"{folder}: no maps.json here, so this is not the folder of one kind of maps{hint}")
+    if not maps.cases:
+        raise UsageError(f"{folder}: its maps.json lists no case; run rwtool maps again")
     files = find_cases(labels) if labels is not None else {}
     work = []
     for name, record in maps.cases.items():
@@ -155,16 +158,19 @@ def check_maps(
         item = (maps, name, source, labels is not None, seed)
         voxels = int(np.prod(record["shape"]))
         work.append(Work(name, item, voxels, 40 * voxels + 200_000_000))
-    planned, _ = plan_jobs(work) if work else (1, 1)
-    outcomes = run_cases(_check_case, work, jobs=jobs or planned, label="check", verbosity=verbosity)
-    checks = [outcome.result or CaseCheck(outcome.name, (outcome.error or "",)) for outcome in outcomes]
+    refused: list[Outcome[CaseCheck]] = []
+    if jobs is None:
+        work, refused = refuse_too_large(work)
+    jobs = jobs or plan_jobs(work)[0]
+    outcomes = refused + run_cases(_check_case, work, jobs=jobs, label="check", verbosity=verbosity)
+    checks = [
+        outcome.result or CaseCheck(outcome.name, (outcome.details or outcome.error or "",)) for outcome in outcomes
+    ]
     missing = [
         CaseCheck(name, (f"no map of {path}; run rwtool maps again",))
         for name, path in files.items()
         if name not in maps.cases
     ]
-    if not maps.cases:
-        raise UsageError(f"{folder}: its maps.json lists no case; run rwtool maps again")
     return maps, [*checks, *missing]
 
 
@@ -179,18 +185,23 @@ def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseChe
         return CaseCheck(name, (*problems, f"{path} is missing"), absent)
     if path.stat().st_size != record["bytes"]:
         problems.append(f"{path} has {path.stat().st_size:,} bytes, the sidecar says {record['bytes']:,}")
+    elif file_hash(path) != record["sha256"]:
+        problems.append(f"{path} is not the file that was written (SHA-256 differs); run rwtool maps again")
     there = source is not None and source.is_file()
-    if source is not None and not there and maps.packed:
-        problems.append(f"{source} is missing, and a packed map is read together with it; give --labels")
+    if source is not None and not there and (maps.packed or maps.ignore is not None):
+        need = "a packed map is read together with it" if maps.packed else "it tells which voxels are ignored"
+        problems.append(f"{source} is missing, and {need}; give --labels")
     try:
         if source is not None and there:
             problems += _against_labels(path, record, source)
         if problems:
             return CaseCheck(name, tuple(problems), absent, there)
         uniform, random = _signs(maps, name, source, seed)
+        if maps.kind in RECTIFIED and max(uniform.unstable, random.unstable) > 0:
+            problems.append(f"{path} is a {maps.kind} map, and yet not stable; run rwtool maps again")
     except RwtoolError as error:
         return CaseCheck(name, (*problems, str(error)), absent, there)
-    return CaseCheck(name, (), absent, there, uniform, random)
+    return CaseCheck(name, tuple(problems), absent, there, uniform, random)
 
 
 def _against_labels(path: Path, record: dict[str, Any], source: Path) -> list[str]:
@@ -232,7 +243,7 @@ def _signs(maps: MapSet, name: str, source: Path | None, seed: int) -> list[Sign
             raise VolumeError(f"{path} has {found} channels, the sidecar says {expected}")
 
     try:
-        draws = [None, _dirichlet(seed)]
+        draws = [None, _dirichlet(seed, name)]
         return _count_signs(channels, draws, n_classes=expected, squared=maps.kind == "hd", ignored=ignored)
     except _NotFiniteError as error:
         raise VolumeError(f"{path} holds {error} values that are not finite; run rwtool maps again") from error
@@ -324,11 +335,11 @@ def _weights_of(softmax: NDArray[np.float64]) -> Draw:
     return lambda k: lambda where: softmax[k][where]
 
 
-def _dirichlet(seed: int) -> Draw:
+def _dirichlet(seed: int, case: str) -> Draw:
     """Weights that, normalised, are Dirichlet(1): exponentials, the same each time a channel is asked for."""
 
     def draw(k: int) -> Weights:
-        rng = np.random.default_rng((seed, k))
+        rng = np.random.default_rng((seed, zlib.crc32(case.encode()), k))
         return lambda where: rng.standard_exponential(where.stop - where.start)
 
     return draw

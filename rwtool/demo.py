@@ -7,6 +7,7 @@ ventricle beside it, a chest around them. Shapes, pose, contrast, noise and bias
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,15 +89,22 @@ def make_cohort(out: Path, *, subjects: int = 8, seed: int = 0) -> Path:
     marker = out / "dataset.json"
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and _MARK not in _text(marker):
         raise UsageError(f"{out} holds something that is not a demo; name another folder: rwtool demo FOLDER")
+    content = {
+        "description": f"{_MARK}: {subjects} subjects, seed {seed}",
+        "labels": {name: value for value, name in CLASS_NAMES.items()},
+    }
+    text = json.dumps(content, indent=1) + "\n"
+    if _text(marker) != text:  # another cohort, none of which must stand among these
+        for folder in ("images", "labels", "predictions", "maps", "results"):
+            shutil.rmtree(out / folder, ignore_errors=True)
     for index in range(subjects):
         subject = make_subject(f"heart_{index:02d}", seed * 1000 + index)
         write(out / "images" / f"{subject.name}.nii.gz", subject.image)
         write(out / "labels" / f"{subject.name}.nii.gz", subject.labels)
         for method, prediction in subject.predictions.items():
             write(out / "predictions" / method / f"{subject.name}.nii.gz", prediction)
-    content = {"description": _MARK, "labels": {name: value for value, name in CLASS_NAMES.items()}}
     with atomic(marker) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return out
 
 

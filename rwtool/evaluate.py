@@ -11,7 +11,7 @@ from typing import Any
 
 from rwtool.cases import Classes, Inspection, inspect_cases, make_classes
 from rwtool.errors import UsageError
-from rwtool.files import remove_leftovers
+from rwtool.files import make_folder, remove_leftovers
 from rwtool.geometry import SAME_GRID_VOXELS
 from rwtool.measure import CaseJob, Measured, Settings, measure_case, peak_bytes
 from rwtool.metrics import METRICS, diagonal_mm
@@ -176,6 +176,10 @@ def plan_evaluation(request: Request) -> Plan:
         request.reference, request.predictions, cases=request.cases, allow_missing=request.allow_missing
     )
     names = list(pairing.references)
+    folders = {path.resolve().parent for path in pairing.references.values()}
+    folders |= {path.resolve().parent for run in pairing.runs for path in run.files.values()}
+    if request.out is not None and request.out.resolve() in folders:
+        raise UsageError(f"the results would go to {request.out}, among the label files; choose another --out")
     regex = request.rules.subject
     subjects = {name: name for name in names} if regex is None else find_subjects(names, regex)
     groups = read_groups(request.groups, names)
@@ -229,7 +233,7 @@ def run_evaluation(plan: Plan) -> Evaluation:
     """Do what was planned; with ``out``, each case is kept in the cache as soon as it is done."""
     if plan.request.out is not None:
         cache = plan.request.out / _CACHE
-        cache.mkdir(parents=True, exist_ok=True)
+        make_folder(cache)
         remove_leftovers(cache)
     outcomes = run_cases(measure_case, plan.work, jobs=plan.jobs, label="evaluate", verbosity=plan.request.verbosity)
     measured = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
@@ -263,13 +267,15 @@ def _rows(plan: Plan, run: Run, case: str, result: Measured) -> list[Row]:
             label=plan.classes.values[found.label],
             class_name=plan.classes.names[found.label],
             metric=metric,
-            value=float(getattr(found, METRICS[metric].field)),
+            value=math.nan if found.status == "absent" else float(getattr(found, METRICS[metric].field)),
             unit=METRICS[metric].unit,
             status=found.status,
             diagonal_mm=diagonal,
             share=found.reference_voxels / result.voxels if result.voxels else 0.0,
         )
         for found in result.metrics
+        # a class that is not there is not rightly empty where there is no prediction at all: the pair is undefined
+        if not (found.status == "absent" and case not in run.files)
         for metric in plan.rules.metrics
     ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import os
 import platform
 import re
 import shutil
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ TEXT_HEADERS = (".mha", ".mhd", ".nrrd", ".nhdr")
 TEXT_MOST = 1 << 16
 SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES, ".npy")
 
+_LOCK_SECONDS = 20
 _DEFLATE_MOST = 1032  # no deflate stream expands further
 READ_ERRORS: tuple[type[Exception], ...] = (
     OSError, EOFError, ValueError, OverflowError, KeyError, RuntimeError, MemoryError,
@@ -143,6 +146,37 @@ def atomic(path: Path) -> Iterator[Path]:
                 os.replace(part, path.parent / part.name)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes from replacing a file that is being read, changed and written, for a moment each."""
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - lock.stat().st_mtime > _LOCK_SECONDS:  # left by a killed process
+                    lock.unlink()
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for output, and the folders above it.
+
+    Raises
+    ------
+    VolumeError
+        If it cannot be made.
+    """
+    with naming(path, OSError, doing="written"):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

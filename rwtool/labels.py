@@ -164,8 +164,8 @@ def check_class_values(values: Sequence[int]) -> tuple[int, ...]:
         raise UsageError(f"the class list names a value twice: {', '.join(map(str, values))}")
     if not found or found[0] != 0 or len(found) < 2:
         raise UsageError(
-            f"a class list holds 0 (the background) and at least one other value, none of them negative; "
-            f"found {', '.join(map(str, values)) or 'nothing'}; for example --classes 0,1,2"
+            "a class list holds 0 (the background, which cannot be ignored) and at least one other value, none of them "
+            f"negative; found {', '.join(map(str, values)) or 'nothing'}; for example --classes 0,1,2"
         )
     return found
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from rwtool.cases import Classes, Inspection, find_cases, inspect_cases
-from rwtool.errors import UsageError
-from rwtool.files import file_hash, remove_leftovers
+from rwtool.errors import RwtoolError, UsageError
+from rwtool.files import NO_SPACING, file_hash, make_folder, remove_leftovers, split_name
 from rwtool.geometry import Geometry
 from rwtool.io import write
 from rwtool.mapset import MapJob, MapSet, Storage, difference, make_settings, read_map_set, write_maps
@@ -133,7 +133,7 @@ def plan_maps(request: Request) -> Plan:
         outputs = tuple(
             (parameters, sets[parameters.kind].folder)
             for parameters in every
-            if request.overwrite or not sets[parameters.kind].is_done(name, inspection.sha256)
+            if request.overwrite or not sets[parameters.kind].is_done(name, inspection)
         )
         if not outputs:
             skipped.append(name)
@@ -145,7 +145,7 @@ def plan_maps(request: Request) -> Plan:
             classes,
             outputs,
             request.storage,
-            request.spacing_mm,
+            request.spacing_mm if split_name(cases[name])[1] in NO_SPACING else None,
             request.slice_axis,
         )
         voxels = int(np.prod(inspection.shape))
@@ -168,14 +168,14 @@ def make_maps(request: Request, plan: Plan) -> list[Outcome[dict[str, dict[str, 
     list of Outcome
         Of each case that was tried; the result is its sidecar record by kind.
     """
+    if not plan.work:
+        return []
     for maps in plan.sets.values():
-        maps.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(maps.folder)
         remove_leftovers(maps.folder)
+        maps.save()
     for path in plan.stale:
         path.unlink(missing_ok=True)
-    if plan.work:
-        for maps in plan.sets.values():
-            maps.save()
 
     def note(outcome: Outcome[dict[str, dict[str, Any]]]) -> None:
         for kind, record in (outcome.result or {}).items():
@@ -244,7 +244,12 @@ def _open_set(request: Request, parameters: MapParameters, classes: Classes) -> 
     """The folder of a kind as it is, or as it is to be; settings that differ from those of its maps are refused."""
     folder = request.out / parameters.kind
     settings = make_settings(parameters, request.storage, classes)
-    old = read_map_set(folder)
+    try:
+        old = read_map_set(folder)
+    except RwtoolError:
+        if not request.overwrite:
+            raise
+        old = None
     if old is None:
         return MapSet(folder, settings), []
     changed = difference(old.settings, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from rwtool import __version__
 from rwtool.blocks import expand_channel, map_blocks
-from rwtool.cases import Classes
+from rwtool.cases import Classes, Inspection
 from rwtool.errors import RwtoolError, UsageError, VolumeError
-from rwtool.files import NO_SPACING, atomic, file_hash, split_name
+from rwtool.files import NO_SPACING, atomic, file_hash, locked, split_name
 from rwtool.io import create, read_channels, read_labels, storage_axes
 from rwtool.labels import ignored_value
 from rwtool.parameters import MapParameters, MapSummary
@@ -29,6 +30,8 @@ DType = Literal["float32", "float16", "int16"]
 
 SIDECAR = "maps.json"
 _SIDECAR_FORMAT = 1
+_SETTINGS = ("parameters", "storage", "classes", "ignore")
+_RECORD = ("file", "bytes", "sha256", "source", "source_sha256", "shape", "spacing_mm", "slice_axis", "absent")
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Vol
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
+        "sha256": file_hash(path),
         "source": relative(job.labels, folder),
         "source_bytes": job.labels.stat().st_size,
         "source_sha256": job.sha256,
@@ -210,24 +214,38 @@ class MapSet:
         """The label file that the map of a case was made from, as far as the sidecar knows."""
         return Path(os.path.normpath(self.folder / str(self.cases[case]["source"])))
 
-    def is_done(self, case: str, sha256: str) -> bool:
-        """Whether the map of a case is there, whole, and made from a label file with this hash."""
+    def is_done(self, case: str, inspection: Inspection) -> bool:
+        """Whether the map of a case is there, whole, and made from this label file read in this way."""
         record = self.cases.get(case)
-        if record is None or record["source_sha256"] != sha256:
+        if record is None or any(
+            record[key] != value
+            for key, value in (
+                ("source_sha256", inspection.sha256),
+                ("shape", list(inspection.shape)),
+                ("spacing_mm", list(inspection.spacing_mm)),
+                ("slice_axis", inspection.slice_axis),
+            )
+        ):
             return False
         path = self.path(case)
         return path.is_file() and path.stat().st_size == record["bytes"]
 
     def save(self) -> None:
-        """Write the sidecar."""
-        content = {
-            "rwtool": __version__,
-            "format": _SIDECAR_FORMAT,
-            **self.settings,
-            "cases": dict(sorted(self.cases.items())),
-        }
-        with atomic(self.folder / SIDECAR) as temporary:
-            temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        """Write the sidecar; what another run with these settings has added meanwhile stays in it."""
+        path = self.folder / SIDECAR
+        with locked(path):
+            with contextlib.suppress(RwtoolError):
+                there = read_map_set(self.folder)
+                if there is not None and there.settings == self.settings:
+                    self.cases = {**there.cases, **self.cases}
+            content = {
+                "rwtool": __version__,
+                "format": _SIDECAR_FORMAT,
+                **self.settings,
+                "cases": dict(sorted(self.cases.items())),
+            }
+            with atomic(path) as temporary:
+                temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def make_settings(parameters: MapParameters, storage: Storage, classes: Classes) -> dict[str, Any]:
@@ -271,6 +289,10 @@ def read_map_set(folder: str | Path) -> MapSet | None:
         form, cases = content.pop("format"), content.pop("cases")
         content.pop("rwtool")
         if form == _SIDECAR_FORMAT:
+            for part, keys in ((content, _SETTINGS), *((record, _RECORD) for record in cases.values())):
+                missing = [key for key in keys if key not in part]
+                if missing:
+                    raise ValueError(f"it lacks {missing[0]!r}")
             return MapSet(Path(folder), content, cases)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise RwtoolError(f"{path}: not a readable sidecar ({error}); make the maps again with --overwrite") from error

@@ -131,9 +131,8 @@ def measure_case(job: CaseJob) -> list[Measured]:
     if all(key in known for key in keys):
         return [replace(known[key], reused=True) for key in keys]
     classes = job.settings.classes
-    reference = read_labels(
-        job.reference, classes=classes.values, ignore=classes.ignore, spacing_mm=job.settings.spacing_mm
-    )
+    spacing_mm = job.settings.spacing_mm if split_name(job.reference)[1] in NO_SPACING else None
+    reference = read_labels(job.reference, classes=classes.values, ignore=classes.ignore, spacing_mm=spacing_mm)
     voxels = reference.array.size
     if classes.ignore is not None:
         voxels -= int(np.count_nonzero(reference.array == ignored_value(reference.array.dtype)))

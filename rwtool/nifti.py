@@ -66,7 +66,10 @@ def nifti_stream(path: Path) -> Any:
     compressed = first_bytes(path)[:2] == _GZIP_MAGIC
     if compressed != gzipped(path):
         found, suffix = ("gzip-compressed", ".nii.gz") if compressed else ("not gzip-compressed", ".nii")
-        raise VolumeError(f"the file is {found}, which its name does not say; rename it to end in {suffix}")
+        raise VolumeError(
+            f"the file is {found}, which its name does not say; if it is a NIfTI file, rename it to end in {suffix}, "
+            "else copy it again from its source"
+        )
     return igzip.open(path, "rb") if compressed else path.open("rb")
 
 

@@ -106,6 +106,8 @@ def pair_files(
     runs: list[Run] = []
     for text in predictions:
         method, sources = _parse(text)
+        if len({Path(source).resolve() for source in sources}) < len(sources):
+            raise UsageError(f"{text}: one folder cannot be two runs; name each run's own")
         for run in runs:
             if run.method == method:
                 raise UsageError(

@@ -21,7 +21,7 @@ RECTIFIED: tuple[Kind, ...] = ("ac", "constant", "rrw")
 """Kinds whose K-1 other-class components are equal, so that one number per voxel and one per class say all."""
 
 # the parameters that mean something to each kind; the others are not recorded
-_USED: dict[Kind, tuple[str, ...]] = {
+USED_BY_KIND: dict[Kind, tuple[str, ...]] = {
     "ac": ("class_weights",),
     "boundary": ("convention", "units", "dims", "absent"),
     "constant": ("alpha", "beta", "class_weights"),
@@ -77,7 +77,7 @@ class MapParameters:
         if not all(0 < weight < np.inf for weight in self.class_weights.values()):
             raise UsageError(f"class weights are positive numbers; found {dict(self.class_weights)}")
         for name in ("alpha", "beta"):
-            if getattr(self, name) is not None and name not in _USED[self.kind]:
+            if getattr(self, name) is not None and name not in USED_BY_KIND[self.kind]:
                 raise UsageError(f"{name} has no meaning for {self.kind} maps")
         defaults = {"constant": (1.0, 1.0), "hd": (2.0, None)}.get(self.kind, (None, None))
         object.__setattr__(self, "alpha", defaults[0] if self.alpha is None else float(self.alpha))
@@ -102,7 +102,7 @@ class MapParameters:
     @property
     def uses_distance(self) -> bool:
         """Whether distances enter the map at all."""
-        return "units" in _USED[self.kind]
+        return "units" in USED_BY_KIND[self.kind]
 
     def distance_spacing(self, spacing_mm: Sequence[float]) -> tuple[float, ...]:
         """The spacing to measure with: `spacing_mm`, or ones for distances in voxels."""
@@ -111,7 +111,7 @@ class MapParameters:
     def as_dict(self) -> dict[str, Any]:
         """The parameters that mean something to the kind."""
         values = asdict(self)
-        return {"kind": self.kind, **{name: values[name] for name in _USED[self.kind]}}
+        return {"kind": self.kind, **{name: values[name] for name in USED_BY_KIND[self.kind]}}
 
     def other_values(self, n_classes: int) -> NDArray[np.float32]:
         """The "other" value of a rectified kind, by the true class of a voxel: shape (K,)."""

@@ -212,7 +212,7 @@ def _attempt(function: Callable[[Argument], Result], item: Work[Argument]) -> Ou
     except MemoryError:
         error = "not enough memory; free some, or lower --jobs"
     except Exception as caught:  # a bug in one case must not cost the others
-        error = f"unexpected {type(caught).__name__}: {caught} (this is a bug in rwtool; -v shows where)"
+        error = f"unexpected {type(caught).__name__}: {caught} (this is a bug in rwtool)"
         details = traceback.format_exc()
     return Outcome(item.name, result, error, details, time.perf_counter() - start)
 

@@ -1,4 +1,5 @@
 import json
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 import rwtool
 from rwtool.check import check_maps
 from rwtool.cli import main
+from rwtool.files import file_hash
 
 
 @pytest.fixture
@@ -99,7 +101,9 @@ def test_the_streamed_counts_equal_those_of_the_whole_array(labels, tmp_path):
     for kind in ("boundary", "hd"):
         _, checks = check_maps(tmp_path / "maps" / kind, jobs=1)
         z = rwtool.read_map(tmp_path / "maps" / kind / "case_0.nii.gz").reshape(3, -1)
-        draws = np.stack([np.random.default_rng((0, k)).standard_exponential(z.shape[1]) for k in range(3)])
+        draws = np.stack(
+            [np.random.default_rng((0, zlib.crc32(b"case_0"), k)).standard_exponential(z.shape[1]) for k in range(3)]
+        )
         assert checks[0].random.unstable == brute_force(z, draws / draws.sum(axis=0), kind)
 
 
@@ -125,6 +129,15 @@ def spoil_bytes(maps, labels):
     path.write_bytes(bytes(content))
 
 
+def spoil_stable(maps, labels):
+    path = maps / "case_0.nii.gz"
+    image = nib.load(path)
+    array = np.asarray(image.dataobj).copy()
+    array[0, 0, 0] = [12, 4, -3]
+    nib.save(nib.Nifti1Image(array, image.affine), path)
+    _record(maps)
+
+
 def spoil_missing(maps, labels):
     (maps / "case_0.nii.gz").unlink()
 
@@ -137,14 +150,14 @@ def spoil_affine(maps, labels):
     path = maps / "case_0.nii.gz"
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine + np.diag([0, 0, 1, 0])), path)
-    _record_size(maps)
+    _record(maps)
 
 
 def spoil_channels(maps, labels):
     path = maps / "case_0.nii.gz"
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[..., :2], image.affine), path)
-    _record_size(maps)
+    _record(maps)
 
 
 def spoil_values(maps, labels):
@@ -153,7 +166,7 @@ def spoil_values(maps, labels):
     array = np.asarray(image.dataobj).copy()
     array[0, 0, 0, 0] = np.nan
     nib.save(nib.Nifti1Image(array, image.affine), path)
-    _record_size(maps)
+    _record(maps)
 
 
 def spoil_extra(maps, labels):
@@ -164,9 +177,10 @@ def spoil_gone(maps, labels):
     (labels / "case_0.nii.gz").unlink()
 
 
-def _record_size(maps):
+def _record(maps):
     content = json.loads((maps / "maps.json").read_text())
-    content["cases"]["case_0"]["bytes"] = (maps / "case_0.nii.gz").stat().st_size
+    record, path = content["cases"]["case_0"], maps / "case_0.nii.gz"
+    record["bytes"], record["sha256"] = path.stat().st_size, file_hash(path)
     (maps / "maps.json").write_text(json.dumps(content))
 
 
@@ -174,7 +188,8 @@ def _record_size(maps):
     ("spoil", "message"),
     [
         (spoil_size, "bytes, the sidecar says"),
-        (spoil_bytes, "case_0.nii.gz: cannot be read"),
+        (spoil_bytes, "is not the file that was written"),
+        (spoil_stable, "is a rrw map, and yet not stable"),
         (spoil_missing, "case_0.nii.gz is missing"),
         (spoil_labels, "SHA-256 differs"),
         (spoil_affine, "not on one grid"),
@@ -209,3 +224,21 @@ def test_a_folder_without_a_sidecar_says_what_to_check_instead(labels, tmp_path)
     run("maps", labels, tmp_path / "maps", "-q", "-j", 1)
     result = run("check", tmp_path / "maps", code=2)
     assert "it holds rrw: check one of these" in result.output
+
+
+def test_maps_with_ignored_voxels_need_their_labels(labels, tmp_path):
+    run("maps", labels, tmp_path / "maps", "-q", "-j", 1, "--ignore", 2)
+    labels.rename(tmp_path / "away")
+    result = run("check", tmp_path / "maps" / "rrw", "-j", 1, code=1)
+    assert "it tells which voxels are ignored; give --labels" in result.output
+    run("check", tmp_path / "maps" / "rrw", "-j", 1, "--labels", tmp_path / "away")
+
+
+@pytest.mark.parametrize("content", ['{"cases": []}', '{"format": 1, "rwtool": "0", "cases": {"a": {}}}', "[]", "{}"])
+def test_a_damaged_sidecar_is_one_readable_line(labels, tmp_path, content):
+    run("maps", labels, tmp_path / "maps", "-q", "-j", 1)
+    (tmp_path / "maps" / "rrw" / "maps.json").write_text(content)
+    result = run("check", tmp_path / "maps" / "rrw", "-j", 1, code=1)
+    assert "maps.json: not a readable sidecar" in result.output
+    run("maps", labels, tmp_path / "maps", "-q", "-j", 1, "--overwrite")
+    run("check", tmp_path / "maps" / "rrw", "-j", 1)

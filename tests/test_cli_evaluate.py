@@ -186,7 +186,7 @@ def test_every_option_reaches_the_engine(project):
         (["--nsd-tolerance", "x"], "--nsd-tolerance takes MM or LABEL=MM"),
         (["--nsd-tolerance", "x=1"], "--nsd-tolerance takes LABEL=NUMBER"),
         (["--class-names", "RV"], "--class-names takes LABEL=NAME"),
-        (["--classes", "1,2"], "holds 0 (the background)"),
+        (["--classes", "1,2"], "holds 0 (the background, "),
         (["--spacing", "1", "1", "1"], "carries its own spacing"),
         (["--alpha", "1"], "alpha"),
         (["-q", "-v"], "exclude each other"),

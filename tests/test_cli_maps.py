@@ -11,6 +11,8 @@ import rwtool
 from rwtool.cli import main
 from rwtool.files import file_hash
 from rwtool.io import read_channels
+from rwtool.mapping import Request, make_maps, plan_maps
+from rwtool.parameters import MapParameters
 
 SHAPE = (6, 9, 5)  # file axes
 AFFINE = np.array([[0, -1.5, 0, 10], [0.8, 0, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
@@ -262,12 +264,20 @@ def test_2d_files_become_one_slice(tmp_path, shape):
         (["LABELS", "OUT", "--dtype", "int16", "--format", "npy"], 2, "int16 needs the scaling of a NIfTI"),
         (["LABELS", "OUT", "--convention", "kervadec"], 2, "add --units voxel"),
         (["LABELS", "OUT", "--classes", "0,a"], 2, "a class list is numbers with commas"),
-        (["LABELS", "OUT", "--classes", "1,2"], 2, "holds 0 (the background)"),
+        (["LABELS", "OUT", "--classes", "1,2"], 2, "holds 0 (the background, "),
         (["LABELS", "OUT", "--class-weight", "1"], 2, "--class-weight takes LABEL=NUMBER"),
         (["LABELS", "OUT", "--class-weight", "9=2"], 2, "--class-weight names label 9, which is no class"),
         (["LABELS", "OUT", "--class-weight", "1=2", "--kind", "all"], 2, "--class-weight belongs to"),
         (["LABELS", "OUT", "--alpha", "2"], 2, "--alpha belongs to"),
         (["LABELS", "OUT", "--beta", "2"], 2, "--beta belongs to"),
+        (["LABELS", "OUT", "--kind", "ac", "--units", "mm"], 2, "--units belongs to boundary and hd and rrw maps"),
+        (
+            ["LABELS", "OUT", "--kind", "hd", "--convention", "inner"],
+            2,
+            "--convention belongs to boundary and rrw maps",
+        ),
+        (["LABELS", "OUT", "--class-weight", "1=2", "--class-weight", "1=3"], 2, "names label 1 twice"),
+        (["LABELS", "OUT", "--ignore", "0"], 2, "the background, which cannot be ignored"),
         (["LABELS", "OUT", "-q", "-v"], 2, "exclude each other"),
         (["LABELS", "OUT", "--slice-axis", "3"], 2, "0<=x<=2"),
         (["LABELS", "OUT", "--spacing", "1", "1", "1"], 2, "carries its own spacing"),
@@ -333,3 +343,55 @@ def test_paths_are_quoted_for_people(tmp_path):
     (tmp_path / "my labels").mkdir()
     result = run("maps", tmp_path / "my labels", Path(tmp_path) / "maps", code=2)
     assert "no volumes found in this folder" in result.output
+
+
+def test_a_rerun_with_another_spacing_or_slice_axis_makes_the_maps_anew(labels, tmp_path):
+    run("maps", labels, tmp_path / "maps", "-q", "-j", 1, "--dims", 2, "--slice-axis", 0)
+    assert "3 cases to do" in run("maps", labels, tmp_path / "maps", "-j", 1, "--dims", 2, "--slice-axis", 2).output
+    (tmp_path / "bare").mkdir()
+    np.save(tmp_path / "bare" / "a.npy", np.random.default_rng(0).integers(0, 2, (4, 5, 6)).astype(np.uint8))
+    for z in (1, 5):
+        assert "1 case to do" in run("maps", tmp_path / "bare", tmp_path / "b", "-j", 1, "--spacing", z, 1, 1).output
+    assert sidecar(tmp_path / "b" / "rrw")["cases"]["a"]["spacing_mm"] == [5, 1, 1]
+
+
+def test_overwrite_keeps_the_old_maps_where_nothing_new_can_be_made(labels, tmp_path):
+    source = labels / "case_0.nii.gz"
+    run("maps", source, tmp_path / "maps", "-q", "-j", 1)
+    source.write_bytes(b"damaged")
+    run("maps", source, tmp_path / "maps", "-q", "-j", 1, "--units", "voxel", "--overwrite", "--classes", "0,1", code=1)
+    assert (tmp_path / "maps" / "rrw" / "case_0.nii.gz").is_file()
+    assert sidecar(tmp_path / "maps" / "rrw")["unit"] == "mm"
+
+
+def test_two_runs_into_one_folder_lose_no_record(labels, tmp_path):
+    for name in ("a", "b", "c"):
+        write_labels(tmp_path / f"set_{name}" / f"{name}.nii.gz")
+    plans = []
+    for name in ("a", "b", "c"):
+        request = Request(str(tmp_path / f"set_{name}"), tmp_path / "maps", (MapParameters("rrw"),), verbosity=-1)
+        plans.append((request, plan_maps(request)))  # all look before any has written
+    for request, plan in plans:
+        make_maps(request, plan)
+    assert set(sidecar(tmp_path / "maps" / "rrw")["cases"]) == {"a", "b", "c"}
+    assert not list((tmp_path / "maps" / "rrw").glob(".*"))
+
+
+def test_hd_beyond_float32_is_refused(labels, tmp_path):
+    result = run("maps", labels, tmp_path / "maps", "--kind", "hd", "--alpha", 600, "-j", 1, code=1)
+    assert "to the power 600 is too large for float32; choose a smaller alpha" in result.output
+    assert not list((tmp_path / "maps" / "hd").glob("case*"))
+
+
+def test_an_out_that_cannot_be_made_is_named(labels, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run("maps", labels, tmp_path / "file" / "maps", "-j", 1, code=1)
+    assert f"{tmp_path / 'file' / 'maps' / 'rrw'}: cannot be written: " in result.output
+
+
+def test_spacing_is_for_the_files_that_need_it(labels, tmp_path):
+    np.save(labels / "bare.npy", np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.uint8))
+    run("maps", labels, tmp_path / "maps", "-q", "-j", 1, "--spacing", 3, 2, 1)
+    cases = sidecar(tmp_path / "maps" / "rrw")["cases"]
+    assert cases["bare"]["spacing_mm"] == [3, 2, 1]
+    assert cases["case_0"]["spacing_mm"] == pytest.approx([4, 1.5, 0.8])

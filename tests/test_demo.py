@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import rwtool
+from rwtool.check import total_signs
 from rwtool.cli import main
 from rwtool.demo import make_cohort, make_subject
 
@@ -70,3 +72,23 @@ def test_a_seed_makes_another_cohort(tmp_path):
     make_cohort(tmp_path / "b", subjects=1, seed=1)
     a, b = (rwtool.read_image(tmp_path / n / "images" / "heart_00.nii.gz").array for n in "ab")
     assert a.shape != b.shape or (a != b).any()
+
+
+def test_another_cohort_replaces_the_one_before(tmp_path):
+    for subjects in ("3", "2"):
+        result = CliRunner().invoke(main, ["demo", str(tmp_path / "d"), "--subjects", subjects, "-j", "1"])
+        assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "d" / "labels").iterdir())) == 2
+    assert "n = 2 subjects" in result.output
+    assert len(json.loads((tmp_path / "d" / "maps" / "rrw" / "maps.json").read_text())["cases"]) == 2
+
+
+def test_the_shares_that_the_readme_states_are_those_of_the_demo(tmp_path):
+    CliRunner().invoke(main, ["demo", str(tmp_path / "d")], catch_exceptions=False)
+    _, checks = rwtool.check_maps(tmp_path / "d" / "maps" / "boundary", jobs=1, verbosity=-1)
+    uniform, random = total_signs(checks)
+    readme = " ".join((Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split())
+    assert (
+        f"{uniform.unstable_share:.0%} of the voxels of Boundary maps have at uniform softmax, and "
+        f"{random.unstable_share:.0%}"
+    ).replace("%", " %") in readme

@@ -646,7 +646,9 @@ def test_suffix_that_lies_about_gzip_is_named(tmp_path):
     with pytest.raises(VolumeError, match=r"the file is gzip-compressed.*rename it to end in \.nii\.gz"):
         read_labels(tmp_path / "a.nii")
     (tmp_path / "a.nii.gz").write_bytes(gzip.decompress(packed))
-    with pytest.raises(VolumeError, match=r"not gzip-compressed.*rename it to end in \.nii$"):
+    with pytest.raises(
+        VolumeError, match=r"not gzip-compressed.*if it is a NIfTI file, rename it to end in \.nii, else copy"
+    ):
         read_labels(tmp_path / "a.nii.gz")
 
 

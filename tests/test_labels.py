@@ -225,7 +225,7 @@ def test_ignored_top_value_is_unknown_unless_ignored():
     ("values", "message"),
     [
         ([0, 1, 1], "names a value twice: 0, 1, 1"),
-        ([1, 2], "holds 0 .the background. and at least one other value.*found 1, 2"),
+        ([1, 2], "holds 0 .the background.*at least one other value.*found 1, 2"),
         ([0], "found 0;"),
         ([-1, 0, 1], "found -1, 0, 1"),
         ([], "found nothing"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("maps", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--labels", help="Label files (a folder, a file or a quoted glob).  [default: where maps.json says]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random softmax.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random softmax.")
 @options.jobs
 @options.as_json
 @options.quiet

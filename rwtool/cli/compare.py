@@ -15,7 +15,11 @@ from rwtool.errors import UsageError
 
 @click.command()
 @click.argument(
-    "cases", nargs=-1, required=True, metavar="CASES.csv...", type=click.Path(dir_okay=False, path_type=Path)
+    "cases",
+    nargs=-1,
+    required=True,
+    metavar="CASES.csv...",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
 )
 @options.baseline
 @options.permutations
@@ -54,6 +58,8 @@ def compare(
         raise UsageError(f"--out {out} would replace a table that is read; choose another folder")
     rows, rules = read_tables(cases, subject=subject)
     rules = replace(rules, undefined=undefined, permutations=permutations, seed=seed, alpha=alpha)
+    if len({row.method for row in rows}) < 2:
+        click.echo(f"warning: no test, for {rows[0].method} is the only method", err=True)
     comparison = compare_rows(rows, rules, baseline=baseline)
     provenance = {"command": "compare", "tables": [{"path": str(p), "sha256": file_hash(p)} for p in cases]}
     if format_ == "json":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count, print_failures, print_table
+from rwtool.cli.output import count, print_failures, print_notes, print_table
 from rwtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -165,7 +165,9 @@ def evaluate(
             _print_cases(evaluation)
         _report(evaluation, _testable(tested, evaluation), out, as_json=as_json, quiet=quiet)
         _print_failed_runs(plan, evaluation)
-    print_failures(evaluation.failed, verbose=verbose)
+    elif out is not None and (out / "summary.json").exists():
+        click.echo(f"warning: every prediction failed; what {out} holds is from an earlier run", err=True)
+    print_failures(evaluation.failed)
     if evaluation.failed:
         raise SystemExit(1)
 
@@ -284,9 +286,7 @@ def _print_notes(plan: Plan, evaluation: Evaluation) -> None:
         click.echo(f"note: {count(done['reoriented'], 'prediction')} with other axes turned without loss", err=True)
     if done["resampled"]:
         click.echo(f"note: {count(done['resampled'], 'prediction')} resampled with nearest neighbour", err=True)
-    for case, found in evaluation.measured.items():
-        for note in dict.fromkeys(note for result in found for note in result.notes):
-            click.echo(f"note: {case}: {note}", err=True)
+    print_notes({case: [n for result in found for n in result.notes] for case, found in evaluation.measured.items()})
 
 
 def _print_failed_runs(plan: Plan, evaluation: Evaluation) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count, duration, print_failures, print_table, size
+from rwtool.cli.output import count, duration, print_failures, print_notes, print_table, size
 from rwtool.errors import UsageError
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ def maps(
 
     chosen = [kind for kind in _KINDS if kind in kinds or "all" in kinds]
     weights = options.parse_pairs(class_weights, "--class-weight")
-    _refuse_ambiguous(chosen, alpha, beta, bool(weights))
+    _refuse_ambiguous(chosen, alpha, bool(weights))
+    _refuse_useless(chosen)
     parameters = tuple(
         MapParameters(
             kind,  # type: ignore[arg-type]
@@ -182,18 +183,29 @@ def maps(
         outcomes = plan.failed + make_maps(request, plan)
         if not quiet:
             _print_summary(plan, outcomes, time.perf_counter() - start, verbose=verbose)
-    print_failures(outcomes, verbose=verbose)
+    print_failures(outcomes)
     if any(outcome.error for outcome in outcomes):
         raise SystemExit(1)
 
 
-def _refuse_ambiguous(kinds: list[str], alpha: float | None, beta: float | None, weighted: bool) -> None:
+def _refuse_useless(kinds: list[str]) -> None:
+    """Refuse an option that was given and means nothing to any of the kinds."""
+    from rwtool.parameters import USED_BY_KIND
+
+    context = click.get_current_context()
+    used = {name for kind in kinds for name in USED_BY_KIND[kind]}  # type: ignore[index]
+    for name in ("units", "dims", "convention", "absent", "beta"):
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and name not in used:
+            owners = " and ".join(kind for kind, names in USED_BY_KIND.items() if name in names)
+            raise UsageError(f"--{name} belongs to {owners} maps; it has no meaning for {', '.join(kinds)}")
+
+
+def _refuse_ambiguous(kinds: list[str], alpha: float | None, weighted: bool) -> None:
     if alpha is not None and len({"constant", "hd"} & set(kinds)) != 1:
         raise UsageError(
             "--alpha belongs to hd or to constant maps; make exactly one of the two kinds at a time with it"
         )
-    if beta is not None and "constant" not in kinds:
-        raise UsageError("--beta belongs to constant maps; add --kind constant")
     if weighted and set(kinds) & {"boundary", "hd"}:
         raise UsageError(
             "--class-weight belongs to ac, constant and rrw maps; make boundary and hd maps apart from them"
@@ -271,10 +283,7 @@ def _print_summary(plan: Plan, outcomes: list[Outcome[Any]], seconds: float, *, 
     if verbose:
         _print_cases(outcomes)
     _print_edge_cases(plan)
-    for outcome in outcomes:
-        notes = {note for record in (outcome.result or {}).values() for note in record["notes"]}
-        for note in sorted(notes):
-            click.echo(f"note: {outcome.name}: {note}", err=True)
+    print_notes({o.name: [note for record in (o.result or {}).values() for note in record["notes"]] for o in outcomes})
 
 
 def _print_cases(outcomes: list[Outcome[Any]]) -> None:

@@ -19,6 +19,8 @@ def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[int, float]:
     found: dict[int, float] = {}
     for pair in pairs:
         label, _, number = pair.partition("=")
+        if label.strip().isdigit() and int(label) in found:
+            raise UsageError(f"{what} names label {int(label)} twice")
         try:
             found[int(label)] = float(number)
         except ValueError:
@@ -114,7 +116,7 @@ out = click.option(
     help="Folder for cases.csv, tests.csv, summary.json, summary.md and summary.tex.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
-verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case, and tracebacks of bugs.")
+verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts, instead of a table.")
 
 
