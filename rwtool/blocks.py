@@ -47,9 +47,10 @@ def map_blocks(
     *,
     ignore: int | None = None,
     layout: Literal["dense", "packed"] = "dense",
+    axis: int | None = None,
     threads: int = 1,
 ) -> Iterator[Block]:
-    """Give a map piece by piece: channel after channel, each in the memory order of `labels`.
+    """Give a map piece by piece: channel after channel, each slab by slab.
 
     Parameters
     ----------
@@ -60,6 +61,8 @@ def map_blocks(
     parameters : MapParameters
     summary : MapSummary
         Filled in on the way.
+    axis : int, optional
+        Along which the slabs are cut; by default the slowest of `labels` in memory.
     ignore, layout, threads
         As for :func:`rrw_map`.
 
@@ -78,19 +81,19 @@ def map_blocks(
     if parameters.rectified:
         own = _own_values(case)
         if layout == "packed":
-            for where in slabs(labels):
+            for where in slabs(labels, axis):
                 yield 0, where, own[where] if ignore is None else _marked(own[where], labels[where], ignore)
             return
         others = parameters.other_values(n_classes)
         for k in range(n_classes):
-            for where in slabs(labels):
+            for where in slabs(labels, axis):
                 yield k, where, _rectified_block(own[where], labels[where], others, k, ignore)
         return
     make = _boundary_channel if parameters.kind == "boundary" else _hd_channel
     channel_of = make(case, present)
     for k in range(n_classes):
         channel = channel_of(k)
-        for where in slabs(labels):
+        for where in slabs(labels, axis):
             if ignore is not None:
                 channel[where][labels[where] == ignore] = 0
             yield k, where, channel[where]
@@ -206,9 +209,9 @@ def _largest_by_class(distance: NDArray[np.float32], labels: NDArray[Any]) -> di
     largest: dict[int, float] = {}
     for where in slabs(labels):
         block, piece = labels[where], distance[where]
-        for k in np.flatnonzero(np.bincount(block.ravel(order="K"))):
+        for k in label_counts(block):
             value = float(piece.max(where=block == k, initial=0))
-            largest[int(k)] = max(value, largest.get(int(k), 0.0))
+            largest[k] = max(value, largest.get(k, 0.0))
     return largest
 
 

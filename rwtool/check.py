@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rwtool.cases import find_cases
 from rwtool.errors import RwtoolError, UsageError, VolumeError
-from rwtool.files import file_hash
+from rwtool.files import file_crc32, file_hash
 from rwtool.geometry import grid_difference
 from rwtool.io import read_channels, read_header
 from rwtool.labels import ignored_value
@@ -185,8 +185,8 @@ def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseChe
         return CaseCheck(name, (*problems, f"{path} is missing"), absent)
     if path.stat().st_size != record["bytes"]:
         problems.append(f"{path} has {path.stat().st_size:,} bytes, the sidecar says {record['bytes']:,}")
-    elif file_hash(path) != record["sha256"]:
-        problems.append(f"{path} is not the file that was written (SHA-256 differs); run rwtool maps again")
+    elif file_crc32(path) != record["crc32"]:
+        problems.append(f"{path} is not the file that was written (CRC-32 differs); run rwtool maps again")
     there = source is not None and source.is_file()
     if source is not None and not there and (maps.packed or maps.ignore is not None):
         need = "a packed map is read together with it" if maps.packed else "it tells which voxels are ignored"

@@ -142,9 +142,10 @@ def boundary_voxels(labels: Labels, *, dims: int = 3, ignore: int | None = None)
     return edges
 
 
-def slabs(array: NDArray[Any], voxels: int = 1 << 20) -> Iterator[tuple[slice, ...]]:
-    """Cut an array along its slowest axis into pieces of about `voxels`, in memory order."""
-    axis = int(np.argmax([stride * (n > 1) for stride, n in zip(array.strides, array.shape, strict=True)]))
+def slabs(array: NDArray[Any], axis: int | None = None, voxels: int = 1 << 20) -> Iterator[tuple[slice, ...]]:
+    """Cut an array into pieces of about `voxels`, along an axis: by default its slowest, so in memory order."""
+    slowest = int(np.argmax([stride * (n > 1) for stride, n in zip(array.strides, array.shape, strict=True)]))
+    axis = slowest if axis is None else axis
     step = max(1, voxels * array.shape[axis] // max(array.size, 1))
     for start in range(0, array.shape[axis], step):
         yield (*(slice(None),) * axis, slice(start, start + step))

@@ -61,6 +61,15 @@ def file_hash(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def file_crc32(path: str | Path) -> str:
+    """CRC-32 of a file, in hex: against damage, and several times faster than SHA-256."""
+    checksum = 0
+    with Path(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            checksum = isal_zlib.crc32(block, checksum)
+    return f"{checksum:08x}"
+
+
 def parts(path: Path) -> list[Path]:
     """All files of a volume, there or not: header and voxels may be separate ones."""
     stem, suffix = split_name(path)

@@ -18,7 +18,7 @@ from rwtool import __version__
 from rwtool.blocks import expand_channel, map_blocks
 from rwtool.cases import Classes, Inspection
 from rwtool.errors import RwtoolError, UsageError, VolumeError
-from rwtool.files import NO_SPACING, atomic, file_hash, locked, split_name
+from rwtool.files import NO_SPACING, atomic, file_crc32, file_hash, locked, split_name
 from rwtool.io import create, read_channels, read_labels, storage_axes
 from rwtool.labels import ignored_value
 from rwtool.parameters import MapParameters, MapSummary
@@ -31,7 +31,7 @@ DType = Literal["float32", "float16", "int16"]
 SIDECAR = "maps.json"
 _SIDECAR_FORMAT = 1
 _SETTINGS = ("parameters", "storage", "classes", "ignore")
-_RECORD = ("file", "bytes", "sha256", "source", "source_sha256", "shape", "spacing_mm", "slice_axis", "absent")
+_RECORD = ("file", "bytes", "crc32", "source", "source_sha256", "shape", "spacing_mm", "slice_axis", "absent")
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,6 @@ def write_maps(job: MapJob) -> dict[str, dict[str, Any]]:
         spacing_mm=job.spacing_mm,
         slice_axis=job.slice_axis,
     )
-    order = storage_axes(volume.geometry, f".{job.storage.format}")
-    labels = np.ascontiguousarray(volume.array.transpose(order)).transpose(np.argsort(order))
-    volume = Volume(labels, volume.spacing_mm, volume.geometry, volume.notes)
     return {parameters.kind: _write_map(job, parameters, folder, volume) for parameters, folder in job.outputs}
 
 
@@ -129,6 +126,7 @@ def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Vol
         summary,
         ignore=None if classes.ignore is None else ignored_value(volume.array.dtype),
         layout=storage.layout,
+        axis=storage_axes(volume.geometry, f".{storage.format}")[0],
         threads=job.threads,
     )
     channels = None if storage.layout == "packed" else len(classes)
@@ -141,7 +139,7 @@ def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Vol
     return {
         "file": path.name,
         "bytes": path.stat().st_size,
-        "sha256": file_hash(path),
+        "crc32": file_crc32(path),
         "source": relative(job.labels, folder),
         "source_bytes": job.labels.stat().st_size,
         "source_sha256": job.sha256,

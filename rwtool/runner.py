@@ -13,9 +13,6 @@ from typing import Any, Generic, TypeVar
 
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from rwtool.errors import RwtoolError
 
@@ -163,9 +160,11 @@ def run_cases(
     list of Outcome
         In the order of `work`.
     """
+    from rwtool.progress import show_progress  # rich, which the processes that work do not need
+
     outcomes: dict[str, Outcome[Result]] = {}
     largest_first = sorted(work, key=lambda item: -item.voxels)
-    with _progress(label, work, verbosity) as advance:
+    with show_progress(label, work, verbosity) as advance:
         for outcome in _outcomes(function, largest_first, jobs):
             outcomes[outcome.name] = outcome
             if on_done is not None:
@@ -215,48 +214,3 @@ def _attempt(function: Callable[[Argument], Result], item: Work[Argument]) -> Ou
         error = f"unexpected {type(caught).__name__}: {caught} (this is a bug in rwtool)"
         details = traceback.format_exc()
     return Outcome(item.name, result, error, details, time.perf_counter() - start)
-
-
-class _VoxelRate(ProgressColumn):
-    """Voxels per second."""
-
-    def render(self, task: Task) -> Text:
-        rate = task.finished_speed or task.speed
-        return Text("" if rate is None else f"{rate / 1e6:.1f} Mvoxel/s", style="progress.data.speed")
-
-
-@contextlib.contextmanager
-def _progress(label: str, work: Sequence[Work[Any]], verbosity: int) -> Iterator[Callable[[Outcome[Any]], None]]:
-    """A bar on a terminal, a line per case elsewhere, nothing when quiet; all of it on standard error."""
-    console = Console(stderr=True)
-    voxels = {item.name: item.voxels for item in work}
-    done = 0
-    if verbosity < 0:
-        yield lambda outcome: None
-        return
-    if not console.is_terminal:
-
-        def line(outcome: Outcome[Any]) -> None:
-            nonlocal done
-            done += 1
-            what = "FAILED" if outcome.error else f"{outcome.seconds:.1f} s"
-            print(f"[{done}/{len(work)}] {label} {outcome.name}: {what}", file=console.file, flush=True)
-
-        yield line
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[cases]}"),
-        _VoxelRate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=sum(voxels.values()), cases=f"0/{len(work)} cases")
-
-        def advance(outcome: Outcome[Any]) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, advance=voxels[outcome.name], cases=f"{done}/{len(work)} cases")
-
-        yield advance
