@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
 from rwtool.errors import UsageError
-
-Command = Callable[..., Any]
 
 
 def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[int, float]:
