@@ -51,7 +51,7 @@ class Request:
     resample : bool
     allow_missing : bool
     cases : str, optional
-        File that limits the cases.
+        File that limits the cases; without it run folders of ``rwtool train`` limit them to their validation cases.
     groups : Path, optional
         CSV file, case to group.
     jobs : int, optional
@@ -326,7 +326,7 @@ def _tolerances(request: Request, labels: Sequence[int]) -> dict[int, float]:
 
 def _provenance(plan: Plan, measured: dict[str, list[Measured]], failed: Sequence[Outcome[Any]]) -> dict[str, Any]:
     """What the numbers come from, for JSON."""
-    runs, request = plan.pairing.runs, plan.request
+    runs, validation, request = plan.pairing.runs, plan.pairing.validation, plan.request
     return {
         "command": "evaluate",
         "versions": {name: version(name) for name in ("edt", "nibabel", "SimpleITK")},
@@ -341,6 +341,13 @@ def _provenance(plan: Plan, measured: dict[str, list[Measured]], failed: Sequenc
             }
             for run in runs
         ],
+        "split": None
+        if validation is None
+        else {
+            "files": list(map(str, validation.files)),
+            "cases": len(validation.names),
+            "references": validation.total,
+        },
         "classes": {
             "labels": list(plan.classes.values),
             "names": list(plan.classes.names),

@@ -15,6 +15,8 @@ from rwtool.cases import find_cases
 from rwtool.errors import UsageError
 from rwtool.files import split_name
 
+_PREDICTIONS, _SPLIT, _CHECKPOINT = "predictions", "split.json", "last.pt"  # what rwtool train leaves in a run folder
+_SEED = re.compile(r"seed-([0-9]+)")  # folder of one seed among several
 _SHOWN = 5  # names in a message
 
 
@@ -51,6 +53,28 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Validation:
+    """The validation cases that run folders of ``rwtool train`` have in common.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The cases.
+    total : int
+        How many references there are, of which these are some.
+    sources : tuple of Path
+        Where they come from, as it was given: a run folder, or one with a run folder for each seed.
+    files : tuple of Path
+        The ``split.json`` of every run.
+    """
+
+    names: tuple[str, ...]
+    total: int
+    sources: tuple[Path, ...]
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class Pairing:
     """References, and the runs to compare with them.
 
@@ -60,15 +84,36 @@ class Pairing:
         By case.
     runs : tuple of Run
         All runs of a method stand together.
+    validation : Validation, optional
+        What limited the references, where run folders did.
     """
 
     references: dict[str, Path]
     runs: tuple[Run, ...]
+    validation: Validation | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Names of the methods, in the order given."""
         return tuple(dict.fromkeys(run.method for run in self.runs))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the predictions of one run are: `folder` (or file, or glob), which is `given` or one of its seeds."""
+
+    given: Path
+    folder: Path
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / _PREDICTIONS if (self.folder / _PREDICTIONS).is_dir() else self.folder
+
+    @property
+    def split(self) -> Path | None:
+        """Its ``split.json``, where it is a run folder."""
+        path = self.folder / _SPLIT
+        return path if self.predictions != self.folder and path.exists() else None
 
 
 def pair_files(
@@ -82,9 +127,12 @@ def pair_files(
         Folder, file or glob.
     predictions : sequence of str
         Each ``DIR``, ``FILE``, ``NAME=DIR``, or ``NAME=DIR1,DIR2,DIR3`` for several runs of one method. A folder that
-        holds ``predictions`` stands for that folder. Without a name the method is called after its folder or file.
+        holds ``predictions`` stands for that folder, and one that holds ``seed-0/predictions``,
+        ``seed-1/predictions``, ... for these as runs of one method. Without a name the method is called after its
+        folder or file.
     cases : str, optional
-        Limits the cases, see :func:`read_case_names`.
+        Limits the cases, see :func:`read_case_names`. Without it, a ``split.json`` beside ``predictions`` limits them
+        to its validation cases, unless it has none or the reference is a single file.
     allow_missing : bool
         Go on where a run lacks a case.
 
@@ -96,26 +144,26 @@ def pair_files(
     Raises
     ------
     UsageError
-        Nothing is found, two methods have one name, a prediction is missing and may not be, or a run has none.
+        Nothing is found, two methods have one name, a run is unfinished, runs were validated on different cases, a
+        prediction is missing and may not be, or a run has none.
     """
     every = references = find_cases(reference)
+    single = Path(reference).is_file()
+    validation = None
     if cases is not None:
         references = _limited(every, read_case_names(cases), cases)
     if not predictions:
         raise UsageError("no predictions to evaluate; name a folder of them")
+    methods = _find_sources(predictions)
+    if cases is None and not single:
+        validation = _common_validation([source for sources in methods.values() for source in sources], len(every))
+    if validation is not None:
+        remedy = "; give --cases FILE to name the cases"
+        references = _limited(every, validation.names, str(validation.files[0]), remedy)
     runs: list[Run] = []
-    for text in predictions:
-        method, sources = _parse(text)
-        if len({Path(source).resolve() for source in sources}) < len(sources):
-            raise UsageError(f"{text}: one folder cannot be two runs; name each run's own")
-        for run in runs:
-            if run.method == method:
-                raise UsageError(
-                    f"two predictions are called {method!r}: {run.source} and {sources[0]}; name them with NAME=DIR, "
-                    "or NAME=DIR1,DIR2 for two runs of one method"
-                )
-        for name, source in zip(_run_names(sources), sources, strict=True):
-            run = _make_run(method, name, source, references, single=Path(reference).is_file())
+    for method, sources in methods.items():
+        for name, source in zip(_run_names([source.folder for source in sources]), sources, strict=True):
+            run = _make_run(method, name, source.predictions, references, single=single)
             runs.append(replace(run, extra=tuple(case for case in run.extra if case not in every)))
     missing = [run for run in runs if run.missing]
     if missing and not allow_missing:
@@ -124,7 +172,7 @@ def pair_files(
             f"predictions are missing: {listed}; give --allow-missing to count their structures as missed, or "
             "--cases FILE to leave these cases out"
         )
-    return Pairing(references, tuple(runs))
+    return Pairing(references, tuple(runs), validation)
 
 
 def read_case_names(source: str) -> tuple[str, ...]:
@@ -147,33 +195,10 @@ def read_case_names(source: str) -> tuple[str, ...]:
     UsageError
         The file cannot be read, or holds none of these.
     """
-    path, fold = Path(source), None
-    if not path.is_file() and (parts := re.fullmatch(r"(.+):(\d+)", source)):
-        path, fold = Path(parts[1]), int(parts[2])
-    try:
-        text = path.read_text(encoding="utf-8")
-        content: Any = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as a list of cases: {error}") from error
-    folds = content if isinstance(content, list) else [content]
-    if any(isinstance(entry, dict) for entry in folds):
-        if fold is not None:
-            if fold >= len(folds):
-                raise UsageError(f"{path}: there is no fold {fold}; it holds folds 0 to {len(folds) - 1}")
-            folds = [folds[fold]]
-        lists = [entry.get("val") if isinstance(entry, dict) else None for entry in folds]
-        content = [name for names in lists for name in (names if isinstance(names, list) else [None])]
-    elif fold is not None:
-        raise UsageError(f"{path}: it holds no folds, so leave out the :{fold}")
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise UsageError(
-            f"{path}: expected one case name a line, or JSON: a list of names, an object with such a list under "
-            '"val", or a list of such objects (nnU-Net\'s splits_final.json)'
-        )
-    names = [split_name(name.strip())[0] for name in content if name.strip()]
+    names = _read_names(source)
     if not names:
-        raise UsageError(f"{path}: it names no case")
-    return tuple(dict.fromkeys(names))
+        raise UsageError(f"{source}: it names no case")
+    return names
 
 
 def read_groups(path: Path | None, names: Iterable[str]) -> dict[str, str]:
@@ -212,14 +237,104 @@ def shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _limited(references: dict[str, Path], names: Sequence[str], source: str) -> dict[str, Path]:
+def _read_names(source: str) -> tuple[str, ...]:
+    """The case names of a file as for :func:`read_case_names`; there may be none."""
+    path, fold = Path(source), None
+    if not path.is_file() and (parts := re.fullmatch(r"(.+):(\d+)", source)):
+        path, fold = Path(parts[1]), int(parts[2])
+    try:
+        text = path.read_text(encoding="utf-8")
+        content: Any = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as a list of cases: {error}") from error
+    folds = content if isinstance(content, list) else [content]
+    if any(isinstance(entry, dict) for entry in folds):
+        if fold is not None:
+            if fold >= len(folds):
+                raise UsageError(f"{path}: there is no fold {fold}; it holds folds 0 to {len(folds) - 1}")
+            folds = [folds[fold]]
+        lists = [entry.get("val") if isinstance(entry, dict) else None for entry in folds]
+        content = [name for names in lists for name in (names if isinstance(names, list) else [None])]
+    elif fold is not None:
+        raise UsageError(f"{path}: it holds no folds, so leave out the :{fold}")
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise UsageError(
+            f"{path}: expected one case name a line, or JSON: a list of names, an object with such a list under "
+            '"val", or a list of such objects (nnU-Net\'s splits_final.json)'
+        )
+    names = [split_name(name.strip())[0] for name in content if name.strip()]
+    return tuple(dict.fromkeys(names))
+
+
+def _limited(references: dict[str, Path], names: Sequence[str], source: str, remedy: str = "") -> dict[str, Path]:
     unknown = [name for name in names if name not in references]
     if unknown:
         raise UsageError(
             f"{source} names cases without a reference: {shorten(unknown)}; the references are "
-            f"{shorten(list(references))}"
+            f"{shorten(list(references))}{remedy}"
         )
     return {name: references[name] for name in references if name in set(names)}
+
+
+def _find_sources(predictions: Sequence[str]) -> dict[str, list[_Source]]:
+    """The sources of each method, one per run."""
+    methods: dict[str, list[_Source]] = {}
+    for text in predictions:
+        method, given = _parse(text)
+        sources = [_Source(path, folder) for path in given for folder in _run_folders(path)]
+        if len({source.predictions.resolve() for source in sources}) < len(sources):
+            raise UsageError(f"{text}: one folder cannot be two runs; name each run's own")
+        if method in methods:
+            raise UsageError(
+                f"two predictions are called {method!r}: {methods[method][0].given} and {given[0]}; name them with "
+                "NAME=DIR, or NAME=DIR1,DIR2 for two runs of one method"
+            )
+        methods[method] = sources
+    return methods
+
+
+def _run_folders(source: Path) -> list[Path]:
+    """What a source stands for: the folders of its seeds, or itself; a run without predictions is refused."""
+    if not source.is_dir() or (source / _PREDICTIONS).is_dir():
+        return [source]
+    numbers = {path: int(found[1]) for path in source.iterdir() if (found := _SEED.fullmatch(path.name))}
+    seeds = sorted((path for path in numbers if path.is_dir()), key=lambda path: (numbers[path], path.name))
+    done = [seed for seed in seeds if (seed / _PREDICTIONS).is_dir()]
+    begun = any((folder / name).exists() for folder in (source, *seeds) for name in (_SPLIT, _CHECKPOINT))
+    if not done and not begun:
+        return [source]  # a folder of predictions as such
+    unfinished = [seed for seed in seeds if seed not in done] or ([] if done else [source])
+    if unfinished:
+        listed = shorten([str(folder) for folder in unfinished])
+        others = f"the finished seeds, NAME={','.join(map(str, done))}" if done else "only the folders to evaluate"
+        raise UsageError(
+            f"{listed}: no {_PREDICTIONS}/ in it, so unfinished, or trained without validation cases; finish it with "
+            f"rwtool train ... --resume, or name {others}"
+        )
+    return done
+
+
+def _common_validation(sources: Sequence[_Source], total: int) -> Validation | None:
+    """The validation cases of the run folders among the sources, which must agree; None if there are none."""
+    runs = [(source, path) for source in sources if (path := source.split) is not None]
+    lists: dict[frozenset[str], list[Path]] = {}
+    for source, path in runs:
+        try:
+            names = _read_names(str(path))
+        except UsageError as error:
+            raise UsageError(f"{error}; mend this split of the run, or give --cases FILE to name the cases") from error
+        lists.setdefault(frozenset(names), []).append(source.folder)
+    if len(lists) > 1:
+        differ = sorted(frozenset.union(*lists) - frozenset.intersection(*lists))
+        listed = "; ".join(f"{len(names)} in {shorten(list(map(str, folders)))}" for names, folders in lists.items())
+        raise UsageError(
+            f"the runs have different validation cases: {listed}; {len(differ)} not in all of them: {shorten(differ)}; "
+            "give --cases FILE to name the cases, or train all on one split"
+        )
+    if not any(lists):
+        return None
+    given = dict.fromkeys(source.given for source, _ in runs)
+    return Validation(names, total, tuple(given), tuple(path for _, path in runs))
 
 
 def _parse(text: str) -> tuple[str, list[Path]]:
@@ -241,8 +356,6 @@ def _run_names(sources: Sequence[Path]) -> list[str]:
 
 
 def _make_run(method: str, name: str, source: Path, references: dict[str, Path], *, single: bool) -> Run:
-    if (source / "predictions").is_dir():
-        source = source / "predictions"
     found = find_cases(source)
     if single and source.is_file():
         found = dict(zip(references, found.values(), strict=True))
@@ -250,7 +363,7 @@ def _make_run(method: str, name: str, source: Path, references: dict[str, Path],
     if not files:
         raise UsageError(
             f"no prediction in {source} has the name of a reference: it holds {shorten(list(found))}, and the "
-            f"references are {shorten(list(references))}"
+            f"cases to evaluate are {shorten(list(references))}"
         )
     return Run(
         method,

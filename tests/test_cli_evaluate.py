@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 
 import nibabel as nib
@@ -56,6 +57,88 @@ def test_without_arguments_the_folders_of_a_project_are_compared(project):
 def test_without_arguments_and_folders_the_message_says_what_to_name(project, remove, message):
     shutil.rmtree(project / remove)
     assert message in run(code=2).output
+
+
+@pytest.fixture
+def trained(project):
+    """Beside them runs/near with a split, and runs/seeds of two seeds that were validated on the same two cases."""
+    shutil.rmtree(project / "runs" / "far")
+    for seed, start in ((0, 4), (1, 5)):
+        for case in (1, 2):
+            file = project / "runs" / "seeds" / f"seed-{seed}" / "predictions" / f"case_{case}.nii.gz"
+            save(file, start, start + 4)
+    for folder in ("near", "seeds/seed-0", "seeds/seed-1"):
+        (project / "runs" / folder / "split.json").write_text('{"train": ["case_0"], "val": ["case_1", "case_2"]}')
+    return project
+
+
+@pytest.mark.parametrize("arguments", [(), ("labels", "runs/near", "runs/seeds")])
+def test_run_folders_are_compared_on_their_validation_cases(trained, arguments):
+    result = run(*arguments, "-o", "out")
+    lines = result.output.splitlines()
+    assert lines[1] == "cases: the 2 validation cases of runs/near, runs/seeds (of 6 references)"
+    assert lines[2] == "2 cases, 2 methods"
+    assert "without a reference" not in result.output
+    with (trained / "out" / "cases.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["metric"] == "hd"]
+    assert [(row["method"], row["run"], row["case"]) for row in rows] == [
+        (method, name, case)
+        for method, name in (("near", ""), ("seeds", "seed-0"), ("seeds", "seed-1"))
+        for case in ("case_1", "case_2")
+    ]
+    assert [float(row["value"]) for row in rows] == pytest.approx([0.8, 0.8, 1.6, 1.6, 2.4, 2.4])
+    provenance = json.loads((trained / "out" / "summary.json").read_text())["provenance"]
+    assert provenance["split"] == {
+        "files": [f"runs/{name}/split.json" for name in ("near", "seeds/seed-0", "seeds/seed-1")],
+        "cases": 2,
+        "references": 6,
+    }
+    assert list(provenance["inputs"]) == ["case_1", "case_2"]
+
+
+def test_seeds_are_averaged_per_case(trained):
+    output = run("labels", "runs/near", "runs/seeds", "--metrics", "hd").output
+    assert re.search(r"near +0\.80 ± 0\.00 ", output)
+    assert re.search(r"seeds +2\.00 ± 0\.00 ", output)  # of 1.6 and 2.4
+
+
+def test_one_validation_case(trained):
+    (trained / "runs" / "near" / "split.json").write_text('{"val": ["case_1"]}')
+    assert "cases: the 1 validation case of runs/near (of 6 references)\n" in run("labels", "runs/near").output
+
+
+def test_cases_wins_over_the_validation_cases(trained):
+    (trained / "cases.txt").write_text("case_2\n")
+    result = run("--cases", "cases.txt", "-o", "out")
+    assert "cases: " not in result.output
+    assert "1 case, 2 methods" in result.output
+    provenance = json.loads((trained / "out" / "summary.json").read_text())["provenance"]
+    assert (provenance["split"], provenance["options"]["cases"]) == (None, "cases.txt")
+
+
+def test_json_alone_says_what_limited_the_cases(trained):
+    content = json.loads(run("labels", "runs/near", "--format", "json").stdout)
+    assert content["provenance"]["split"] == {"files": ["runs/near/split.json"], "cases": 2, "references": 6}
+
+
+def test_an_unfinished_run_among_the_folders_of_a_project_is_named(trained):
+    (trained / "runs" / "new").mkdir()
+    (trained / "runs" / "new" / "last.pt").touch()
+    output = run(code=2).output
+    assert "runs/new: no predictions/ in it, so unfinished, or trained without validation cases; finish it" in output
+    shutil.rmtree(trained / "runs" / "new")
+    shutil.rmtree(trained / "runs" / "seeds" / "seed-1" / "predictions")
+    output = run(code=2).output
+    assert "runs/seeds/seed-1: no predictions/ in it, so unfinished" in output
+    assert "or name the finished seeds, NAME=runs/seeds/seed-0" in output
+
+
+def test_runs_with_different_validation_cases_are_refused(trained):
+    (trained / "runs" / "near" / "split.json").write_text('{"val": ["case_2", "case_3", "case_4"]}')
+    assert (
+        "the runs have different validation cases: 3 in runs/near; 2 in runs/seeds/seed-0, runs/seeds/seed-1; 3 not in "
+        "all of them: case_1, case_3, case_4; give --cases FILE to name the cases, or train all on one split"
+    ) in run(code=2).output
 
 
 def test_out_holds_the_rows_the_tests_and_the_summary(project):

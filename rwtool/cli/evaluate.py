@@ -62,7 +62,8 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
     "--cases",
     metavar="FILE",
     help="Evaluate these cases only: one name a line, a JSON list, or a split file's validation cases (FILE:2 for fold "
-    "2 of nnU-Net's splits_final.json).",
+    "2 of nnU-Net's splits_final.json).  [default: the validation cases of the run folders, if there are any, else "
+    "all]",
 )
 @click.option(
     "--group",
@@ -113,12 +114,14 @@ def evaluate(
 
     REFERENCE is a folder, a file or a quoted glob [default: ./labels]. Each of PREDICTIONS is one too, or NAME=DIR, or
     NAME=DIR1,DIR2,DIR3 for runs of one method, averaged per case [default: every folder in ./runs]. A folder that holds
-    predictions/ stands for that folder. Cases pair by file name. A rerun with the same --out measures only what has
-    changed.
+    predictions/ stands for that folder, and one that holds seed-0/predictions/, seed-1/predictions/, ... for these as
+    runs of one method; where a run folder of rwtool train has its split.json, only the validation cases count, unless
+    --cases names others. Cases pair by file name. A rerun with the same --out measures only what has changed.
 
     \b
     Examples:
       rwtool evaluate labels predictions
+      rwtool evaluate labels runs/dice runs/rrw
       rwtool evaluate labels unet=runs/a,runs/b rrw=runs/c,runs/d --permutation-test -o results
     """  # noqa: D301
     from rwtool.cases import parse_values
@@ -254,6 +257,11 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
         click.echo(f"{count(len(plan.classes), 'class')}: {plan.classes.describe()} (from {plan.classes.source})")
         if plan.classes.ignore is not None:
             click.echo(f"ignored label: {plan.classes.ignore}")
+        if (validation := plan.pairing.validation) is not None:
+            click.echo(
+                f"cases: the {count(len(validation.names), 'validation case')} of "
+                f"{shorten(list(map(str, validation.sources)))} (of {count(validation.total, 'reference')})"
+            )
         click.echo(f"{count(len(plan.pairing.references), 'case')}, {count(len(plan.pairing.methods), 'method')}")
     for run in plan.pairing.runs:
         if run.extra:
