@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rwtool.blocks import expand_packed
     from rwtool.check import CaseCheck, SignCount, check_maps, gradient_signs
     from rwtool.comparison import Comparison, compare
+    from rwtool.config import TrainConfig
     from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
     from rwtool.evaluate import Evaluation, evaluate_files
     from rwtool.geometry import Geometry
@@ -43,9 +44,12 @@ if TYPE_CHECKING:
         masd_mm,
         nsd,
     )
+    from rwtool.model import UNet2d
+    from rwtool.predict import predict_files
     from rwtool.report import print_report, read_cases_csv, write_report
     from rwtool.rows import Row, Rules
     from rwtool.stats import PairedTest, paired_permutation_test
+    from rwtool.study import TrainedRun, train_files
     from rwtool.volume import Volume
 
 # Names are imported when they are first used, so that `import rwtool` and the command line start at once.
@@ -53,6 +57,7 @@ _HOME = {
     "blocks": ("expand_packed",),
     "check": ("CaseCheck", "SignCount", "check_maps", "gradient_signs"),
     "comparison": ("Comparison", "compare"),
+    "config": ("TrainConfig",),
     "errors": ("GeometryError", "RwtoolError", "UsageError", "VolumeError"),
     "evaluate": ("Evaluation", "evaluate_files"),
     "geometry": ("Geometry",),
@@ -85,7 +90,10 @@ _HOME = {
         "masd_mm",
         "nsd",
     ),
+    "model": ("UNet2d",),
+    "predict": ("predict_files",),
     "stats": ("PairedTest", "paired_permutation_test"),
+    "study": ("TrainedRun", "train_files"),
     "volume": ("Volume",),
     "report": ("print_report", "read_cases_csv", "write_report"),
     "rows": ("Row", "Rules"),
@@ -103,6 +111,9 @@ __all__ = [
     "Rules",
     "RwtoolError",
     "SignCount",
+    "TrainConfig",
+    "TrainedRun",
+    "UNet2d",
     "UsageError",
     "Volume",
     "VolumeError",
@@ -136,6 +147,7 @@ __all__ = [
     "nsd",
     "packed_region_wise_loss",
     "paired_permutation_test",
+    "predict_files",
     "print_report",
     "read_cases_csv",
     "read_image",
@@ -144,6 +156,7 @@ __all__ = [
     "rectify",
     "region_wise_loss",
     "rrw_map",
+    "train_files",
     "weighted_cross_entropy_loss",
     "write",
     "write_report",

@@ -177,12 +177,12 @@ def _outcomes(
     function: Callable[[Argument], Result], work: Sequence[Work[Argument]], jobs: int
 ) -> Iterator[Outcome[Result]]:
     if jobs == 1:
-        yield from (_attempt(function, item) for item in work)
+        yield from (attempt(function, item) for item in work)
         return
     left = {item.name: item for item in work}
     try:
         parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-        for outcome in parallel(joblib.delayed(_attempt)(function, item) for item in work):
+        for outcome in parallel(joblib.delayed(attempt)(function, item) for item in work):
             del left[outcome.name]
             yield outcome
     except TerminatedWorkerError:
@@ -195,13 +195,14 @@ def _outcomes(
 def _attempt_alone(function: Callable[[Argument], Result], item: Work[Argument]) -> Outcome[Result]:
     try:
         # two jobs, since one would run in this process
-        return joblib.Parallel(n_jobs=2)([joblib.delayed(_attempt)(function, item)])[0]
+        return joblib.Parallel(n_jobs=2)([joblib.delayed(attempt)(function, item)])[0]
     except TerminatedWorkerError:
         reason = "its process was killed, most often for want of memory; free some and run again"
         return Outcome(item.name, None, reason)
 
 
-def _attempt(function: Callable[[Argument], Result], item: Work[Argument]) -> Outcome[Result]:
+def attempt(function: Callable[[Argument], Result], item: Work[Argument]) -> Outcome[Result]:
+    """Call a function on a case; an error becomes the outcome of the case."""
     start = time.perf_counter()
     error = details = result = None
     try:

@@ -12,6 +12,8 @@ from rwtool.cli.compare import compare
 from rwtool.cli.demo import demo
 from rwtool.cli.evaluate import evaluate
 from rwtool.cli.maps import maps
+from rwtool.cli.predict import predict
+from rwtool.cli.train import train
 from rwtool.errors import RwtoolError, UsageError
 
 
@@ -37,6 +39,8 @@ def main() -> None:
 
 main.add_command(maps)
 main.add_command(check)
+main.add_command(train)
+main.add_command(predict)
 main.add_command(evaluate)
 main.add_command(compare)
 main.add_command(demo)

@@ -45,6 +45,14 @@ spacing = click.option(
     metavar="Z Y X",
     help="Voxel spacing in mm, for files that carry none: .npy, .png, .tif, ...",
 )
+file_spacing = click.option(
+    "--file-spacing",
+    "file_spacing_mm",
+    nargs=3,
+    type=float,
+    metavar="Z Y X",
+    help="Voxel spacing in mm of files that carry none: .npy, .png, .tif, ...",
+)
 slice_axis = click.option(
     "--slice-axis",
     type=click.IntRange(0, 2),

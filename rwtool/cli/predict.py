@@ -1,0 +1,68 @@
+"""``rwtool predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rwtool.cli import options
+from rwtool.cli.output import count, print_failures
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, path_type=Path))
+@click.argument("images")
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["last", "best"]),
+    default="last",
+    show_default=True,
+    help="best: that of the largest mean validation Dice.",
+)
+@click.option("--tta", is_flag=True, help="Average over flips along y and x (four times the work).")
+@click.option("--probabilities", is_flag=True, help="Write the softmax too, to OUT/probabilities.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]")
+@click.option(
+    "--amp",
+    type=click.Choice(["auto", "bf16", "fp16", "off"]),
+    default="auto",
+    show_default=True,
+    help="Mixed precision; auto is bf16 where the hardware has it.",
+)
+@options.file_spacing
+@options.slice_axis
+@click.option(
+    "-j", "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Cases that are read ahead."
+)
+@options.quiet
+def predict(run: Path, images: str, out: Path, quiet: bool, **given: Any) -> None:
+    """Segment IMAGES (a folder, a file or a quoted glob) with a trained RUN; label files go to the folder OUT.
+
+    Each label file has the name of its case, the label values of the training data, and the grid and orientation of
+    its image. RUN is the folder of rwtool train, or a checkpoint file.
+
+    \b
+    Examples:
+      rwtool predict runs/rrw images predictions
+      rwtool predict runs/rrw/seed-0 'new/*.nii.gz' predictions --tta --probabilities
+    """  # noqa: D301
+    from rwtool.predict import PredictRequest, plan_prediction, run_prediction
+
+    plan = plan_prediction(PredictRequest(run, images, out, verbosity=-1 if quiet else 0, **given))
+    if not quiet:
+        task = plan.checkpoint.task
+        click.echo(
+            f"{count(len(plan.images), 'case')} of {count(task.n_channels, 'channel')}; classes "
+            f"{task.classes.describe()}; after {count(plan.checkpoint.epoch, 'epoch')} of "
+            f"{plan.checkpoint.config.epochs}"
+        )
+    outcomes = run_prediction(plan)
+    print_failures(outcomes)
+    done = sum(outcome.error is None for outcome in outcomes)
+    if not quiet:
+        click.echo(f"{count(done, 'label file')} in {out}")
+    if done < len(outcomes):
+        raise SystemExit(1)

@@ -1,0 +1,400 @@
+"""The training loop: from a cohort in memory to a run on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from rwtool import __version__
+from rwtool.checkpoint import CHECKPOINTS, Checkpoint, Task, build_network, load_checkpoint
+from rwtool.cohort import Cohort
+from rwtool.config import TrainConfig, refuse_changes
+from rwtool.dataset import SliceSet, choose_batch_size, choose_patch, round_patch
+from rwtool.errors import RwtoolError, UsageError
+from rwtool.files import atomic, make_folder, remove_leftovers
+from rwtool.inference import Segmenter, autocast, resolve_amp, resolve_device, to_device
+from rwtool.model import stages_for
+from rwtool.objective import Objective
+from rwtool.pairing import shorten
+from rwtool.split import SPLIT_FILE
+from rwtool.validation import Validation, validate
+
+_POWER = 0.9  # of the learning rate's fall
+HOLDS_A_RUN = "{} holds a run; --resume goes on with it, --overwrite starts anew, or name another RUN"
+_LOG_STEPS = 50  # between looks at the losses, for which a CUDA device must be waited for
+
+
+class Display(Protocol):
+    """What shows a run while it goes on; see :mod:`rwtool.display`."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, slices: int) -> None:
+        """Some steps of an epoch are done."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """An epoch is done."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which of the processes of ``torchrun`` this one is.
+
+    Attributes
+    ----------
+    rank, count, local_rank : int
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this one prints and writes."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def learning_rate(step: int, steps: int, lr: float) -> float:
+    """Polynomial decay: ``lr (1 - step / steps) ** 0.9``.
+
+    >>> [round(learning_rate(step, 4, 1.0), 3) for step in range(4)]
+    [1.0, 0.772, 0.536, 0.287]
+    """
+    return float(lr * (1 - step / steps) ** _POWER)
+
+
+def settle(config: TrainConfig, cohort: Cohort, processes: Processes = Processes()) -> TrainConfig:
+    """Fill in what a configuration leaves to the data and the device: patch, depth, batch size, amp.
+
+    Raises
+    ------
+    UsageError
+        The parts do not fit together.
+    """
+    train = [cohort.cases[name] for name in cohort.split.train]
+    patch = config.patch or choose_patch(train)
+    depth = config.depth or max(2, stages_for(patch))
+    patch = round_patch(patch, 1 << (depth - 1))
+    slices = sum(case.image.shape[1] for case in train)
+    batch_size = config.batch_size or choose_batch_size(patch, slices, processes.count)
+    if batch_size % processes.count:
+        raise UsageError(f"--batch-size {batch_size} cannot be shared by {processes.count} processes; give a multiple")
+    device = device_of(config.device, processes)
+    if config.norm == "batch" and processes.count > 1 and device.type != "cuda":
+        raise UsageError("--norm batch over several processes is for CUDA devices; use --norm instance")
+    return replace(config, patch=patch, depth=depth, batch_size=batch_size, amp=resolve_amp(config.amp, device))
+
+
+def start_run(run: Path, config: TrainConfig, cohort: Cohort, *, resume: bool) -> Checkpoint:
+    """Open the folder of a run: where it was left, or at its beginning.
+
+    Parameters
+    ----------
+    run : Path
+    config : TrainConfig
+        Settled.
+    cohort : Cohort
+        Read.
+    resume : bool
+
+    Returns
+    -------
+    Checkpoint
+        With `epoch` 0 and a freshly initialised network at the beginning.
+
+    Raises
+    ------
+    UsageError
+        The folder holds a run that is not to be resumed, or one of other settings or data.
+    """
+    hashes, split = cohort.hashes(), {"train": list(cohort.split.train), "val": list(cohort.split.val)}
+    path = run / CHECKPOINTS["last"]
+    if path.is_file():
+        if not resume:
+            raise UsageError(HOLDS_A_RUN.format(run))
+        checkpoint = load_checkpoint(path)
+        refuse_changes(checkpoint.config, asdict(config))
+        old = checkpoint.hashes
+        changed = sorted(name for name in {*hashes, *old} if hashes.get(name) != old.get(name))
+        if changed or split != checkpoint.split:
+            what = f"the files of {shorten(changed)}" if changed else "the split"
+            raise UsageError(f"{run}: {what} changed since the run began; put them back, or start another RUN")
+        return checkpoint
+    torch.manual_seed(config.seed)
+    task = Task(cohort.classes, cohort.n_channels, cohort.numbered, cohort.normalization)
+    return Checkpoint(config, task, build_network(config, task).state_dict(), 0, hashes=hashes, split=split)
+
+
+def prepare_slices(cohort: Cohort, config: TrainConfig, device: torch.device, processes: Processes) -> SliceSet:
+    """Bring the training slices to the device, as a settled configuration wants them."""
+    assert config.patch is not None
+    return SliceSet(
+        [cohort.cases[name] for name in cohort.split.train],
+        device,
+        config.patch,
+        scale_magnitudes=cohort.map_use is not None and cohort.map_use.scales,
+        augment=config.augment,
+        flip=config.flip,
+        share=(processes.rank, processes.count),
+    )
+
+
+def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
+    run: Path,
+    checkpoint: Checkpoint,
+    cohort: Cohort,
+    data: SliceSet,
+    *,
+    processes: Processes = Processes(),
+    display: Display | None = None,
+    tensorboard: bool = False,
+) -> Validation | None:
+    """Train a network, from a checkpoint on, and validate it.
+
+    Parameters
+    ----------
+    run : Path
+        Folder for ``metrics.csv``, ``last.pt``, ``best.pt``, ``config.toml``, ``split.json``, ``run.json`` and
+        ``predictions/``.
+    checkpoint : Checkpoint
+        Of :func:`start_run`.
+    cohort : Cohort
+        Its validation cases, and what it says of the study.
+    data : SliceSet
+        Of :func:`prepare_slices`; its device is trained on.
+    processes : Processes
+    display : Display, optional
+    tensorboard : bool
+        Write ``tensorboard/`` too.
+
+    Returns
+    -------
+    Validation or None
+        Of the last epoch, with HD in mm; None without validation cases.
+
+    Raises
+    ------
+    RwtoolError
+        The loss became NaN or infinite.
+    """
+    config, task, there = checkpoint.config, checkpoint.task, data.device
+    assert config.patch is not None
+    assert config.batch_size is not None
+    if processes.first:
+        _write_start(run, checkpoint)
+    on_cuda = there.type == "cuda"
+    network = to_device(checkpoint.network(), there)
+    model: nn.Module = network
+    if processes.count > 1:
+        if config.norm == "batch":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        model = nn.parallel.DistributedDataParallel(model, device_ids=[there.index] if on_cuda else None)
+    forward: Callable[..., list[Tensor]] = torch.compile(model) if config.compile else model
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
+    scaler = torch.amp.GradScaler(there.type, enabled=config.amp == "fp16")
+    if checkpoint.optimizer is not None and checkpoint.scaler is not None:
+        optimizer.load_state_dict(dict(checkpoint.optimizer))
+        scaler.load_state_dict(dict(checkpoint.scaler))
+    objective = Objective(config, cohort.map_use, there)
+    segmenter = Segmenter(network, there, amp=config.amp, patch=config.patch)
+    history, best = list(checkpoint.history), checkpoint.best
+    validation: Validation | None = None
+
+    with _tensorboard(run if tensorboard and processes.first else None, checkpoint.epoch) as scalars:
+        for epoch in range(checkpoint.epoch, config.epochs):
+            start = time.perf_counter()
+            plan = data.plan_epoch(config.batch_size, config.seed, epoch)
+            steps = len(plan)
+            losses = torch.zeros(steps, device=there)
+            model.train()
+            for step, batch in enumerate(data.batches(plan)):
+                lr = learning_rate(epoch * steps + step, config.epochs * steps, config.lr)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                images = batch.images.contiguous(memory_format=torch.channels_last) if on_cuda else batch.images
+                with autocast(config.amp, there):
+                    logits = forward(images)
+                loss = objective(logits, batch, epoch)
+                optimizer.zero_grad(set_to_none=True)
+                scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                scaler.step(optimizer)
+                scaler.update()
+                losses[step] = loss.detach()
+                if not on_cuda or (step + 1) % _LOG_STEPS == 0 or step + 1 == steps:
+                    first = step // _LOG_STEPS * _LOG_STEPS if on_cuda else step
+                    value = _finite_mean(losses[first : step + 1], data, plan.rows, epoch, first, processes)
+                    if display is not None:
+                        display.step(epoch, step + 1, steps, value, config.batch_size * (step + 1 - first))
+            seconds = time.perf_counter() - start
+
+            row: dict[str, Any] = {"epoch": epoch + 1, "loss": _mean_over(losses.mean(), processes), "lr": lr}
+            last = epoch + 1 == config.epochs
+            improved = False
+            if cohort.split.val and (last or (epoch + 1) % config.val_every == 0):
+                predictions = run / "predictions" if last else None
+                validation = validate(segmenter, cohort, processes, distances=last, predictions=predictions)
+                row |= {"dice": validation.mean_dice, **validation.dice_columns()}
+                improved = not math.isnan(validation.mean_dice) and (best is None or validation.mean_dice > best)
+                best = validation.mean_dice if improved else best
+            row |= {"seconds": round(seconds, 3), "slices_per_second": round(steps * config.batch_size / seconds, 1)}
+            history.append(row)
+            if processes.first:
+                done = Checkpoint(
+                    config, task, network.state_dict(), epoch + 1, history,
+                    hashes=checkpoint.hashes, split=checkpoint.split, best=best,
+                )  # fmt: skip
+                if improved:
+                    done.save(run / CHECKPOINTS["best"])
+                if last and validation is not None:
+                    _write_run(run, done, validation, cohort, there)
+                replace(done, optimizer=optimizer.state_dict(), scaler=scaler.state_dict()).save(
+                    run / CHECKPOINTS["last"]
+                )
+                _write_metrics(run / "metrics.csv", history, cohort)
+                scalars(row)
+                if display is not None:
+                    display.epoch(row)
+    return validation
+
+
+@contextlib.contextmanager
+def join_processes(device: str) -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` started; without it there is this one."""
+    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+        yield Processes()
+        return
+    processes = Processes(
+        int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
+    )
+    there = device_of(device, processes)
+    if there.type == "cuda":
+        torch.cuda.set_device(there)
+    dist.init_process_group("nccl" if there.type == "cuda" else "gloo")
+    try:
+        yield processes
+    finally:
+        dist.destroy_process_group()
+
+
+def device_of(name: str, processes: Processes) -> torch.device:
+    """The device that this process computes on."""
+    device = resolve_device(name)
+    if str(device) == "cuda":  # no index: the one of this process
+        return torch.device("cuda", processes.local_rank)
+    return device
+
+
+def _mean_over(value: Tensor, processes: Processes) -> float:
+    """The mean of a number over all processes, on the host."""
+    if processes.count > 1:
+        value = value.clone()
+        dist.all_reduce(value)
+        value = value / processes.count
+    return float(value)
+
+
+def _finite_mean(losses: Tensor, data: SliceSet, rows: Tensor, epoch: int, first: int, processes: Processes) -> float:
+    """Mean of some steps' losses over all processes; the device is waited for.
+
+    Raises
+    ------
+    RwtoolError
+        At the first step whose loss is not finite.
+    """
+    mean = _mean_over(losses.mean(), processes)
+    if math.isfinite(mean):
+        return mean
+    bad = [index for index, value in enumerate(losses.tolist()) if not math.isfinite(value)]
+    step = first + (bad[0] if bad else 0)  # none of this process: the same steps of another one
+    names = sorted({data.names[row] for row in rows[step].tolist()})
+    raise RwtoolError(
+        f"the loss became {losses[bad[0]].item() if bad else mean} in step {step + 1} of epoch {epoch + 1}, with "
+        f"slices of {shorten(names)}; the checkpoints are of the epochs before; look at these images, or try a lower "
+        "--lr, --amp off, or --normalize zscore"
+    )
+
+
+def _write_start(run: Path, checkpoint: Checkpoint) -> None:
+    make_folder(run)
+    remove_leftovers(run)
+    with atomic(run / "config.toml") as temporary:
+        temporary.write_text(checkpoint.config.to_toml(), encoding="utf-8")
+    with atomic(run / SPLIT_FILE) as temporary:
+        temporary.write_text(json.dumps(checkpoint.split, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_metrics(path: Path, history: Sequence[Mapping[str, Any]], cohort: Cohort) -> None:
+    """Write the whole table anew, so that a resumed run leaves no row twice."""
+    values = cohort.classes.values[1:]
+    columns = ["epoch", "loss", "lr", "dice", *(f"dice_{value}" for value in values), "seconds", "slices_per_second"]
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in history)
+
+
+def _cell(value: Any) -> Any:
+    return (
+        "" if isinstance(value, float) and math.isnan(value) else f"{value:.6g}" if isinstance(value, float) else value
+    )
+
+
+def _write_run(run: Path, done: Checkpoint, validation: Validation, cohort: Cohort, device: torch.device) -> None:
+    """What the run came to, and of what, for scripts."""
+    source, use = cohort.source, cohort.map_use
+    content = {
+        "rwtool": __version__,
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "config": done.config.as_dict(),
+        "images": str(source.images),
+        "labels": str(source.labels),
+        "maps": None if use is None or use.maps is None else {"folder": str(use.maps.folder), **use.maps.settings},
+        "classes": [
+            {"value": value, "name": name}
+            for value, name in zip(cohort.classes.values, cohort.classes.names, strict=True)
+        ],
+        "cases": {"train": len(cohort.split.train), "val": len(cohort.split.val)},
+        "seconds": round(sum(row["seconds"] for row in done.history), 1),
+        "validation": validation.as_dict(),
+    }
+    with atomic(run / "run.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _tensorboard(run: Path | None, epoch: int) -> Iterator[Any]:
+    """A function that takes the row of an epoch; it does nothing without a run."""
+    if run is None:
+        yield lambda row: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError("--tensorboard needs a package more: pip install 'rwtool[tensorboard]'") from error
+    with SummaryWriter(run / "tensorboard", purge_step=epoch + 1) as writer:
+
+        def write(row: Mapping[str, Any]) -> None:
+            for key, value in row.items():
+                if key != "epoch" and not math.isnan(value):
+                    writer.add_scalar(key, value, row["epoch"])
+            writer.flush()
+
+        yield write
