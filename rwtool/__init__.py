@@ -1,4 +1,4 @@
-"""Region-wise maps, losses and evaluation for 3D biomedical image segmentation."""
+"""Region-wise maps, losses, training and evaluation for biomedical image segmentation."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,11 +15,11 @@ from rwtool.config import Flip
 DRAWS = 16
 """Uniform numbers that one sample takes; which of them means what is written in :func:`placement` and `intensities`."""
 
-_ROTATION = math.radians(30)
+_ROTATION = math.radians(20)
 _SCALE = math.log(1.25)
 _TRANSLATION = 0.1  # of the slice
-_P_ROTATION = _P_SCALE = 0.3
-_P_NOISE = _P_BRIGHTNESS = _P_CONTRAST = 0.15
+_P_ROTATION = _P_SCALE = 0.5
+_P_NOISE = _P_BRIGHTNESS = _P_CONTRAST = 0.3
 _P_GAMMA = 0.3
 _NOISE_VARIANCE = 0.1
 _FACTOR = (0.75, 1.25)  # of brightness and contrast
@@ -65,7 +66,7 @@ class Sample:
 def placement(
     draws: Tensor, corner: Tensor, sizes: Tensor, pixel_mm: Tensor, patch: tuple[int, int], *, augment: bool, flip: Flip
 ) -> Warp:
-    """Draw the affine map of each patch: rotation by up to 30 degrees and scaling by up to 1.25, in mm; flips; a shift.
+    """Draw the affine map of each patch: rotation by up to 20 degrees and scaling by up to 1.25, in mm; flips; a shift.
 
     Parameters
     ----------
@@ -86,16 +87,16 @@ def placement(
     Warp
         A rotation in mm keeps distances, and a magnification multiplies them, whatever the shape of a pixel.
     """
-    middle = draws.new_tensor([(side - 1) / 2 for side in patch])
-    centre = corner + middle
+    centre = corner + _pair([(side - 1) / 2 for side in patch], draws)
     one = torch.ones_like(draws[:, 0])
     if not augment:
         return Warp(centre, torch.diag_embed(torch.stack((one, one), dim=1)), one)
     angle = torch.where(draws[:, 0] < _P_ROTATION, (2 * draws[:, 1] - 1) * _ROTATION, 0)
     scale = torch.where(draws[:, 2] < _P_SCALE, ((2 * draws[:, 3] - 1) * _SCALE).exp(), 1)
-    # whole slices are shifted; a crop of a larger one has been placed at random already
-    room = torch.where(sizes > sizes.new_tensor(patch), 0, sizes)
-    centre = centre + (2 * draws[:, 4:6] - 1) * _TRANSLATION * room
+    # Whole slices are shifted, by whole pixels: those neither turned nor scaled stay as sharp as in prediction. A crop of
+    # a larger one has been placed at random already.
+    room = torch.where(sizes > _pair(patch, sizes), 0, sizes)
+    centre = centre + ((2 * draws[:, 4:6] - 1) * _TRANSLATION * room).round()
     signs = torch.stack(
         [
             torch.where(draws[:, 6 + axis] < 0.5, -one, one) if flip in ("both", name) else one
@@ -133,7 +134,7 @@ def warp(sample: Sample, where: Warp, patch: tuple[int, int], *, scale_magnitude
     relative = torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
     source = where.centre.view(-1, 1, 1, 2) + torch.einsum("bij,hwj->bhwi", where.matrix, relative)
     # grid_sample counts from -1 to 1, edge to edge, x before y
-    grid = ((2 * source + 1) / source.new_tensor((height, width)) - 1).flip(-1)
+    grid = ((2 * source + 1) / _pair((height, width), source) - 1).flip(-1)
     smooth = sample.images.float()
     channels = smooth.shape[1]
     if sample.magnitudes is not None:
@@ -176,3 +177,8 @@ def intensities(images: Tensor, draws: Tensor, noise: Tensor) -> Tensor:
     bent = ((images - least) / (most - least).clamp(min=_TINY)).clamp(0, 1).pow(gamma)
     bent_sd, bent_mean = torch.std_mean(bent, (2, 3), keepdim=True)
     return torch.where(gamma == 1, images, (bent - bent_mean) * (sd / bent_sd.clamp(min=_TINY)) + mean)
+
+
+def _pair(values: Sequence[float], like: Tensor) -> Tensor:
+    """Two numbers on the device of a tensor, filled in there: a copy from the host would wait for the device."""
+    return torch.stack([like.new_full((), value) for value in values])

@@ -23,6 +23,9 @@ Which = Literal["best", "last"]
 CHECKPOINTS: dict[Which, str] = {"best": "best.pt", "last": "last.pt"}
 _FORMAT = 1
 _PLAIN = ("model", "epoch", "history", "optimizer", "scaler", "hashes", "split", "best")
+_UNREADABLE = (  # what torch.load raises at a file that is cut short, or no checkpoint at all
+    RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, LookupError, AttributeError, TypeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Checkpoint:
     hashes : dict of str to list of str
         SHA-256 of the labels and channels of each case.
     split : dict of str to list of str
+    inputs : dict of str to Any
+        What else of the study decides what the run comes to: classes, slice axis, maps.
     best : float or None
         Largest mean Dice of a validation so far.
     """
@@ -77,6 +82,7 @@ class Checkpoint:
     scaler: Mapping[str, Any] | None = None
     hashes: dict[str, list[str]] = field(default_factory=dict)
     split: dict[str, list[str]] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
     best: float | None = None
 
     def save(self, path: Path) -> None:
@@ -104,6 +110,7 @@ class Checkpoint:
             "scaler": self.scaler,
             "hashes": self.hashes,
             "split": self.split,
+            "inputs": self.inputs,
             "best": self.best,
         }
         with atomic(path) as temporary:
@@ -141,7 +148,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise RwtoolError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+    except _UNREADABLE as error:
         raise RwtoolError(f"{path}: cannot be read as a checkpoint; train again, or use another one") from error
     if not isinstance(content, dict) or "format" not in content:
         raise RwtoolError(f"{path}: this is not a checkpoint of rwtool train")
@@ -160,9 +167,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             task["numbered"],
             Normalization.from_dict(task["normalization"]),
         ),
-        **{
-            key: content[key] for key in ("model", "epoch", "history", "optimizer", "scaler", "hashes", "split", "best")
-        },
+        **{key: content[key] for key in _PLAIN},
+        inputs=content.get("inputs", {}),
     )
 
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from rwtool.cases import Classes, Inspection, find_cases, inspect_cases
 from rwtool.config import TrainConfig
-from rwtool.errors import GeometryError, RwtoolError
+from rwtool.errors import GeometryError, RwtoolError, UsageError
 from rwtool.files import NO_SPACING, file_hash, split_name
 from rwtool.geometry import Geometry, grid_difference
 from rwtool.images import ImageFiles, Normalization, ct_normalization, find_images, read_channels_of
@@ -27,7 +27,7 @@ from rwtool.volume import Volume
 
 _SAMPLES = 10_000  # foreground voxels of a case, for --normalize ct
 _PROCESS_BYTES = 200_000_000
-_HALF_MOST = 6e4  # above it half precision overflows
+_HALF_LEAST, _HALF_MOST = 1e-4, 6e4  # below, half precision has few digits left; above, it overflows
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,7 @@ def plan_cohort(source: Source, config: TrainConfig) -> Cohort:
         split = read_split(source.split, list(found))
         found = {name: found[name] for name in found if name in {*split.train, *split.val}}
     images, numbered = find_images(source.images, names=list(found))
+    _check_file_spacing(source, found)
     readers = plan_jobs([Work(name, None) for name in found])[0]
     classes, outcomes = inspect_cases(
         found,
@@ -317,9 +318,23 @@ def resample_slices(array: NDArray[Any], size: tuple[int, ...], *, order: int) -
 
 
 def as_half(array: NDArray[np.float32]) -> NDArray[Any]:
-    """Half precision, where it holds all values."""
+    """Half precision, where it holds the values."""
     largest = max(float(array.max()), -float(array.min()))
-    return array.astype(np.float16) if largest < _HALF_MOST else array
+    return array.astype(np.float16) if largest == 0 or _HALF_LEAST < largest < _HALF_MOST else array
+
+
+def _check_file_spacing(source: Source, labels: Mapping[str, Path]) -> None:
+    """Refuse a spacing that no label file needs, and its lack where one does."""
+    bare = [path for path in labels.values() if split_name(path)[1] in NO_SPACING]
+    if bare and source.file_spacing_mm is None:
+        raise UsageError(
+            f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give --file-spacing Z Y X in mm"
+        )
+    if source.file_spacing_mm is not None and not bare:
+        raise UsageError(
+            "--file-spacing is for label files without one, such as .npy; "
+            f"{next(iter(labels.values()))} carries its own"
+        )
 
 
 def _read_pair(job: CaseJob) -> tuple[NDArray[np.float32], Volume, tuple[str, ...]]:

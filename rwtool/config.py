@@ -71,7 +71,8 @@ class TrainConfig:
     deep_supervision : bool
     augment : bool
     flip : {"both", "y", "x", "none"}
-        Axes that the augmentation mirrors.
+        Axes that the augmentation mirrors: left and right, which are x in axial slices, look alike; front and back
+        do not.
     amp : {"auto", "bf16", "fp16", "off"}
         Auto is bf16 where the device computes it in hardware, else off.
     compile : bool
@@ -99,14 +100,14 @@ class TrainConfig:
     ac_lambda: float | None = None
     epochs: int = 100
     batch_size: int | None = None
-    lr: float = 1e-3
+    lr: float = 2e-3
     patch: tuple[int, int] | None = None
     features: int = 32
     depth: int | None = None
     norm: Literal["instance", "batch"] = "instance"
     deep_supervision: bool = True
     augment: bool = True
-    flip: Flip = "both"
+    flip: Flip = "x"
     amp: Amp = "auto"
     compile: bool = False
     device: str = "auto"
@@ -177,7 +178,8 @@ class TrainConfig:
         """The fields as TOML, those without a value left out; ``--config`` reads it."""
         options = {name: option for option, name in _NAMES.items()}
         return "".join(
-            f"{options.get(key, key)} = {json.dumps(value)}\n"  # plain JSON values are TOML values
+            # plain JSON values are TOML values, but for the escapes of what is not ASCII
+            f"{options.get(key, key)} = {json.dumps(value, ensure_ascii=False)}\n"
             for key, value in self.as_dict().items()
             if value is not None
         )
@@ -189,7 +191,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If it cannot be read, or holds a key that is no setting, or a value of another type.
+        If it cannot be read, or holds a key twice or one that is no setting, or a value of another type.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -202,8 +204,12 @@ def read_config(path: Path) -> dict[str, Any]:
         if name not in kinds:
             known = ", ".join(sorted(_option(field)[2:] for field in kinds))
             raise UsageError(f"{path}: {key!r} is no setting; the settings are {known}")
+        if name in found:
+            raise UsageError(f"{path}: {key!r} is set twice")
         if not _fits(value, kinds[name]):
-            raise UsageError(f"{path}: {key} = {value!r} is not of the type {kinds[name].removesuffix(' | None')}")
+            known = ", ".join(_CHOICES.get(name, ()))
+            expected = f"one of {known}" if known else f"of the type {kinds[name].removesuffix(' | None')}"
+            raise UsageError(f"{path}: {key} = {value!r} is not {expected}")
         found[name] = tuple(value) if isinstance(value, list) else value
     return found
 
@@ -226,13 +232,22 @@ def refuse_changes(stored: TrainConfig, given: Mapping[str, Any]) -> None:
     changed = [
         f"{_option(name)} was {getattr(stored, name)}, now {value}"
         for name, value in given.items()
-        if name not in _WHERE_ONLY and value != getattr(stored, name) and (name, value) != ("amp", "auto")
+        if name not in _WHERE_ONLY and not _is_kept(stored, name, value)
     ]
     if changed:
         raise UsageError(
             f"--resume goes on with the settings of the run, and these differ: {'; '.join(changed)}; leave them out, "
             "or start another RUN"
         )
+
+
+def _is_kept(stored: TrainConfig, name: str, value: Any) -> bool:
+    """Whether a given value comes to the one of a run, whose patch was rounded up and whose amp was settled."""
+    kept = getattr(stored, name)
+    if name == "patch" and None not in (value, kept, stored.depth):
+        stride = 1 << (stored.depth - 1)  # type: ignore[operator]
+        return all(0 <= side - asked < stride for side, asked in zip(kept, value, strict=True))
+    return bool(value == kept or (name, value) == ("amp", "auto"))
 
 
 def _option(name: str) -> str:

@@ -144,7 +144,7 @@ class SliceSet:
         anywhere = (torch.rand(room.shape, generator=generator) * (room + 1)).floor()
         corners = torch.where(room > 0, anywhere, (room / 2).floor())
         forced = batch_size // 3
-        if self._foreground is not None and forced:
+        if self._foreground is not None and forced and bool(self._foreground[1].any()):
             rows[:, -forced:], corners[:, -forced:] = self._draw_foreground(steps, forced, generator)
         noise = torch.Generator(self.device).manual_seed(int(there))
         return EpochPlan(rows, corners.to(self.device), draws.to(self.device), noise)
@@ -155,8 +155,6 @@ class SliceSet:
         points, counts = self._foreground
         draws = torch.rand((steps, number, 4), generator=generator)
         chosen = counts.nonzero().squeeze(1)
-        if not len(chosen):
-            chosen = torch.arange(len(self))
         rows = chosen[(draws[..., 0] * len(chosen)).long()]
         point = points[rows, (draws[..., 1] * counts[rows]).long()]
         # the pixel lies anywhere in the middle half of the patch, as far as the slice goes
@@ -262,7 +260,7 @@ def _foreground(codes: Tensor) -> tuple[Tensor, Tensor]:
         for k in present:
             pixels = np.argwhere(plane == k)
             most = _POINTS // len(present)
-            found.append(pixels[np.linspace(0, len(pixels) - 1, min(most, len(pixels))).round().astype(int)])
+            found.append(pixels[np.linspace(0, len(pixels) - 1, most).round().astype(int)])  # a rare class repeats
         if found:
             pixels = np.concatenate(found)
             points[index, : len(pixels)] = torch.from_numpy(pixels)

@@ -29,12 +29,11 @@ _MARK = "rwtool demo phantoms"
 
 @dataclass(frozen=True)
 class Subject:
-    """A phantom: image, labels and segmentations by method, ``(Z, Y, X)``, on one oblique grid."""
+    """A phantom: image and labels, ``(Z, Y, X)``, on one oblique grid."""
 
     name: str
     image: Volume
     labels: Volume
-    predictions: dict[str, Volume]
 
 
 def make_subject(name: str, seed: int) -> Subject:
@@ -49,31 +48,26 @@ def make_subject(name: str, seed: int) -> Subject:
     -------
     Subject
         Image int16, labels uint8 with the values of `CLASS_NAMES`; about ``(9, 96, 96)`` voxels of 10 x 1.5 x 1.5 mm.
-        Two segmentations stand in for those of two methods: "careful" is off by about a pixel, "hasty" by more, has an
-        island, and misses the apex in some.
     """
     rng = np.random.default_rng(seed)
     depth = int(rng.integers(8, 11))
     labels = _labels(rng, depth)
     image = _image(rng, labels)
     geometry = _oblique_geometry(rng, labels.shape)
-    predictions = {"careful": _damaged(rng, labels, pixels=0.7), "hasty": _damaged(rng, labels, pixels=1.6, crude=True)}
-    return Subject(
-        name,
-        Volume(image, geometry.spacing_mm, geometry),
-        Volume(labels, geometry.spacing_mm, geometry),
-        {method: Volume(array, geometry.spacing_mm, geometry) for method, array in predictions.items()},
-    )
+    spacing_mm = geometry.spacing_mm
+    return Subject(name, Volume(image, spacing_mm, geometry), Volume(labels, spacing_mm, geometry))
 
 
-def make_cohort(out: Path, *, subjects: int = 8, seed: int = 0) -> Path:
-    """Write a phantom cohort: ``images/``, ``labels/``, ``predictions/<method>/``, and the classes' ``dataset.json``.
+def make_cohort(out: Path, *, subjects: int = 14, new: int = 2, seed: int = 0) -> Path:
+    """Write a phantom cohort: ``images/``, ``labels/``, the classes' ``dataset.json``, and images alone in ``new/``.
 
     Parameters
     ----------
     out : Path
         A new folder, or one that an earlier demo made.
     subjects : int
+    new : int
+        Hearts without labels.
     seed : int
 
     Returns
@@ -95,14 +89,14 @@ def make_cohort(out: Path, *, subjects: int = 8, seed: int = 0) -> Path:
     }
     text = json.dumps(content, indent=1) + "\n"
     if _text(marker) != text:  # another cohort, none of which must stand among these
-        for folder in ("images", "labels", "predictions", "maps", "results"):
+        for folder in ("images", "labels", "new", "maps", "runs", "predictions", "results"):
             shutil.rmtree(out / folder, ignore_errors=True)
-    for index in range(subjects):
+    for index in range(subjects + new):
         subject = make_subject(f"heart_{index:02d}", seed * 1000 + index)
-        write(out / "images" / f"{subject.name}.nii.gz", subject.image)
-        write(out / "labels" / f"{subject.name}.nii.gz", subject.labels)
-        for method, prediction in subject.predictions.items():
-            write(out / "predictions" / method / f"{subject.name}.nii.gz", prediction)
+        file = f"{subject.name}.nii.gz"
+        write(out / ("images" if index < subjects else "new") / file, subject.image)
+        if index < subjects:
+            write(out / "labels" / file, subject.labels)
     with atomic(marker) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return out
@@ -166,24 +160,6 @@ def _image(rng: np.random.Generator, labels: NDArray[np.uint8]) -> NDArray[np.in
     noise = rng.uniform(7, 14)
     noisy = np.hypot(image + rng.normal(0, noise, image.shape), rng.normal(0, noise, image.shape))
     return np.clip(noisy, 0, 1000).astype(np.int16)
-
-
-def _damaged(
-    rng: np.random.Generator, labels: NDArray[np.uint8], *, pixels: float, crude: bool = False
-) -> NDArray[np.uint8]:
-    """Labels as a method might segment them: boundaries moved smoothly by about `pixels`; more goes wrong if crude."""
-    moved = np.indices(labels.shape, dtype=np.float64)
-    for axis in (1, 2):
-        field = ndimage.gaussian_filter(rng.normal(size=labels.shape), (0.8, 6, 6))
-        moved[axis] += field / field.std() * pixels
-    result = ndimage.map_coordinates(labels, moved, order=0, mode="nearest")
-    if crude:
-        last = int(np.flatnonzero(labels.any(axis=(1, 2)))[-1])
-        if rng.random() < 0.5:
-            result[last] = 0
-        z, y, x = int(rng.integers(2, last)), *rng.integers(8, 18, 2)
-        result[z, y : y + 3, x : x + 3] = 1
-    return result
 
 
 def _oblique_geometry(rng: np.random.Generator, shape: tuple[int, ...]) -> Geometry:

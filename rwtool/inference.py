@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from rwtool.config import Amp
+from rwtool.config import Amp, Flip
 from rwtool.errors import UsageError
 from rwtool.model import UNet2d
 
 Network = TypeVar("Network", bound=torch.nn.Module)
 
+_FLIPS: dict[Flip, tuple[tuple[int, ...], ...]] = {
+    "none": ((),), "y": ((), (2,)), "x": ((), (3,)), "both": ((), (2,), (3,), (2, 3)),
+}  # fmt: skip
 _PIXELS = 6_000_000  # of a batch of slices
 
 
@@ -74,14 +77,15 @@ class Segmenter:
     amp : {"bf16", "fp16", "off"}
     patch : (2,) int
         Slices are padded to at least this, as they were in training, so that norms see the same surroundings.
-    tta : bool
-        Mean softmax over the four flips.
+    flip : {"both", "y", "x", "none"}
+        Mean softmax over the image and its flips along these axes.
     """
 
     def __init__(
-        self, model: UNet2d, device: torch.device, *, amp: Amp, patch: tuple[int, int], tta: bool = False
+        self, model: UNet2d, device: torch.device, *, amp: Amp, patch: tuple[int, int], flip: Flip = "none"
     ) -> None:
-        self.model, self.device, self.amp, self.patch, self.tta = model, device, amp, patch, tta
+        self.model, self.device, self.amp, self.patch = model, device, amp, patch
+        self._flips = _FLIPS[flip]
 
     def labels(self, image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
         """Segment an image.
@@ -118,7 +122,8 @@ class Segmenter:
             frame = [
                 -(-max(side, least) // stride) * stride for side, least in zip((height, width), self.patch, strict=True)
             ]
-            top, left = (frame[0] - height) // 2, (frame[1] - width) // 2
+            # the odd pixel before the slice, as in training
+            top, left = (frame[0] - height + 1) // 2, (frame[1] - width + 1) // 2
             margins = (left, frame[1] - width - left, top, frame[0] - height - top)
             slices = torch.from_numpy(np.ascontiguousarray(image.swapaxes(0, 1)))
             for part in torch.split(slices, max(1, _PIXELS // (frame[0] * frame[1]))):
@@ -133,15 +138,14 @@ class Segmenter:
             self.model.train(was_training)
 
     def _flipped(self, x: Tensor) -> Tensor:
-        flips: list[tuple[int, ...]] = [(), (2,), (3,), (2, 3)] if self.tta else [()]
         total = None
-        for axes in flips:
+        for axes in self._flips:
             with autocast(self.amp, self.device):
                 logits = self.model(x.flip(axes))[0]
             softmax = logits.float().softmax(dim=1).flip(axes)
             total = softmax if total is None else total + softmax
         assert total is not None
-        return total / len(flips)
+        return total / len(self._flips)
 
 
 def _cpu_has_bf16() -> bool:

@@ -6,7 +6,7 @@ voxel's own, so it comes from the labels. That holds after a warp too, where the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class MapUse:
         Raises
         ------
         VolumeError
-            The map is missing, damaged, or was made from other labels.
+            The map is missing, damaged, or was made from other labels, or of the same read in another way.
         """
         if not self.channels:
             return None
@@ -92,6 +92,8 @@ class MapUse:
         np.abs(result, out=result)
         if sentinel is not None:
             result[:, labels.array == sentinel] = 0
+        if maps is not None and not np.isfinite(result).all():
+            raise VolumeError(f"{maps.path(case)}: it holds a value that is not finite; run rwtool maps again")
         return result
 
     def _compute(self, labels: Volume, sentinel: int | None) -> NDArray[np.float32]:
@@ -118,10 +120,11 @@ class MapUse:
         path = maps.path(case)
         if record["source_sha256"] != sha256:
             raise VolumeError(f"{path}: it was made from other labels (their hash differs); run rwtool maps again")
+        _check_grid(path, record, labels)
         if not path.is_file():
             raise VolumeError(f"{path}: no such file, though {SIDECAR} names it; run rwtool maps again")
         result = np.zeros((self.channels, *labels.array.shape), dtype=np.float32)
-        found = 0
+        found, wanted = 0, 1 if maps.packed else self.n_classes
         for k, channel in enumerate(read_channels(path, **grid_of(path, record))):
             if channel.array.shape != labels.array.shape:
                 raise VolumeError(
@@ -135,9 +138,9 @@ class MapUse:
                 np.copyto(result[0], channel.array, where=labels.array == k)
             elif k < self.channels:
                 result[k] = np.abs(channel.array) ** np.float32(1 / self.exponent)
-        if found != (1 if maps.packed else self.n_classes):
-            raise VolumeError(f"{path}: it holds {found} channels, not one per class; run rwtool maps again")
-        return np.nan_to_num(result, copy=False)
+        if found != wanted:
+            raise VolumeError(f"{path}: it has {found} channels in place of {wanted}; run rwtool maps again")
+        return result
 
     def describe(self) -> str:
         """Say where the maps come from."""
@@ -190,6 +193,23 @@ def _find_maps(kind: str, folder: Path) -> MapSet:
         f"{folder}: no {kind} maps ({found}); make them with rwtool maps LABELS {folder} --kind {kind}, or leave out "
         "--maps to have them computed at the start"
     )
+
+
+def _check_grid(path: Path, record: Mapping[str, Any], labels: Volume) -> None:
+    """Refuse a map whose axes were turned in another way than those of the labels, or that has other distances."""
+    axis = labels.geometry.slice_axis
+    if record["slice_axis"] != axis:
+        raise VolumeError(
+            f"{path}: it was made with the slice axis {record['slice_axis']}, the labels have {axis}; give "
+            f"--slice-axis {record['slice_axis']}, or run rwtool maps again"
+        )
+    if not np.allclose(record["spacing_mm"], labels.spacing_mm, rtol=1e-3):  # labels may carry none
+        made = [f"{mm:g}" for mm in record["spacing_mm"]]
+        raise VolumeError(
+            f"{path}: it was made for voxels of {' x '.join(made)} mm, the labels have "
+            f"{' x '.join(f'{mm:g}' for mm in labels.spacing_mm)}; give --file-spacing {' '.join(made)}, or run rwtool "
+            "maps again"
+        )
 
 
 def _list(values: Sequence[Any]) -> str:

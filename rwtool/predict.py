@@ -44,12 +44,13 @@ class PredictRequest:
     device : str
     amp : {"auto", "bf16", "fp16", "off"}
     tta : bool
-        Mean softmax over the four flips.
+        Mean softmax over the flips that the run was trained with.
     probabilities : bool
         Write the softmax too.
     file_spacing_mm : (3,) float, optional
         Of images that carry none.
     slice_axis : int, optional
+        By default the one that was named in training, if any.
     jobs : int
         Cases that are read ahead.
     verbosity : int
@@ -130,6 +131,8 @@ def plan_prediction(request: PredictRequest) -> PredictPlan:
     """
     checkpoint = load_checkpoint(find_checkpoint(request.run, request.checkpoint))
     task = checkpoint.task
+    if request.tta and (checkpoint.config.flip == "none" or not checkpoint.config.augment):
+        raise UsageError(f"{request.run}: it was trained without flips, so --tta would harm; leave it out")
     images, _ = find_images(request.images, channels=task.n_channels, numbered=task.numbered)
     folders = {path.resolve().parent for paths in images.values() for path in paths}
     if request.out.resolve() in folders:
@@ -175,7 +178,8 @@ def _segmenter(plan: PredictPlan) -> Segmenter:
     assert config.patch is not None
     device = resolve_device(request.device)
     network = to_device(plan.checkpoint.network(), device)
-    return Segmenter(network, device, amp=resolve_amp(request.amp, device), patch=config.patch, tta=request.tta)
+    flip = config.flip if request.tta else "none"
+    return Segmenter(network, device, amp=resolve_amp(request.amp, device), patch=config.patch, flip=flip)
 
 
 def _read_ahead(
@@ -193,7 +197,8 @@ def _read_ahead(
 
 def _read(plan: PredictPlan, paths: tuple[Path, ...]) -> _Read:
     request, config = plan.request, plan.checkpoint.config
-    image, geometry, _ = read_channels_of(paths, spacing_mm=request.file_spacing_mm, slice_axis=request.slice_axis)
+    axis = plan.checkpoint.inputs.get("slice axis") if request.slice_axis is None else request.slice_axis
+    image, geometry, _ = read_channels_of(paths, spacing_mm=request.file_spacing_mm, slice_axis=axis)
     image = plan.checkpoint.task.normalization.apply(image)
     size = (image.shape[2], image.shape[3])
     if config.spacing is not None:

@@ -60,7 +60,7 @@ def make_split(names: Sequence[str], *, val: float, seed: int = 0, subject: str 
     Examples
     --------
     >>> make_split(["a", "b", "c", "d"], val=0.5, seed=1)
-    Split(train=('b', 'd'), val=('a', 'c'))
+    Split(train=('c', 'd'), val=('a', 'b'))
     """
     of_case = {name: name for name in names} if subject is None else find_subjects(names, subject)
     subjects = sorted(set(of_case.values()))

@@ -24,6 +24,7 @@ from rwtool.train import (
     prepare_slices,
     settle,
     start_run,
+    summary_writer,
     train,
 )
 from rwtool.validation import Validation
@@ -149,14 +150,12 @@ def run_study(
     RwtoolError
         Something does not fit or cannot be read, or a loss became NaN or infinite.
     """
+    if request.tensorboard:
+        summary_writer()
     with join_processes(request.config.device) as processes:
+        device = device_of(request.config.device, processes)
         folders = _folders(request)
-        if request.overwrite:
-            if processes.first:
-                for folder in folders:
-                    _clear(folder)
-            processes.wait()
-        begun = _begun(request, folders)
+        begun = {} if request.overwrite else _begun(request, folders)
         if len(begun) == len(folders) and all(found.epoch >= found.config.epochs for found in begun.values()):
             return [TrainedRun(folder, None, trained=False) for folder in folders] if processes.first else []
         config = next((found.config for found in begun.values()), request.config)
@@ -165,10 +164,15 @@ def run_study(
         verbosity = 0 if sys.stderr.isatty() and not quiet else -1
         cohort = read_cohort(cohort, config, workers=request.workers, verbosity=verbosity)
         config = settle(config, cohort, processes)
-        data = prepare_slices(cohort, config, device_of(request.config.device, processes), processes)
+        data = prepare_slices(cohort, config, device, processes)
         cohort = cohort.without_training_arrays()
         if tell is not None and processes.first:
             tell(cohort, config, len(data))
+        if request.overwrite:  # not before all that can be wrong has been looked at
+            if processes.first:
+                for folder in folders:
+                    _clear(folder)
+            processes.wait()
         runs = []
         for folder, seed in folders.items():
             checkpoint = start_run(folder, replace(config, seed=seed), cohort, resume=request.resume)

@@ -28,6 +28,7 @@ from rwtool.inference import Segmenter, autocast, resolve_amp, resolve_device, t
 from rwtool.model import stages_for
 from rwtool.objective import Objective
 from rwtool.pairing import shorten
+from rwtool.parameters import MapParameters
 from rwtool.split import SPLIT_FILE
 from rwtool.validation import Validation, validate
 
@@ -91,6 +92,11 @@ def settle(config: TrainConfig, cohort: Cohort, processes: Processes = Processes
     patch = config.patch or choose_patch(train)
     depth = config.depth or max(2, stages_for(patch))
     patch = round_patch(patch, 1 << (depth - 1))
+    if all(side >> (depth - 1) == 1 for side in patch):  # nothing to normalise there
+        raise UsageError(
+            f"--depth {depth} leaves a single pixel of a patch of {patch[0]} x {patch[1]} at the last stage; give a "
+            "smaller --depth or a larger --patch"
+        )
     slices = sum(case.image.shape[1] for case in train)
     batch_size = config.batch_size or choose_batch_size(patch, slices, processes.count)
     if batch_size % processes.count:
@@ -124,6 +130,7 @@ def start_run(run: Path, config: TrainConfig, cohort: Cohort, *, resume: bool) -
         The folder holds a run that is not to be resumed, or one of other settings or data.
     """
     hashes, split = cohort.hashes(), {"train": list(cohort.split.train), "val": list(cohort.split.val)}
+    inputs = _inputs(cohort)
     path = run / CHECKPOINTS["last"]
     if path.is_file():
         if not resume:
@@ -132,13 +139,35 @@ def start_run(run: Path, config: TrainConfig, cohort: Cohort, *, resume: bool) -
         refuse_changes(checkpoint.config, asdict(config))
         old = checkpoint.hashes
         changed = sorted(name for name in {*hashes, *old} if hashes.get(name) != old.get(name))
-        if changed or split != checkpoint.split:
-            what = f"the files of {shorten(changed)}" if changed else "the split"
-            raise UsageError(f"{run}: {what} changed since the run began; put them back, or start another RUN")
+        what = [f"the files of {shorten(changed)}"] if changed else []
+        what += ["the split"] if split != checkpoint.split else []
+        what += [f"the {name}" for name, value in inputs.items() if checkpoint.inputs.get(name, value) != value]
+        if what:
+            raise UsageError(
+                f"{run}: changed since the run began: {', '.join(what)}; put them back, or start another RUN"
+            )
         return checkpoint
     torch.manual_seed(config.seed)
     task = Task(cohort.classes, cohort.n_channels, cohort.numbered, cohort.normalization)
-    return Checkpoint(config, task, build_network(config, task).state_dict(), 0, hashes=hashes, split=split)
+    model = build_network(config, task).state_dict()
+    return Checkpoint(config, task, model, 0, hashes=hashes, split=split, inputs=inputs)
+
+
+def _inputs(cohort: Cohort) -> dict[str, Any]:
+    """What else of a study decides what a run comes to: neither a setting nor the content of a file."""
+    use, source = cohort.map_use, cohort.source
+    maps = None
+    if use is not None and use.maps is not None:
+        maps = {**use.maps.settings["parameters"], "dtype": use.maps.settings["storage"]["dtype"]}
+    elif use is not None:
+        maps = {**MapParameters(use.kind).as_dict(), "dtype": "float32"}  # type: ignore[arg-type]
+    return {
+        "classes": list(cohort.classes.values),
+        "ignored label": cohort.classes.ignore,
+        "slice axis": source.slice_axis,
+        "file spacing": None if source.file_spacing_mm is None else list(source.file_spacing_mm),
+        "maps": maps,
+    }
 
 
 def prepare_slices(cohort: Cohort, config: TrainConfig, device: torch.device, processes: Processes) -> SliceSet:
@@ -193,7 +222,7 @@ def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
     RwtoolError
         The loss became NaN or infinite.
     """
-    config, task, there = checkpoint.config, checkpoint.task, data.device
+    config, there = checkpoint.config, data.device
     assert config.patch is not None
     assert config.batch_size is not None
     if processes.first:
@@ -255,19 +284,20 @@ def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
             row |= {"seconds": round(seconds, 3), "slices_per_second": round(steps * config.batch_size / seconds, 1)}
             history.append(row)
             if processes.first:
-                done = Checkpoint(
-                    config, task, network.state_dict(), epoch + 1, history,
-                    hashes=checkpoint.hashes, split=checkpoint.split, best=best,
+                done = replace(
+                    checkpoint, model=network.state_dict(), epoch=epoch + 1, history=history, best=best,
+                    optimizer=None, scaler=None,
                 )  # fmt: skip
                 if improved:
                     done.save(run / CHECKPOINTS["best"])
-                if last and validation is not None:
+                if last:
                     _write_run(run, done, validation, cohort, there)
+                _write_metrics(run / "metrics.csv", history, cohort)
+                scalars(row)
+                # in the end, so that --resume does again whatever a kill has prevented
                 replace(done, optimizer=optimizer.state_dict(), scaler=scaler.state_dict()).save(
                     run / CHECKPOINTS["last"]
                 )
-                _write_metrics(run / "metrics.csv", history, cohort)
-                scalars(row)
                 if display is not None:
                     display.epoch(row)
     return validation
@@ -355,7 +385,9 @@ def _cell(value: Any) -> Any:
     )
 
 
-def _write_run(run: Path, done: Checkpoint, validation: Validation, cohort: Cohort, device: torch.device) -> None:
+def _write_run(
+    run: Path, done: Checkpoint, validation: Validation | None, cohort: Cohort, device: torch.device
+) -> None:
     """What the run came to, and of what, for scripts."""
     source, use = cohort.source, cohort.map_use
     content = {
@@ -373,10 +405,25 @@ def _write_run(run: Path, done: Checkpoint, validation: Validation, cohort: Coho
         ],
         "cases": {"train": len(cohort.split.train), "val": len(cohort.split.val)},
         "seconds": round(sum(row["seconds"] for row in done.history), 1),
-        "validation": validation.as_dict(),
+        "validation": None if validation is None else validation.as_dict(),
     }
     with atomic(run / "run.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def summary_writer() -> Any:
+    """The class that writes for TensorBoard.
+
+    Raises
+    ------
+    UsageError
+        It is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError("--tensorboard needs a package more: pip install 'rwtool[tensorboard]'") from error
+    return SummaryWriter
 
 
 @contextlib.contextmanager
@@ -385,11 +432,7 @@ def _tensorboard(run: Path | None, epoch: int) -> Iterator[Any]:
     if run is None:
         yield lambda row: None
         return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError("--tensorboard needs a package more: pip install 'rwtool[tensorboard]'") from error
-    with SummaryWriter(run / "tensorboard", purge_step=epoch + 1) as writer:
+    with summary_writer()(run / "tensorboard", purge_step=epoch + 1) as writer:
 
         def write(row: Mapping[str, Any]) -> None:
             for key, value in row.items():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rwtool.cases import Classes
 from rwtool.cohort import Cohort
-from rwtool.files import NO_SPACING, make_folder, split_name
+from rwtool.files import NO_SPACING, make_folder, remove_leftovers, split_name
 from rwtool.geometry import Geometry
 from rwtool.inference import Segmenter
 from rwtool.io import write
@@ -108,6 +108,7 @@ def validate(
     """
     if predictions is not None:
         make_folder(predictions)
+        remove_leftovers(predictions)
     found: list[list[ClassMetrics]] = []
     for name in cohort.split.val[processes.rank :: processes.count]:
         case = cohort.cases[name]

@@ -31,7 +31,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="rwtool")
 def main() -> None:
-    """Region-wise maps, losses and evaluation for 3D biomedical image segmentation.
+    """Region-wise maps, losses, training and evaluation for biomedical image segmentation.
 
     Exit codes: 0 all is well, 1 some cases failed, 2 the command was used wrongly.
     """

@@ -22,7 +22,7 @@ from rwtool.cli.output import count, print_failures
     show_default=True,
     help="best: that of the largest mean validation Dice.",
 )
-@click.option("--tta", is_flag=True, help="Average over flips along y and x (four times the work).")
+@click.option("--tta", is_flag=True, help="Average over the flips that the run was trained with.")
 @click.option("--probabilities", is_flag=True, help="Write the softmax too, to OUT/probabilities.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]")
 @click.option(

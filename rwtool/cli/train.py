@@ -52,7 +52,7 @@ _FLAG: dict[str, Any] = {"default": None}  # not given: the configuration's own 
 @click.option(
     "--batch-size", type=int, help="Slices of a step, over all devices.  [default: 32, fewer where patches are large]"
 )
-@click.option("--lr", type=float, help="Learning rate of Adam at the start.  [default: 0.001]")
+@click.option("--lr", type=float, help="Learning rate of Adam at the start.  [default: 0.002]")
 @click.option(
     "--patch", nargs=2, type=int, metavar="Y X", help="Pixels of a patch.  [default: whole slices, up to 512 x 512]"
 )
@@ -62,7 +62,7 @@ _FLAG: dict[str, Any] = {"default": None}  # not given: the configuration's own 
 @click.option("--deep-supervision/--no-deep-supervision", **_FLAG, help="Losses at coarser stages too.  [default: on]")
 @click.option("--augment/--no-augment", **_FLAG, help="Rotate, scale, shift, flip; noise and contrast.  [default: on]")
 @click.option(
-    "--flip", type=click.Choice(["both", "y", "x", "none"]), help="Axes that the augmentation mirrors.  [default: both]"
+    "--flip", type=click.Choice(["both", "y", "x", "none"]), help="Axes that the augmentation mirrors.  [default: x]"
 )
 @click.option(
     "--normalize",
@@ -135,13 +135,13 @@ def train(images: str | None, labels: str | None, run: Path | None, **given: Any
     plain = {name: given.pop(name) for name in ("resume", "overwrite", "workers", "tensorboard", "quiet")}
     if plain["resume"] and plain["overwrite"]:
         raise UsageError("--resume goes on with a run and --overwrite starts anew; give one of them")
-    settings = {} if config_file is None else read_config(config_file)
-    settings |= {name: value for name, value in given.items() if value is not None}
+    named = {name: value for name, value in given.items() if value is not None}
+    settings = named if config_file is None else read_config(config_file) | named
     config = TrainConfig(**settings)
     bare = images is None
     listed = None if classes is None else make_classes(parse_values(classes), ignore=ignore, source="--classes")
     if split is not None:
-        _refuse_with_split(settings)
+        _refuse_with_split(named)
     finished = run_study(
         StudyRequest(
             source=Source(
@@ -156,7 +156,7 @@ def train(images: str | None, labels: str | None, run: Path | None, **given: Any
             run=run or _default_run(bare, config),
             config=config,
             given=settings,
-            seeds=_parse_seeds(seeds, settings),
+            seeds=_parse_seeds(seeds, named),
             **plain,
         ),
         tell=None if plain["quiet"] else _tell,
@@ -231,10 +231,10 @@ def _default_run(bare: bool, config: TrainConfig) -> Path:
     return _RUNS / config.name
 
 
-def _parse_seeds(text: str | None, settings: dict[str, Any]) -> tuple[int, ...]:
+def _parse_seeds(text: str | None, named: dict[str, Any]) -> tuple[int, ...]:
     if text is None:
         return ()
-    if "seed" in settings:
+    if "seed" in named:
         raise UsageError("--seed and --seeds exclude each other")
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
@@ -242,9 +242,9 @@ def _parse_seeds(text: str | None, settings: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _refuse_with_split(settings: dict[str, Any]) -> None:
+def _refuse_with_split(named: dict[str, Any]) -> None:
     for name in ("val", "split_seed", "subject"):
-        if name in settings:
+        if name in named:
             raise UsageError(
                 f"--split names the cases of each part, so --{name.replace('_', '-')} has no meaning; drop one"
             )
