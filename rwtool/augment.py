@@ -93,8 +93,8 @@ def placement(
         return Warp(centre, torch.diag_embed(torch.stack((one, one), dim=1)), one)
     angle = torch.where(draws[:, 0] < _P_ROTATION, (2 * draws[:, 1] - 1) * _ROTATION, 0)
     scale = torch.where(draws[:, 2] < _P_SCALE, ((2 * draws[:, 3] - 1) * _SCALE).exp(), 1)
-    # Whole slices are shifted, by whole pixels: those neither turned nor scaled stay as sharp as in prediction. A crop of
-    # a larger one has been placed at random already.
+    # Whole slices are shifted, by whole pixels: those neither turned nor scaled stay as sharp as in prediction. A crop
+    # of a larger one has been placed at random already.
     room = torch.where(sizes > _pair(patch, sizes), 0, sizes)
     centre = centre + ((2 * draws[:, 4:6] - 1) * _TRANSLATION * room).round()
     signs = torch.stack(

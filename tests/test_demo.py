@@ -45,19 +45,35 @@ def test_tissues_have_their_contrast():
     assert image[labels == 3].mean() > 1.5 * image[labels == 2].mean()
 
 
+def run_demo(out, *options):
+    arguments = ["demo", str(out), "--epochs", "1", "-j", "1", *options]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
 def test_demo_tells_the_whole_story(tmp_path):
     out = tmp_path / "demo"
-    result = CliRunner().invoke(main, ["demo", str(out), "--subjects", "2", "-j", "1"], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    for command in ("rwtool maps", "rwtool check", "rwtool evaluate"):
-        assert f"$ {command}" in result.output
+    output = run_demo(out, "--subjects", "4")
+    for command in ("maps", "check", "train", "predict", "evaluate"):
+        assert f"$ rwtool {command}" in output
     image = rwtool.read_image(out / "images" / "heart_00.nii.gz")
     assert image.array.shape == rwtool.read_map(out / "maps" / "rrw" / "heart_00.nii.gz").shape[1:]
     assert json.loads((out / "maps" / "rrw" / "maps.json").read_text())["classes"][2]["name"] == "MYO"
+    for loss in ("dice", "rrw"):
+        validated = json.loads((out / "runs" / loss / "split.json").read_text())["val"]
+        assert sorted(path.name for path in (out / "runs" / loss / "predictions").iterdir()) == [
+            f"{name}.nii.gz" for name in validated
+        ]
+        assert len(validated) == 2
+    new = {path.name for path in (out / "new").iterdir()}
+    assert {path.name for path in (out / "predictions").iterdir()} == new == {"heart_04.nii.gz", "heart_05.nii.gz"}
     tests = (out / "results" / "tests.csv").read_text().splitlines()
-    assert len(tests) == 1 + 3 * 3
-    again = CliRunner().invoke(main, ["demo", str(out), "--subjects", "2", "-j", "1"], catch_exceptions=False)
-    assert "2 cases unchanged since the last run" in again.output
+    assert {line.split(",")[0] for line in tests[1:]} == {"dice"}
+    assert "n = 2 subjects" in output
+    again = run_demo(out, "--subjects", "4")
+    assert "4 cases unchanged since the last run" in again
+    assert again.count("finished already") == 2
 
 
 def test_demo_leaves_other_folders_alone(tmp_path):
@@ -75,17 +91,18 @@ def test_a_seed_makes_another_cohort(tmp_path):
 
 
 def test_another_cohort_replaces_the_one_before(tmp_path):
-    for subjects in ("3", "2"):
-        result = CliRunner().invoke(main, ["demo", str(tmp_path / "d"), "--subjects", subjects, "-j", "1"])
-        assert result.exit_code == 0, result.output
+    run_demo(tmp_path / "d", "--subjects", "3")
+    output = run_demo(tmp_path / "d", "--subjects", "2")
     assert len(list((tmp_path / "d" / "labels").iterdir())) == 2
-    assert "n = 2 subjects" in result.output
+    assert "n = 1 subjects" in output
     assert len(json.loads((tmp_path / "d" / "maps" / "rrw" / "maps.json").read_text())["cases"]) == 2
 
 
 def test_the_shares_that_the_readme_states_are_those_of_the_demo(tmp_path):
-    CliRunner().invoke(main, ["demo", str(tmp_path / "d")], catch_exceptions=False)
-    _, checks = rwtool.check_maps(tmp_path / "d" / "maps" / "boundary", jobs=1, verbosity=-1)
+    make_cohort(tmp_path)
+    maps = ["maps", str(tmp_path / "labels"), str(tmp_path / "maps"), "--kind", "boundary", "-q", "-j", "1"]
+    CliRunner().invoke(main, maps, catch_exceptions=False)
+    _, checks = rwtool.check_maps(tmp_path / "maps" / "boundary", jobs=1, verbosity=-1)
     uniform, random = total_signs(checks)
     readme = " ".join((Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split())
     assert (
