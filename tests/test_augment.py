@@ -453,6 +453,24 @@ def test_variations_that_are_drawn_together_follow_each_other_in_this_order(pair
     np.testing.assert_allclose(found[0, 0], x, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", WHERE)
+def test_each_variation_has_odds_of_its_own(name, monkeypatch):
+    for other in WHERE:
+        monkeypatch.setattr(augment, f"_P_{other.upper()}", 0.5 if other == name else 0.3)
+    images, noise, draws = normal(batch=1, channels=1), normal(batch=1, channels=1, seed=1), torch.full((1, DRAWS), 0.4)
+    x = images[0, 0].double().numpy()
+    expected = np_intensity(name, x, 0.4, noise[0, 0].double().numpy())
+    np.testing.assert_allclose(intensities(images, draws, noise)[0, 0], expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(("name", "turned", "scaled"), [("ROTATION", True, False), ("SCALE", False, True)])
+def test_turns_and_scalings_have_odds_of_their_own(name, turned, scaled, monkeypatch):
+    for other in ("ROTATION", "SCALE"):
+        monkeypatch.setattr(augment, f"_P_{other}", 0.5 if other == name else 0.3)
+    where = placed(torch.full((1, DRAWS), 0.4), size=(8, 8), patch=(8, 8), flip="none")
+    assert (where.matrix[0, 0, 1].item() != 0, where.magnification.item() != 1) == (turned, scaled)
+
+
 def test_all_variations_of_an_empty_image_are_finite():
     images, everything = torch.zeros(2, 1, 6, 6), torch.zeros(2, DRAWS)
     assert intensities(images, everything, torch.zeros_like(images)).abs().max() == 0

@@ -199,7 +199,7 @@ def test_ignored_voxels_have_code_0_and_classes_count_from_1(job):
 
 @pytest.mark.parametrize(
     ("n_classes", "ignore", "dtype"),
-    [(254, None, np.uint8), (254, 999, np.uint8), (255, None, np.int16), (300, 999, np.int16)],
+    [(254, None, np.uint8), (254, 999, np.uint8), (255, None, np.int16), (255, 999, np.int16), (300, 999, np.int16)],
 )
 def test_many_classes_take_a_wider_type(job, n_classes, ignore, dtype):
     labels = random_labels(values=(0, 1, n_classes - 1, *([] if ignore is None else [ignore])))
@@ -341,6 +341,7 @@ def test_all_training_cases_whose_map_does_not_fit_are_listed(study):
 
 def test_a_slice_keeps_its_extent_to_half_a_pixel():
     assert resampled_size((9, 6), (1.5, 0.8), (3, 0.8)) == (4, 6)
+    assert resampled_size((9, 6), (1.5, 0.8), (2.9, 0.7)) == (5, 7)
     assert resampled_size((9, 6), (1.5, 0.8), (0.5, 0.4)) == (27, 12)
     assert resampled_size((3, 3), (1, 1), (100, 100)) == (1, 1)
 

@@ -228,19 +228,30 @@ def test_only_magnitudes_that_are_distances_grow_with_the_picture(scale_magnitud
         np.testing.assert_allclose(factors, 1, rtol=1e-6)
 
 
-def test_the_size_of_a_pixel_is_that_of_each_case(monkeypatch):
-    seen = []
+def test_each_slice_is_varied_by_its_own_draws_its_size_and_that_of_its_pixels(monkeypatch):
+    placements, draws_of_intensities = [], []
 
-    def spy(draws, corner, sizes, pixel_mm, patch, **options):
-        seen.extend(zip(sizes.tolist(), pixel_mm.tolist(), strict=True))
+    def place(draws, corner, sizes, pixel_mm, patch, **options):
+        placements.append((draws, sizes, pixel_mm))
         return augment.placement(draws, corner, sizes, pixel_mm, patch, **options)
 
-    monkeypatch.setattr(dataset, "placement", spy)
+    def vary(images, draws, noise):
+        draws_of_intensities.append(draws)
+        return images
+
+    monkeypatch.setattr(dataset, "placement", place)
+    monkeypatch.setattr(dataset, "intensities", vary)
     pixels = [(0.5, 1.5), (2.0, 1.0), (0.75, 0.75)]
-    cases = [case("a", np.ones(shape), pixel_mm=mm) for shape, mm in zip(SIZES, pixels, strict=True)]
-    epoch(slice_set(cases, (12, 8)), 3)
-    expected = [(list(map(float, shape[1:])), list(mm)) for shape, mm in zip(SIZES, pixels, strict=True)]
-    assert sorted(seen) == sorted(expected[i] for i in (0, 0, 1, 1, 1, 2))
+    data = slice_set([case("a", np.ones(n), pixel_mm=mm) for n, mm in zip(SIZES, pixels, strict=True)], (12, 8))
+    plan = data.plan_epoch(3, 0, 0)
+    assert len(list(data.batches(plan))) == 2
+    draws, sizes, pixel_mm = (torch.stack(part) for part in zip(*placements, strict=True))
+    assert torch.equal(draws, plan.draws)
+    assert torch.equal(torch.stack(draws_of_intensities), plan.draws)
+    assert plan.draws.unique().numel() > 0.99 * plan.draws.numel()
+    of_slice = torch.tensor([0, 0, 1, 1, 1, 2])[plan.rows]
+    assert torch.equal(sizes, torch.tensor([n[1:] for n in SIZES], dtype=torch.float32)[of_slice])
+    assert torch.equal(pixel_mm, torch.tensor(pixels)[of_slice])
 
 
 # Crops
@@ -293,6 +304,13 @@ def test_foreground_crops_take_all_slices_that_have_some_and_see_it_at_different
             places += [tuple(np.argwhere(labels.numpy() > 0)[0]) for labels in batch.labels[-2:]]
     assert set(rows) == {0, 1, 4, 5, 8, 9, 12, 13}
     assert len(set(places)) > 40
+
+
+def test_foreground_crops_lie_all_over_a_large_class():
+    data = slice_set([case("a", np.full((1, 60, 48), 2))], (8, 8), augment=False)
+    corners = torch.cat([data.plan_epoch(60, 0, number).corners[0, -20:] for number in range(10)])
+    counts = np.histogram2d(*corners.T.numpy(), bins=2, range=[(0, 52), (0, 40)])[0]
+    assert counts.min() > 25
 
 
 def test_a_rare_class_is_looked_for_as_often_as_a_large_one():

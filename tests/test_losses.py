@@ -570,6 +570,7 @@ def test_no_value_is_read_on_the_host(name):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_no_loss_synchronises_with_the_device():
     labels, logits = volumes(3, ignore=IGNORE)
     x = torch.as_tensor(logits, dtype=torch.float32, device="cuda").requires_grad_()

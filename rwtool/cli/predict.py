@@ -24,7 +24,13 @@ from rwtool.cli.output import count, print_failures
 )
 @click.option("--tta", is_flag=True, help="Average over the flips that the run was trained with.")
 @click.option("--probabilities", is_flag=True, help="Write the softmax too, to OUT/probabilities.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda[:i]",
+    help="auto: a CUDA device if there is one.",
+)
 @click.option(
     "--amp",
     type=click.Choice(["auto", "bf16", "fp16", "off"]),

@@ -86,7 +86,7 @@ _FLAG: dict[str, Any] = {"default": None}  # not given: the configuration's own 
 )
 @click.option("--seed", type=int, help="Of weights, order and augmentation.  [default: 0]")
 @click.option("--seeds", metavar="0,1,2", help="Independent runs, one after another, in RUN/seed-0, RUN/seed-1, ...")
-@click.option("--device", metavar="auto|cpu|cuda[:i]", help="[default: auto]")
+@click.option("--device", metavar="auto|cpu|cuda[:i]", help="[default: auto, a CUDA device if there is one]")
 @click.option(
     "--amp",
     type=click.Choice(["auto", "bf16", "fp16", "off"]),

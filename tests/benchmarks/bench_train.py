@@ -178,7 +178,7 @@ def nnunet_trainer(images, labels, root, device):
     plan_experiments([1])
     preprocess([1], configurations=("2d",), num_processes=(2,))
     made = root / "preprocessed" / "Dataset001_Bench"
-    plans = json.loads((made / "nnUNetPlans.json").read_text())
+    plans = json.loads((made / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     trainer = nnUNetTrainer(plans, "2d", "all", json.loads((made / "dataset.json").read_text()), device=device)
     trainer.initialize()
     trainer.on_train_start()
