@@ -55,11 +55,8 @@ class TrainingDisplay:
         line = f"epoch {done}/{self._epochs}  loss {row['loss']:.4f}"
         line += f"{self._dice} ({parts})" if validated else ""
         if self._bar is None:
-            print(
-                f"{line}  {row['slices_per_second']:.0f} slices/s  {self._left(done)}",
-                file=self._console.file,
-                flush=True,
-            )
+            line += f"  {row['slices_per_second']:.0f} slices/s  {self._left(done)}"
+            print(line.rstrip(), file=self._console.file, flush=True)
         elif validated:
             self._bar.console.print(line, highlight=False, markup=False)
 

@@ -56,8 +56,8 @@ def test_it_says_what_is_trained_how_far_it_is_and_what_it_came_to(cohort, tmp_p
         "loss rrw on rrw maps computed now; U-Net of 2 stages from 4 features, patches of 20 x 24, 4 a step, amp off",
     ]
     first, second = [line for line in lines if line.startswith("epoch ")]
-    form = r"epoch {}/2  loss 0\.\d{{4}}  Dice (0\.\d{{3}}) \(1 (0\.\d{{3}}), 2 (0\.\d{{3}})\)  \d+ slices/s  {}"
-    assert re.fullmatch(form.format(1, r"left \d+ min \d\d s"), first)
+    form = r"epoch {}/2  loss 0\.\d{{4}}  Dice (0\.\d{{3}}) \(1 (0\.\d{{3}}), 2 (0\.\d{{3}})\)  \d+ slices/s{}"
+    assert re.fullmatch(form.format(1, r"  left \d+ min \d\d s"), first)
     shown = re.fullmatch(form.format(2, ""), second).groups()
     found = {name: float(value) for name, value in metrics(tmp_path / "run")[1].items()}
     assert shown == tuple(f"{found[name]:.3f}" for name in ("dice", "dice_1", "dice_2"))
@@ -222,6 +222,16 @@ def test_val_0_says_that_nothing_was_validated(cohort, tmp_path):
     assert f"{tmp_path / 'run'}: trained on all cases, without validation" in result.output
     assert "6 cases to train on (24 slices), 0 to validate on" in result.output
     assert "next:" not in result.output
+
+
+def test_a_split_that_may_part_the_scans_of_a_subject_is_warned_of(cohort, tmp_path):
+    scans = write_cohort(tmp_path, names=[f"p{subject}_T{visit}" for subject in (1, 2, 3) for visit in (1, 2)])
+    plain = train(scans, tmp_path / "a", settings=BARE)
+    assert "the cases look like several scans of some subjects" in message(plain)
+    assert "use --subject '^(p[0-9]+)'" in message(plain)
+    grouped = train(scans, tmp_path / "b", "--subject", "^(p[0-9]+)", settings=BARE)
+    assert "several scans" not in grouped.output
+    assert "several scans" not in train(cohort, tmp_path / "c", settings=BARE).output
 
 
 def test_scans_of_a_subject_stay_together(tmp_path):

@@ -182,7 +182,22 @@ def _tell(cohort: Cohort, config: TrainConfig, slices: int) -> None:
         f"loss {config.name}{maps}; U-Net of {config.depth} stages from {config.features} features, patches of "
         f"{config.patch[0]} x {config.patch[1]}, {config.batch_size} a step, amp {config.amp}"
     )
+    _suggest_subject(cohort, config)
     print_notes({name: case.notes for name, case in cohort.cases.items()})
+
+
+def _suggest_subject(cohort: Cohort, config: TrainConfig) -> None:
+    """Warn where a drawn split may have put scans of one subject on both sides."""
+    from rwtool.subjects import suggest_subject_regex
+
+    if config.subject is not None or cohort.source.split is not None or not cohort.split.val:
+        return
+    if (regex := suggest_subject_regex(cohort.labels)) is not None:
+        click.echo(
+            "note: the cases look like several scans of some subjects, which may now be trained and validated on; if "
+            f"they are, use --subject '{regex}'",
+            err=True,
+        )
 
 
 def _print_finished(done: TrainedRun) -> None:
