@@ -8,7 +8,20 @@ import pytest
 import SimpleITK as sitk
 import torch
 from click.testing import CliRunner
-from test_train import AFFINE, QUICK, THOROUGH, dice, discs, names_in, save, train, voxels, weights, write_cohort
+from test_train import (
+    AFFINE,
+    QUICK,
+    THOROUGH,
+    dice,
+    discs,
+    leftover,
+    names_in,
+    save,
+    train,
+    voxels,
+    weights,
+    write_cohort,
+)
 
 import rwtool
 from rwtool.cases import make_classes
@@ -335,7 +348,8 @@ def test_files_are_never_written_where_the_images_are(cohort, trained, tmp_path)
     assert {path: path.read_bytes() for path in (cohort / "images").iterdir()} == before
 
 
-def test_a_glob_and_leftovers_of_a_killed_run(cohort, trained, tmp_path):
+def test_a_glob_is_predicted_and_what_a_killed_process_left_is_removed(cohort, trained, tmp_path):
+    leftover(tmp_path / "out")
     predict(trained, cohort / "images" / "case_[12].nii.gz", tmp_path / "out")
     assert names_in(tmp_path / "out") == {"case_1.nii.gz", "case_2.nii.gz"}
     result = predict(trained, cohort / "nothing*.nii.gz", tmp_path / "out", code=2)
@@ -379,7 +393,7 @@ def test_a_run_without_a_validation_has_no_best_checkpoint(cohort, tmp_path):
     [
         ("nonsense", "--device is auto, cpu, cuda or cuda:i; found 'nonsense'"),
         ("mps", "--device is auto, cpu, cuda or cuda:i; found 'mps'"),
-        ("cuda:99", "CUDA devices; give --device cpu"),
+        (f"cuda:{torch.cuda.device_count()}", "CUDA devices; give --device cpu"),
     ],
 )
 def test_a_device_that_is_not_there_is_refused(cohort, trained, tmp_path, device, message):

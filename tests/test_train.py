@@ -2,10 +2,12 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -36,10 +38,10 @@ QUICK = {"features": 4, "depth": 2, "epochs": 2, "batch_size": 4, "lr": 1e-3, "a
 THOROUGH = {**QUICK, "epochs": 20, "lr": 0.02, "augment": False}
 FILES = {"best.pt", "config.toml", "last.pt", "metrics.csv", "predictions", "run.json", "split.json"}
 MIXED = [
-    {"loss": loss, "mixed_with": common, "mix": mix}
-    for loss in MAP_OF_LOSS
-    for common in ("dice", "ce")
-    for mix in ("equal", "gradual")
+    *({"loss": loss, "mixed_with": "dice", "mix": "gradual"} for loss in MAP_OF_LOSS),
+    *({"loss": loss, "mixed_with": "ce", "mix": "equal"} for loss in MAP_OF_LOSS),
+    {"loss": "rrw", "mixed_with": "dice", "mix": "equal"},
+    {"loss": "rrw", "mixed_with": "ce", "mix": "gradual"},
 ]
 LOSSES = [
     *({"loss": loss} for loss in (*MAP_OF_LOSS, "dice", "focal", "ce")),
@@ -116,6 +118,17 @@ def start(*arguments):
     command = [sys.executable, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
+
+
+def leftover(folder):
+    """What a process leaves in a folder that is killed while it writes."""
+    gone = start("-c", "import os; print(os.getpid())").stdout.strip()
+    with atomic(folder / "last.pt"):
+        (mine,) = folder.iterdir()
+    left = folder / mine.name.replace(f".{os.getpid()}@", f".{gone}@")
+    left.mkdir()
+    (left / "last.pt").touch()
+    return left
 
 
 def weights(run, which="last"):
@@ -391,8 +404,7 @@ def test_maps_that_do_not_fit_are_refused(cohort, maps, tmp_path):
 # Stopped and resumed
 
 
-@pytest.fixture
-def stopping(monkeypatch):
+def train_and_stop(cohort, run, settings=QUICK, **more):
     """A training that is stopped once the checkpoint of its first epoch is there."""
     saved = Checkpoint.save
 
@@ -401,13 +413,29 @@ def stopping(monkeypatch):
         if path.name == "last.pt":
             raise KeyboardInterrupt
 
-    def begin(*arguments, **options):
-        with monkeypatch.context() as patch:
-            patch.setattr(Checkpoint, "save", save_and_stop)
-            with pytest.raises(KeyboardInterrupt):
-                train(*arguments, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(cohort, run, settings, **more)
 
-    return begin
+
+@pytest.fixture(scope="module")
+def stopped_once(cohort, tmp_path_factory):
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    train_and_stop(cohort, run)
+    return run
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """A run that was stopped after the first of its two epochs."""
+    return shutil.copytree(stopped_once, tmp_path / "stopped")
+
+
+@pytest.fixture
+def finished(quick, tmp_path):
+    """A run that is done."""
+    return shutil.copytree(quick.folder, tmp_path / "finished")
 
 
 def all_of(run):
@@ -469,17 +497,17 @@ def test_a_run_that_is_killed_and_resumed_is_the_one_of_one_go_to_the_bit(cohort
     ],
     ids=lambda more: next(iter(more)),
 )
-def test_a_stopped_run_goes_on_to_the_bit(cohort, tmp_path, stopping, more):
-    stopping(cohort, tmp_path / "stopped", **more)
+def test_a_stopped_run_goes_on_to_the_bit(cohort, tmp_path, more):
+    train_and_stop(cohort, tmp_path / "stopped", **more)
     assert load_checkpoint(tmp_path / "stopped" / "last.pt").epoch == 1
     train(cohort, tmp_path / "stopped", resume=True, **more)
     train(cohort, tmp_path / "whole", **more)
     assert all_of(tmp_path / "stopped") == all_of(tmp_path / "whole")
 
 
-def test_resume_keeps_the_settings_that_are_left_out(cohort, tmp_path, stopping):
+def test_resume_keeps_the_settings_that_are_left_out(cohort, tmp_path):
     settings = {**QUICK, "loss": "hd", "mixed_with": "ce", "lr": 0.01}
-    stopping(cohort, tmp_path / "stopped", settings)
+    train_and_stop(cohort, tmp_path / "stopped", settings)
     train(cohort, tmp_path / "stopped", {}, resume=True)
     train(cohort, tmp_path / "whole", settings)
     assert all_of(tmp_path / "stopped") == all_of(tmp_path / "whole")
@@ -503,27 +531,26 @@ def test_what_comes_before_the_last_checkpoint_is_done_again_after_a_kill(cohort
 
 
 def test_what_a_killed_process_left_is_removed_and_no_other_file(cohort, tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    with atomic(tmp_path / "last.pt"):
-        (mine,) = tmp_path.iterdir()
-    name = mine.name.replace(f".{os.getpid()}@", f".{gone.pid}@")
-    left = [tmp_path / name, tmp_path / "predictions" / name]
+    left = [leftover(folder) for folder in (tmp_path, tmp_path / "predictions")]
     others = [tmp_path / ".last.pt.1@elsewhere.rwtool-tmp", tmp_path / ".git"]
-    for folder in (*left, *others):
-        folder.mkdir(parents=True)
-        (folder / "last.pt").touch()
+    for folder in others:
+        folder.mkdir()
     train(cohort, tmp_path)
     assert not any(folder.exists() for folder in left)
     assert all(folder.exists() for folder in others)
 
 
-def test_a_finished_run_is_not_trained_again(cohort, tmp_path):
-    train(cohort, tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    done = train(cohort, tmp_path, resume=True)
+def test_a_run_goes_on_on_another_device(cohort, quick, stopped):
+    assert load_checkpoint(stopped / "last.pt").config.device == "auto"
+    assert train(cohort, stopped, device="cpu", resume=True).trained
+    assert weights(stopped) == weights(quick.folder)
+
+
+def test_a_finished_run_is_not_trained_again(cohort, finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    done = train(cohort, finished, resume=True)
     assert (done.trained, done.validation) == (False, None)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
 @pytest.mark.parametrize(
@@ -536,19 +563,18 @@ def test_a_finished_run_is_not_trained_again(cohort, tmp_path):
         ({"val": 0.3}, "--val was 0.5, now 0.3"),
     ],
 )
-def test_resume_refuses_other_settings(cohort, tmp_path, stopping, changed, message):
-    stopping(cohort, tmp_path)
-    before = weights(tmp_path)
+def test_resume_refuses_other_settings(cohort, stopped, changed, message):
+    before = weights(stopped)
     with pytest.raises(rwtool.UsageError) as caught:
-        train(cohort, tmp_path, {**QUICK, **changed}, resume=True)
+        train(cohort, stopped, {**QUICK, **changed}, resume=True)
     assert all(part in str(caught.value) for part in message.split("; "))
-    assert weights(tmp_path) == before
+    assert weights(stopped) == before
 
 
-def test_resume_refuses_other_files_and_another_split(tmp_path, stopping):
+def test_resume_refuses_other_files_and_another_split(tmp_path):
     cohort = write_cohort(tmp_path)
     run = tmp_path / "run"
-    stopping(cohort, run)
+    train_and_stop(cohort, run)
     split = json.loads((run / "split.json").read_text())
     others = tmp_path / "others.json"
     others.write_text(json.dumps({"train": split["val"], "val": split["train"]}))
@@ -575,23 +601,20 @@ def test_resume_refuses_other_files_and_another_split(tmp_path, stopping):
         ({"maps": "voxel"}, "the maps"),
     ],
 )
-def test_resume_refuses_another_reading_of_the_same_files(cohort, tmp_path, stopping, changed, message):
-    run = tmp_path / "run"
-    stopping(cohort, run)
+def test_resume_refuses_another_reading_of_the_same_files(cohort, stopped, tmp_path, changed, message):
     if "maps" in changed:
         changed = {"maps": made_maps(cohort, tmp_path / "maps", ["rrw"], units="voxel")}
     source = Source(str(cohort / "images"), str(cohort / "labels"), **changed)
-    request = StudyRequest(source, run, TrainConfig(**QUICK), QUICK, resume=True, quiet=True)
+    request = StudyRequest(source, stopped, TrainConfig(**QUICK), QUICK, resume=True, quiet=True)
     with pytest.raises(rwtool.UsageError, match=f"changed since the run began: {message}; put them back"):
         run_study(request)
 
 
-def test_a_run_in_the_way_is_refused_unless_it_is_resumed_or_overwritten(cohort, tmp_path):
-    train(cohort, tmp_path, seed=1)
-    before = weights(tmp_path)
-    with pytest.raises(rwtool.UsageError, match=f"{tmp_path} holds a run; --resume goes on with it, --overwrite"):
-        train(cohort, tmp_path)
-    assert weights(tmp_path) == before
+def test_a_run_in_the_way_is_refused_unless_it_is_resumed_or_overwritten(cohort, finished):
+    before = all_of(finished)
+    with pytest.raises(rwtool.UsageError, match=f"{finished} holds a run; --resume goes on with it, --overwrite"):
+        train(cohort, finished, seed=1)
+    assert all_of(finished) == before
 
 
 def test_overwrite_starts_anew_and_leaves_what_is_not_the_runs(cohort, quick, tmp_path):
@@ -608,12 +631,11 @@ def test_overwrite_starts_anew_and_leaves_what_is_not_the_runs(cohort, quick, tm
     [{"loss": "boundary", "maps": "nowhere"}, {"device": "cuda:99"}, {"split": "nowhere"}, {"depth": 6}],
     ids=lambda wrong: list(wrong)[-1],
 )
-def test_overwrite_costs_nothing_where_the_new_run_cannot_start(cohort, tmp_path, wrong):
-    train(cohort, tmp_path)
-    before = all_of(tmp_path)
+def test_overwrite_costs_nothing_where_the_new_run_cannot_start(cohort, finished, wrong):
+    before = all_of(finished)
     with pytest.raises(rwtool.UsageError):
-        train(cohort, tmp_path, overwrite=True, **wrong)
-    assert all_of(tmp_path) == before
+        train(cohort, finished, overwrite=True, **wrong)
+    assert all_of(finished) == before
 
 
 # Best, seeds, threads
@@ -646,9 +668,9 @@ def test_best_pt_is_of_the_first_largest_mean_dice(cohort, tmp_path, scored):
 
 
 @pytest.mark.parametrize(("scores", "epoch"), [((0.6, 0.5), 1), ((0.5, 0.6), 2)])
-def test_a_resumed_run_knows_its_best_epoch(cohort, tmp_path, stopping, scored, scores, epoch):
+def test_a_resumed_run_knows_its_best_epoch(cohort, tmp_path, scored, scores, epoch):
     scored(*scores)
-    stopping(cohort, tmp_path, val_every=1)
+    train_and_stop(cohort, tmp_path, val_every=1)
     train(cohort, tmp_path, val_every=1, resume=True)
     best, last = load_checkpoint(tmp_path / "best.pt"), load_checkpoint(tmp_path / "last.pt")
     assert (best.epoch, last.epoch) == (epoch, 2)
@@ -666,9 +688,9 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(cohort, quick
     assert weights(alone.folder) == weights(second.folder)
 
 
-def test_resume_of_seeds_trains_those_that_are_not_done(cohort, tmp_path, stopping):
+def test_resume_of_seeds_trains_those_that_are_not_done(cohort, tmp_path):
     train(cohort, tmp_path / "seed-0", seed=0)
-    stopping(cohort, tmp_path / "seed-1", seed=1)
+    train_and_stop(cohort, tmp_path / "seed-1", seed=1)
     for seeds, trained in (([0, 1], [False, True]), ([0, 1, 2], [False, False, True])):
         done = rwtool.train_files(cohort / "images", cohort / "labels", tmp_path, seeds=seeds, resume=True, **QUICK)
         assert [run.trained for run in done] == trained
@@ -684,6 +706,24 @@ def test_val_0_trains_on_all_cases_without_a_validation(cohort, tmp_path):
     content = json.loads((tmp_path / "run.json").read_text())
     assert (content["cases"], content["validation"]) == ({"train": 6, "val": 0}, None)
     assert [row["dice"] for row in metrics(tmp_path)] == ["", ""]
+
+
+def test_the_display_is_told_of_each_step_and_the_loss_of_an_epoch_is_their_mean(cohort, tmp_path, monkeypatch):
+    class Display:
+        def step(self, epoch, step, steps, loss, slices):
+            told.append((epoch, step, steps, slices, loss))
+
+        def epoch(self, row):
+            rows.append(row)
+
+    told, rows = [], []
+    monkeypatch.setattr("rwtool.study.show_training", lambda *arguments, **options: nullcontext(Display()))
+    train(cohort, tmp_path)
+    assert [entry[:4] for entry in told] == [(epoch, step, 3, 4) for epoch in (0, 1) for step in (1, 2, 3)]
+    losses = np.array([loss for *_, loss in told]).reshape(2, 3)
+    assert [row["loss"] for row in rows] == pytest.approx(losses.mean(axis=1))
+    assert losses.std(axis=1).min() > 1e-4
+    assert [float(row["loss"]) for row in metrics(tmp_path)] == pytest.approx(losses.mean(axis=1), abs=1e-5)
 
 
 def test_compile_compiles_the_network_that_is_trained(cohort, quick, tmp_path, monkeypatch):
@@ -763,7 +803,7 @@ def test_an_image_of_inf_is_refused_at_reading(tmp_path):
 # TensorBoard and several processes
 
 
-def test_tensorboard_is_told_all_but_nan_and_forgets_what_is_done_again(cohort, tmp_path, stopping, monkeypatch):
+def test_tensorboard_is_told_all_but_nan_and_forgets_what_is_done_again(cohort, stopped, tmp_path, monkeypatch):
     class Writer:
         def __init__(self, folder, purge_step):
             told.append((folder, purge_step))
@@ -791,10 +831,9 @@ def test_tensorboard_is_told_all_but_nan_and_forgets_what_is_done_again(cohort, 
     always = {("loss", 1), ("lr", 1), ("seconds", 1), ("slices_per_second", 1)}
     assert told[0] == (tmp_path / "run" / "tensorboard", 1)
     assert set(told[1:]) == {*always, *((name, 2) for name, _ in always), ("dice", 2), ("dice_1", 2)}
-    stopping(cohort, tmp_path / "stopped")
     told.clear()
-    run_study(replace(request, run=tmp_path / "stopped", resume=True))
-    assert told[0] == (tmp_path / "stopped" / "tensorboard", 2)
+    run_study(replace(request, run=stopped, resume=True))
+    assert told[0] == (stopped / "tensorboard", 2)
     assert {epoch for _, epoch in told[1:]} == {2}
 
 
