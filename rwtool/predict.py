@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rwtool.checkpoint import Checkpoint, Which, find_checkpoint, load_checkpoint
@@ -24,7 +25,7 @@ from rwtool.images import ImageFiles, find_images, read_channels_of
 from rwtool.inference import Segmenter, resolve_amp, resolve_device, to_device
 from rwtool.io import create, read_header
 from rwtool.runner import Outcome, Work, attempt
-from rwtool.validation import write_labels
+from rwtool.validation import labels_path, write_labels
 
 _PROBABILITIES = "probabilities"
 
@@ -43,10 +44,13 @@ class PredictRequest:
     checkpoint : {"last", "best"}
     device : str
     amp : {"auto", "bf16", "fp16", "off"}
+        Auto is that of the run where the device has it.
     tta : bool
         Mean softmax over the flips that the run was trained with.
     probabilities : bool
         Write the softmax too.
+    overwrite : bool
+        Replace label files that are in `out` already.
     file_spacing_mm : (3,) float, optional
         Of images that carry none.
     slice_axis : int, optional
@@ -64,6 +68,7 @@ class PredictRequest:
     amp: Amp = "auto"
     tta: bool = False
     probabilities: bool = False
+    overwrite: bool = False
     file_spacing_mm: tuple[float, float, float] | None = None
     slice_axis: int | None = None
     jobs: int = 2
@@ -127,7 +132,7 @@ def plan_prediction(request: PredictRequest) -> PredictPlan:
     ------
     UsageError
         There is no such run, a case has another number of channels than the run was trained on, or OUT is where the
-        images are.
+        images are, or holds label files of these cases.
     """
     checkpoint = load_checkpoint(find_checkpoint(request.run, request.checkpoint))
     task = checkpoint.task
@@ -137,6 +142,14 @@ def plan_prediction(request: PredictRequest) -> PredictPlan:
     folders = {path.resolve().parent for paths in images.values() for path in paths}
     if request.out.resolve() in folders:
         raise UsageError(f"the label files would go to {request.out}, where the images are; choose another OUT")
+    there = sorted(
+        path for name, paths in images.items() if (path := labels_path(request.out, name, paths[0])).exists()
+    )
+    if there and not request.overwrite:
+        raise UsageError(
+            f"{request.out} holds label files of {len(there)} of these cases, first {there[0].name}; --overwrite "
+            "replaces them, or choose another OUT"
+        )
     bare = [path for paths in images.values() for path in paths if split_name(path)[1] in NO_SPACING]
     if bare and request.file_spacing_mm is None:
         raise UsageError(
@@ -179,7 +192,14 @@ def _segmenter(plan: PredictPlan) -> Segmenter:
     device = resolve_device(request.device)
     network = to_device(plan.checkpoint.network(), device)
     flip = config.flip if request.tta else "none"
-    return Segmenter(network, device, amp=resolve_amp(request.amp, device), patch=config.patch, flip=flip)
+    return Segmenter(network, device, amp=_amp(request.amp, config.amp, device), patch=config.patch, flip=flip)
+
+
+def _amp(wanted: Amp, trained: Amp, device: torch.device) -> Amp:
+    """The precision of the run, so that predictions are those of its validation, unless the device lacks it."""
+    if wanted == "auto" and (trained == "off" or (trained == "fp16" and device.type == "cuda")):
+        return trained
+    return resolve_amp(wanted, device)
 
 
 def _read_ahead(

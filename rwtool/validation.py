@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rwtool.cases import Classes
 from rwtool.cohort import Cohort
-from rwtool.files import NO_SPACING, make_folder, remove_leftovers, split_name
+from rwtool.files import make_folder, remove_leftovers, split_name
 from rwtool.geometry import Geometry
 from rwtool.inference import Segmenter
 from rwtool.io import write
@@ -135,17 +135,19 @@ def validate(
     return Validation(tuple(_over_cases(cohort.classes, k, found) for k in range(1, len(cohort.classes))))
 
 
+def labels_path(folder: Path, name: str, like: Path) -> Path:
+    """The file that the labels of a case go to: in the format of another one, where that holds labels."""
+    suffix = split_name(like)[1]
+    return folder / f"{name}{_INSTEAD.get(suffix, suffix)}"
+
+
 def write_labels(
     folder: Path, name: str, labels: NDArray[Any], geometry: Geometry, like: Path, classes: Classes
 ) -> Path:
     """Write class indices as the file values of their classes, in the format and on the grid of another file."""
     values = np.asarray(classes.values, dtype=np.min_scalar_type(max(classes.values)))
-    suffix = split_name(like)[1]
-    suffix = _INSTEAD.get(suffix, suffix)
-    path = folder / f"{name}{suffix}"
-    spacing_mm = geometry.spacing_mm
-    array = values[labels] if suffix not in NO_SPACING or values.dtype.itemsize > 1 else values[labels].astype(np.uint8)
-    write(path, Volume(array, spacing_mm, geometry))
+    path = labels_path(folder, name, like)
+    write(path, Volume(values[labels], geometry.spacing_mm, geometry))
     return path
 
 

@@ -24,6 +24,7 @@ from test_train import (
 )
 
 import rwtool
+import rwtool.predict as predict_module
 from rwtool.cases import make_classes
 from rwtool.checkpoint import load_checkpoint
 from rwtool.cli import main
@@ -70,7 +71,7 @@ def predict(*arguments, code=0):
 )
 def test_validation_cases_are_predicted_as_at_the_end_of_the_run_to_the_bit(cohort, tmp_path, more):
     run = train(cohort, tmp_path / "run", QUICK, **more).folder
-    predict_files(run, cohort / "images", tmp_path / "out", amp=more.get("amp", "off"))
+    predict_files(run, cohort / "images", tmp_path / "out", amp=more.get("amp", "auto"))
     assert names_in(tmp_path / "out") == names_in(cohort / "images")
     for path in (run / "predictions").iterdir():
         expected = nib.load(path)
@@ -79,6 +80,25 @@ def test_validation_cases_are_predicted_as_at_the_end_of_the_run_to_the_bit(coho
         np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj))
         np.testing.assert_array_equal(found.affine, expected.affine)
         assert found.get_data_dtype() == expected.get_data_dtype() == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("trained", "device", "found"), [("off", "cpu", "off"), ("fp16", "cuda", "fp16"), ("bf16", "cpu", "off")]
+)
+def test_the_precision_is_that_of_the_run_where_the_device_has_it(monkeypatch, trained, device, found):
+    monkeypatch.setattr("rwtool.inference._cpu_has_bf16", lambda: False)
+    assert predict_module._amp("auto", trained, torch.device(device)) == found
+    assert predict_module._amp("bf16", trained, torch.device(device)) == "bf16"
+
+
+def test_label_files_that_are_there_are_never_replaced_unasked(cohort, trained, tmp_path):
+    shutil.copytree(cohort / "labels", tmp_path / "labels")
+    truth = {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()}
+    result = predict(trained, cohort / "images", tmp_path / "labels", code=2)
+    assert "holds label files of 6 of these cases, first case_0.nii.gz; --overwrite replaces them" in result.output
+    assert {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()} == truth
+    predict(trained, cohort / "images", tmp_path / "labels", "--overwrite")
+    assert all(path.read_bytes() != truth[path.name] for path in (tmp_path / "labels").iterdir())
 
 
 def test_the_values_are_those_of_the_label_files(tmp_path):

@@ -40,7 +40,7 @@ def demo(ctx: click.Context, out: Path, subjects: int, epochs: int, seed: int, j
     for loss in _LOSSES:
         chosen = ["--loss", loss, *(["--maps", maps] if loss == "rrw" else [])]
         _run(ctx, ["train", images, labels, f"{runs}/{loss}", *chosen, *network, "--resume"])
-    _run(ctx, ["predict", f"{runs}/rrw", str(out / "new"), str(out / "predictions")])
+    _run(ctx, ["predict", f"{runs}/rrw", str(out / "new"), str(out / "predictions"), "--overwrite"])
     methods = [f"{runs}/{loss}" for loss in _LOSSES]
     _run(ctx, ["evaluate", labels, *methods, "--permutation-test", "-o", str(out / "results"), *parallel])
     click.echo(

@@ -24,6 +24,7 @@ from rwtool.cli.output import count, print_failures
 )
 @click.option("--tta", is_flag=True, help="Average over the flips that the run was trained with.")
 @click.option("--probabilities", is_flag=True, help="Write the softmax too, to OUT/probabilities.")
+@click.option("--overwrite", is_flag=True, help="Replace label files that are in OUT already.")
 @click.option(
     "--device",
     default="auto",
@@ -36,7 +37,7 @@ from rwtool.cli.output import count, print_failures
     type=click.Choice(["auto", "bf16", "fp16", "off"]),
     default="auto",
     show_default=True,
-    help="Mixed precision; auto is bf16 where the hardware has it.",
+    help="Mixed precision; auto is that of the run where the hardware has it.",
 )
 @options.file_spacing
 @options.slice_axis
