@@ -17,10 +17,11 @@ from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import atomic
 from rwtool.images import Normalization
 from rwtool.model import UNet2d
+from rwtool.runfolder import BEST, LAST
 
 Which = Literal["best", "last"]
 
-CHECKPOINTS: dict[Which, str] = {"best": "best.pt", "last": "last.pt"}
+CHECKPOINTS: dict[Which, str] = {"best": BEST, "last": LAST}
 _FORMAT = 1
 _PLAIN = ("model", "epoch", "history", "optimizer", "scaler", "hashes", "split", "best")
 _UNREADABLE = (  # what torch.load raises at a file that is cut short, or no checkpoint at all

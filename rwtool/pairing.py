@@ -14,8 +14,8 @@ from typing import Any
 from rwtool.cases import find_cases
 from rwtool.errors import UsageError
 from rwtool.files import split_name
+from rwtool.runfolder import LAST, PREDICTIONS, SPLIT
 
-_PREDICTIONS, _SPLIT, _CHECKPOINT = "predictions", "split.json", "last.pt"  # what rwtool train leaves in a run folder
 _SEED = re.compile(r"seed-([0-9]+)")  # folder of one seed among several
 _SHOWN = 5  # names in a message
 
@@ -107,12 +107,12 @@ class _Source:
 
     @property
     def predictions(self) -> Path:
-        return self.folder / _PREDICTIONS if (self.folder / _PREDICTIONS).is_dir() else self.folder
+        return self.folder / PREDICTIONS if (self.folder / PREDICTIONS).is_dir() else self.folder
 
     @property
     def split(self) -> Path | None:
         """Its ``split.json``, where it is a run folder."""
-        path = self.folder / _SPLIT
+        path = self.folder / SPLIT
         return path if self.predictions != self.folder and path.exists() else None
 
 
@@ -237,11 +237,17 @@ def shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+def split_fold(source: str) -> tuple[Path, int | None]:
+    """Path and number of ``FILE:2``; of a file without a number, None."""
+    path = Path(source)
+    if not path.is_file() and (parts := re.fullmatch(r"(.+):(\d+)", source)):
+        return Path(parts[1]), int(parts[2])
+    return path, None
+
+
 def _read_names(source: str) -> tuple[str, ...]:
     """The case names of a file as for :func:`read_case_names`; there may be none."""
-    path, fold = Path(source), None
-    if not path.is_file() and (parts := re.fullmatch(r"(.+):(\d+)", source)):
-        path, fold = Path(parts[1]), int(parts[2])
+    path, fold = split_fold(source)
     try:
         text = path.read_text(encoding="utf-8")
         content: Any = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
@@ -295,12 +301,12 @@ def _find_sources(predictions: Sequence[str]) -> dict[str, list[_Source]]:
 
 def _run_folders(source: Path) -> list[Path]:
     """What a source stands for: the folders of its seeds, or itself; a run without predictions is refused."""
-    if not source.is_dir() or (source / _PREDICTIONS).is_dir():
+    if not source.is_dir() or (source / PREDICTIONS).is_dir():
         return [source]
     numbers = {path: int(found[1]) for path in source.iterdir() if (found := _SEED.fullmatch(path.name))}
     seeds = sorted((path for path in numbers if path.is_dir()), key=lambda path: (numbers[path], path.name))
-    done = [seed for seed in seeds if (seed / _PREDICTIONS).is_dir()]
-    begun = any((folder / name).exists() for folder in (source, *seeds) for name in (_SPLIT, _CHECKPOINT))
+    done = [seed for seed in seeds if (seed / PREDICTIONS).is_dir()]
+    begun = any((folder / name).exists() for folder in (source, *seeds) for name in (SPLIT, LAST))
     if not done and not begun:
         return [source]  # a folder of predictions as such
     unfinished = [seed for seed in seeds if seed not in done] or ([] if done else [source])
@@ -308,7 +314,7 @@ def _run_folders(source: Path) -> list[Path]:
         listed = shorten([str(folder) for folder in unfinished])
         others = f"the finished seeds, NAME={','.join(map(str, done))}" if done else "only the folders to evaluate"
         raise UsageError(
-            f"{listed}: no {_PREDICTIONS}/ in it, so unfinished, or trained without validation cases; finish it with "
+            f"{listed}: no {PREDICTIONS}/ in it, so unfinished, or trained without validation cases; finish it with "
             f"rwtool train ... --resume, or name {others}"
         )
     return done

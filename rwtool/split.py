@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,8 @@ import numpy as np
 
 from rwtool.errors import UsageError
 from rwtool.files import atomic, split_name
-from rwtool.pairing import shorten
+from rwtool.pairing import shorten, split_fold
 from rwtool.subjects import find_subjects
-
-SPLIT_FILE = "split.json"
 
 
 @dataclass(frozen=True)
@@ -94,9 +91,8 @@ def read_split(source: str, names: Sequence[str]) -> Split:
     UsageError
         It cannot be read, names a case that is not there or is in both parts, or trains on none.
     """
-    path, fold = Path(source), 0
-    if not path.is_file() and (parts := re.fullmatch(r"(.+):(\d+)", source)):
-        path, fold = Path(parts[1]), int(parts[2])
+    path, number = split_fold(source)
+    fold = number or 0
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

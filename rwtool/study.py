@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from rwtool.config import TrainConfig, refuse_changes
 from rwtool.dataset import SliceSet
 from rwtool.display import show_training
 from rwtool.errors import UsageError
-from rwtool.split import SPLIT_FILE
+from rwtool.runfolder import clear, seed_folder, summary_writer
 from rwtool.train import (
     HOLDS_A_RUN,
     Processes,
@@ -24,13 +23,9 @@ from rwtool.train import (
     prepare_slices,
     settle,
     start_run,
-    summary_writer,
     train,
 )
 from rwtool.validation import Validation
-
-_FILES = (*CHECKPOINTS.values(), "metrics.csv", "config.toml", SPLIT_FILE, "run.json")
-_FOLDERS = ("predictions", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -171,7 +166,7 @@ def run_study(
         if request.overwrite:  # not before all that can be wrong has been looked at
             if processes.first:
                 for folder in folders:
-                    _clear(folder)
+                    clear(folder)
             processes.wait()
         runs = []
         for folder, seed in folders.items():
@@ -183,7 +178,7 @@ def run_study(
 def _folders(request: StudyRequest) -> dict[Path, int]:
     if not request.seeds:
         return {request.run: request.config.seed}
-    return {request.run / f"seed-{seed}": seed for seed in request.seeds}
+    return {seed_folder(request.run, seed): seed for seed in request.seeds}
 
 
 def _begun(request: StudyRequest, folders: Mapping[Path, int]) -> dict[Path, Checkpoint]:
@@ -221,11 +216,3 @@ def _run(
             tensorboard=request.tensorboard,
         )
     return TrainedRun(folder, validation, trained=True)
-
-
-def _clear(folder: Path) -> None:
-    """Remove what an earlier run left, and nothing else."""
-    for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
-    for name in _FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,19 +15,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rwtool import __version__
 from rwtool.checkpoint import CHECKPOINTS, Checkpoint, Task, build_network, load_checkpoint
 from rwtool.cohort import Cohort
 from rwtool.config import TrainConfig, refuse_changes
 from rwtool.dataset import SliceSet, choose_batch_size, choose_patch, round_patch
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.files import atomic, make_folder, remove_leftovers
 from rwtool.inference import Segmenter, autocast, resolve_amp, resolve_device, to_device
 from rwtool.model import stages_for
 from rwtool.objective import Objective
 from rwtool.pairing import shorten
 from rwtool.parameters import MapParameters
-from rwtool.split import SPLIT_FILE
+from rwtool.runfolder import PREDICTIONS, open_tensorboard, write_metrics, write_results, write_start
 from rwtool.validation import Validation, validate
 
 _POWER = 0.9  # of the learning rate's fall
@@ -226,7 +222,7 @@ def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
     assert config.patch is not None
     assert config.batch_size is not None
     if processes.first:
-        _write_start(run, checkpoint)
+        write_start(run, checkpoint)
     on_cuda = there.type == "cuda"
     network = to_device(checkpoint.network(), there)
     model: nn.Module = network
@@ -245,7 +241,7 @@ def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
     history, best = list(checkpoint.history), checkpoint.best
     validation: Validation | None = None
 
-    with _tensorboard(run if tensorboard and processes.first else None, checkpoint.epoch) as scalars:
+    with open_tensorboard(run if tensorboard and processes.first else None, checkpoint.epoch) as scalars:
         for epoch in range(checkpoint.epoch, config.epochs):
             start = time.perf_counter()
             plan = data.plan_epoch(config.batch_size, config.seed, epoch)
@@ -276,7 +272,7 @@ def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
             last = epoch + 1 == config.epochs
             improved = False
             if cohort.split.val and (last or (epoch + 1) % config.val_every == 0):
-                predictions = run / "predictions" if last else None
+                predictions = run / PREDICTIONS if last else None
                 validation = validate(segmenter, cohort, processes, distances=last, predictions=predictions)
                 row |= {"dice": validation.mean_dice, **validation.dice_columns()}
                 improved = not math.isnan(validation.mean_dice) and (best is None or validation.mean_dice > best)
@@ -291,8 +287,8 @@ def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
                 if improved:
                     done.save(run / CHECKPOINTS["best"])
                 if last:
-                    _write_run(run, done, validation, cohort, there)
-                _write_metrics(run / "metrics.csv", history, cohort)
+                    write_results(run, done, validation, cohort, there)
+                write_metrics(run, history, cohort.classes)
                 scalars(row)
                 # in the end, so that --resume does again whatever a kill has prevented
                 replace(done, optimizer=optimizer.state_dict(), scaler=scaler.state_dict()).save(
@@ -358,86 +354,3 @@ def _finite_mean(losses: Tensor, data: SliceSet, rows: Tensor, epoch: int, first
         f"slices of {shorten(names)}; the checkpoints are of the epochs before; look at these images, or try a lower "
         "--lr, --amp off, or --normalize zscore"
     )
-
-
-def _write_start(run: Path, checkpoint: Checkpoint) -> None:
-    make_folder(run)
-    remove_leftovers(run)
-    with atomic(run / "config.toml") as temporary:
-        temporary.write_text(checkpoint.config.to_toml(), encoding="utf-8")
-    with atomic(run / SPLIT_FILE) as temporary:
-        temporary.write_text(json.dumps(checkpoint.split, indent=1) + "\n", encoding="utf-8")
-
-
-def _write_metrics(path: Path, history: Sequence[Mapping[str, Any]], cohort: Cohort) -> None:
-    """Write the whole table anew, so that a resumed run leaves no row twice."""
-    values = cohort.classes.values[1:]
-    columns = ["epoch", "loss", "lr", "dice", *(f"dice_{value}" for value in values), "seconds", "slices_per_second"]
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in history)
-
-
-def _cell(value: Any) -> Any:
-    return (
-        "" if isinstance(value, float) and math.isnan(value) else f"{value:.6g}" if isinstance(value, float) else value
-    )
-
-
-def _write_run(
-    run: Path, done: Checkpoint, validation: Validation | None, cohort: Cohort, device: torch.device
-) -> None:
-    """What the run came to, and of what, for scripts."""
-    source, use = cohort.source, cohort.map_use
-    content = {
-        "rwtool": __version__,
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "config": done.config.as_dict(),
-        "images": str(source.images),
-        "labels": str(source.labels),
-        "maps": None if use is None or use.maps is None else {"folder": str(use.maps.folder), **use.maps.settings},
-        "classes": [
-            {"value": value, "name": name}
-            for value, name in zip(cohort.classes.values, cohort.classes.names, strict=True)
-        ],
-        "cases": {"train": len(cohort.split.train), "val": len(cohort.split.val)},
-        "seconds": round(sum(row["seconds"] for row in done.history), 1),
-        "validation": None if validation is None else validation.as_dict(),
-    }
-    with atomic(run / "run.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def summary_writer() -> Any:
-    """The class that writes for TensorBoard.
-
-    Raises
-    ------
-    UsageError
-        It is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError("--tensorboard needs a package more: pip install 'rwtool[tensorboard]'") from error
-    return SummaryWriter
-
-
-@contextlib.contextmanager
-def _tensorboard(run: Path | None, epoch: int) -> Iterator[Any]:
-    """A function that takes the row of an epoch; it does nothing without a run."""
-    if run is None:
-        yield lambda row: None
-        return
-    with summary_writer()(run / "tensorboard", purge_step=epoch + 1) as writer:
-
-        def write(row: Mapping[str, Any]) -> None:
-            for key, value in row.items():
-                if key != "epoch" and not math.isnan(value):
-                    writer.add_scalar(key, value, row["epoch"])
-            writer.flush()
-
-        yield write

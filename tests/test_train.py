@@ -523,7 +523,7 @@ def test_what_comes_before_the_last_checkpoint_is_done_again_after_a_kill(cohort
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("rwtool.train._write_metrics", stop)
+        patch.setattr("rwtool.train.write_metrics", stop)
         with pytest.raises(KeyboardInterrupt):
             train(cohort, tmp_path, epochs=1)
     assert train(cohort, tmp_path, epochs=1, resume=True).trained
