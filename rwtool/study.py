@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -170,18 +170,20 @@ def run_study(
             processes.wait()
         runs = []
         for folder, seed in folders.items():
-            checkpoint = start_run(folder, replace(config, seed=seed), cohort, resume=request.resume)
+            mine = config if seed is None else replace(config, seed=seed)
+            checkpoint = start_run(folder, mine, cohort, resume=request.resume)
             runs.append(_run(request, folder, checkpoint, cohort, data, processes))
         return runs if processes.first else []
 
 
-def _folders(request: StudyRequest) -> dict[Path, int]:
+def _folders(request: StudyRequest) -> dict[Path, int | None]:
+    """The folder of each run, with its seed where that is not for the configuration to say."""
     if not request.seeds:
-        return {request.run: request.config.seed}
+        return {request.run: None}
     return {seed_folder(request.run, seed): seed for seed in request.seeds}
 
 
-def _begun(request: StudyRequest, folders: Mapping[Path, int]) -> dict[Path, Checkpoint]:
+def _begun(request: StudyRequest, folders: Iterable[Path]) -> dict[Path, Checkpoint]:
     """The runs that were begun and are to be resumed; one in the way is refused before anything is read."""
     begun = [folder for folder in folders if (folder / CHECKPOINTS["last"]).exists()]
     if begun and not request.resume:

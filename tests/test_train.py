@@ -506,7 +506,7 @@ def test_a_stopped_run_goes_on_to_the_bit(cohort, tmp_path, more):
 
 
 def test_resume_keeps_the_settings_that_are_left_out(cohort, tmp_path):
-    settings = {**QUICK, "loss": "hd", "mixed_with": "ce", "lr": 0.01}
+    settings = {**QUICK, "loss": "hd", "mixed_with": "ce", "lr": 0.01, "seed": 5, "split_seed": 3}
     train_and_stop(cohort, tmp_path / "stopped", settings)
     train(cohort, tmp_path / "stopped", {}, resume=True)
     train(cohort, tmp_path / "whole", settings)
