@@ -14,12 +14,10 @@ from rwtool.config import TrainConfig, refuse_changes
 from rwtool.dataset import SliceSet
 from rwtool.display import show_training
 from rwtool.errors import UsageError
+from rwtool.processes import Processes, device_of, join_processes
 from rwtool.runfolder import clear, seed_folder, summary_writer
 from rwtool.train import (
     HOLDS_A_RUN,
-    Processes,
-    device_of,
-    join_processes,
     prepare_slices,
     settle,
     start_run,

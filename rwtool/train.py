@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from rwtool.checkpoint import CHECKPOINTS, Checkpoint, Task, build_network, load_checkpoint
@@ -20,11 +17,12 @@ from rwtool.cohort import Cohort
 from rwtool.config import TrainConfig, refuse_changes
 from rwtool.dataset import SliceSet, choose_batch_size, choose_patch, round_patch
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.inference import Segmenter, autocast, resolve_amp, resolve_device, to_device
+from rwtool.inference import Segmenter, autocast, resolve_amp, to_device
 from rwtool.model import stages_for
 from rwtool.objective import Objective
 from rwtool.pairing import shorten
 from rwtool.parameters import MapParameters
+from rwtool.processes import ALONE, Processes, device_of, mean_over
 from rwtool.runfolder import PREDICTIONS, open_tensorboard, write_metrics, write_results, write_start
 from rwtool.validation import Validation, validate
 
@@ -43,30 +41,6 @@ class Display(Protocol):
         """An epoch is done."""
 
 
-@dataclass(frozen=True)
-class Processes:
-    """Which of the processes of ``torchrun`` this one is.
-
-    Attributes
-    ----------
-    rank, count, local_rank : int
-    """
-
-    rank: int = 0
-    count: int = 1
-    local_rank: int = 0
-
-    @property
-    def first(self) -> bool:
-        """Whether this one prints and writes."""
-        return self.rank == 0
-
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        if self.count > 1:
-            dist.barrier()
-
-
 def learning_rate(step: int, steps: int, lr: float) -> float:
     """Polynomial decay: ``lr (1 - step / steps) ** 0.9``.
 
@@ -76,7 +50,7 @@ def learning_rate(step: int, steps: int, lr: float) -> float:
     return float(lr * (1 - step / steps) ** _POWER)
 
 
-def settle(config: TrainConfig, cohort: Cohort, processes: Processes = Processes()) -> TrainConfig:
+def settle(config: TrainConfig, cohort: Cohort, processes: Processes = ALONE) -> TrainConfig:
     """Fill in what a configuration leaves to the data and the device: patch, depth, batch size, amp.
 
     Raises
@@ -186,7 +160,7 @@ def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
     cohort: Cohort,
     data: SliceSet,
     *,
-    processes: Processes = Processes(),
+    processes: Processes = ALONE,
     display: Display | None = None,
     tensorboard: bool = False,
 ) -> Validation | None:
@@ -268,7 +242,7 @@ def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
                         display.step(epoch, step + 1, steps, value, config.batch_size * (step + 1 - first))
             seconds = time.perf_counter() - start
 
-            row: dict[str, Any] = {"epoch": epoch + 1, "loss": _mean_over(losses.mean(), processes), "lr": lr}
+            row: dict[str, Any] = {"epoch": epoch + 1, "loss": mean_over(losses.mean(), processes), "lr": lr}
             last = epoch + 1 == config.epochs
             improved = False
             if cohort.split.val and (last or (epoch + 1) % config.val_every == 0):
@@ -299,42 +273,6 @@ def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
     return validation
 
 
-@contextlib.contextmanager
-def join_processes(device: str) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started; without it there is this one."""
-    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
-        yield Processes()
-        return
-    processes = Processes(
-        int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
-    )
-    there = device_of(device, processes)
-    if there.type == "cuda":
-        torch.cuda.set_device(there)
-    dist.init_process_group("nccl" if there.type == "cuda" else "gloo")
-    try:
-        yield processes
-    finally:
-        dist.destroy_process_group()
-
-
-def device_of(name: str, processes: Processes) -> torch.device:
-    """The device that this process computes on."""
-    device = resolve_device(name)
-    if str(device) == "cuda":  # no index: the one of this process
-        return torch.device("cuda", processes.local_rank)
-    return device
-
-
-def _mean_over(value: Tensor, processes: Processes) -> float:
-    """The mean of a number over all processes, on the host."""
-    if processes.count > 1:
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / processes.count
-    return float(value)
-
-
 def _finite_mean(losses: Tensor, data: SliceSet, rows: Tensor, epoch: int, first: int, processes: Processes) -> float:
     """Mean of some steps' losses over all processes; the device is waited for.
 
@@ -343,7 +281,7 @@ def _finite_mean(losses: Tensor, data: SliceSet, rows: Tensor, epoch: int, first
     RwtoolError
         At the first step whose loss is not finite.
     """
-    mean = _mean_over(losses.mean(), processes)
+    mean = mean_over(losses.mean(), processes)
     if math.isfinite(mean):
         return mean
     bad = [index for index, value in enumerate(losses.tolist()) if not math.isfinite(value)]

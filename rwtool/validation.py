@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch.distributed as dist
@@ -19,10 +19,8 @@ from rwtool.inference import Segmenter
 from rwtool.io import write
 from rwtool.labels import ignored_value
 from rwtool.metrics import ClassMetrics, Status, evaluate_labels
+from rwtool.processes import Processes
 from rwtool.volume import Volume
-
-if TYPE_CHECKING:
-    from rwtool.train import Processes
 
 _INSTEAD = {  # of formats that are lossy, or would need a file more
     ".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".hdr": ".nii.gz", ".img": ".nii.gz", ".img.gz": ".nii.gz",

@@ -26,8 +26,9 @@ from rwtool.files import atomic
 from rwtool.mapping import Request, make_maps, plan_maps
 from rwtool.objective import Objective
 from rwtool.parameters import MapParameters
+from rwtool.processes import Processes
 from rwtool.study import StudyRequest, run_study
-from rwtool.train import Processes, learning_rate, settle
+from rwtool.train import learning_rate, settle
 from rwtool.validation import ClassResult, Validation
 
 torch.set_num_threads(1)
