@@ -1,315 +1,62 @@
-"""Region-wise maps piece by piece: channel after channel, in the memory order of the labels."""
+"""An array in pieces, small enough for the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import math
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-from rwtool.distance import (
-    distance_to_class,
-    distance_to_inner_boundary,
-    distance_to_other_class,
-    signed_distance,
-    slabs,
-)
-from rwtool.errors import UsageError, VolumeError
-from rwtool.labels import label_counts
-from rwtool.parameters import RECTIFIED, MapParameters, MapSummary
+Block = tuple[slice, ...]
 
-Block = tuple[int, tuple[slice, ...], NDArray[np.float32]]
+SLAB_VOXELS = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
-class _Case:
-    """The labels of a case and how they are measured."""
-
-    labels: NDArray[Any]
-    spacing: tuple[float, ...]
-    parameters: MapParameters
-    summary: MapSummary
-    ignore: int | None
-    threads: int
-
-    def distance_to(self, k: int) -> NDArray[np.float32]:
-        return distance_to_class(self.labels, k, self.spacing, dims=self.parameters.dims, threads=self.threads)
-
-
-def map_blocks(
-    labels: NDArray[Any],
-    spacing_mm: Sequence[float],
-    n_classes: int,
-    parameters: MapParameters,
-    summary: MapSummary,
-    *,
-    ignore: int | None = None,
-    layout: Literal["dense", "packed"] = "dense",
-    axis: int | None = None,
-    threads: int = 1,
+def blocks(
+    shape: Sequence[int], voxels: int, *, axis: int | None = None, start: Sequence[int] | None = None
 ) -> Iterator[Block]:
-    """Give a map piece by piece: channel after channel, each slab by slab.
+    """Cut a box into pieces of at most `voxels`, each contiguous in the C order of the box.
 
     Parameters
     ----------
-    labels : (Z, Y, X) unsigned integer array
-        Class indices 0..K-1, and `ignore`.
-    spacing_mm : (3,) float
-    n_classes : int
-    parameters : MapParameters
-    summary : MapSummary
-        Filled in on the way.
+    shape : sequence of int
+        Of the box.
+    voxels : int
+        A piece holds more only where one row of the axes that are left whole does.
     axis : int, optional
-        Along which the slabs are cut; by default the slowest of `labels` in memory.
-    ignore, layout, threads
-        As for :func:`rrw_map`.
+        The only axis to cut; by default the first ones, until a piece is small enough.
+    start : sequence of int, optional
+        First corner of the box; by default 0.
 
     Yields
     ------
-    channel : int
-    where : tuple of slices
-        The slab of ``(z, y, x)`` that the block fills.
-    block : float32 array
+    tuple of slices
+
+    Examples
+    --------
+    >>> [(rows.start, rows.stop) for rows, _ in blocks((5, 2), 4)]
+    [(0, 2), (2, 4), (4, 5)]
+    >>> [(z.start, y.start) for z, y, _ in blocks((2, 2, 3), 3)]
+    [(0, 0), (0, 1), (1, 0), (1, 1)]
     """
-    if layout == "packed" and not parameters.rectified:
-        raise UsageError(f"only {', '.join(RECTIFIED)} maps can be packed; found {parameters.kind}")
-    spacing = parameters.distance_spacing(spacing_mm)
-    case = _Case(labels, spacing, parameters, summary, ignore, threads)
-    present = _note_presence(case, n_classes)
-    if parameters.rectified:
-        own = _own_values(case)
-        if layout == "packed":
-            for where in slabs(labels, axis):
-                yield 0, where, own[where] if ignore is None else _marked(own[where], labels[where], ignore)
-            return
-        others = parameters.other_values(n_classes)
-        for k in range(n_classes):
-            for where in slabs(labels, axis):
-                yield k, where, _rectified_block(own[where], labels[where], others, k, ignore)
-        return
-    make = _boundary_channel if parameters.kind == "boundary" else _hd_channel
-    channel_of = make(case, present)
-    for k in range(n_classes):
-        channel = channel_of(k)
-        for where in slabs(labels, axis):
-            if ignore is not None:
-                channel[where][labels[where] == ignore] = 0
-            yield k, where, channel[where]
-        del channel  # before the next one is made
+    steps = [max(1, n) for n in shape]
+    for cut in range(len(steps)) if axis is None else (axis,):
+        row = math.prod(steps) // steps[cut]
+        steps[cut] = max(1, min(steps[cut], voxels // row))
+        if math.prod(steps) <= voxels:
+            break
+    first = start or (0,) * len(steps)
+    for corner in product(*(range(0, n, step) for n, step in zip(shape, steps, strict=True))):
+        yield tuple(
+            slice(at + low, min(at + step, n) + low)
+            for at, step, n, low in zip(corner, steps, shape, first, strict=True)
+        )
 
 
-def expand_packed(
-    own: NDArray[Any], labels: NDArray[Any], other_values: ArrayLike, *, ignore: int | None = None
-) -> NDArray[np.float32]:
-    """Dense map of a packed one.
-
-    Parameters
-    ----------
-    own : (Z, Y, X) array
-        The own value of each voxel.
-    labels : (Z, Y, X) integer array
-        Class indices 0..K-1.
-    other_values : (K,) float
-        The other value, by the true class of the voxel.
-    ignore : int, optional
-        Value of voxels without a class; they become 0.
-
-    Returns
-    -------
-    (K, Z, Y, X) float32 array
-    """
-    classes = range(len(np.asarray(other_values)))
-    return np.stack([expand_channel(own, labels, other_values, k, ignore=ignore) for k in classes])
-
-
-def expand_channel(
-    own: NDArray[Any], labels: NDArray[Any], other_values: ArrayLike, k: int, *, ignore: int | None = None
-) -> NDArray[np.float32]:
-    """One channel, (Z, Y, X), of the dense map of a packed one; parameters are those of :func:`expand_packed`."""
-    others = np.asarray(other_values, dtype=np.float32)
-    channel = np.empty_like(own, dtype=np.float32)
-    for where in slabs(own):
-        channel[where] = _rectified_block(own[where], labels[where], others, k, ignore)
-    return channel
-
-
-def _note_presence(case: _Case, n_classes: int) -> NDArray[np.bool_]:
-    """Which class stands in which slice, (Z, K), or in the volume, (1, K); edge cases go into the summary."""
-    parameters, summary = case.parameters, case.summary
-    sliced = parameters.uses_distance and parameters.dims == 2
-    parts = list(case.labels) if sliced else [case.labels]
-    depth = len(parts)
-    present = np.zeros((depth, n_classes), dtype=bool)
-    for z, part in enumerate(parts):
-        found = [k for k in label_counts(part) if k != case.ignore]
-        present[z, found] = True
-    somewhere: NDArray[np.bool_] = np.logical_or.reduce(present, axis=0)
-    summary.absent = [int(k) for k in np.flatnonzero(~somewhere)]
-    if somewhere.sum() == 1:
-        summary.filling = [int(k) for k in np.flatnonzero(somewhere)]
-    if sliced:
-        per_slice = np.count_nonzero(present, axis=1)
-        alone = present[per_slice == 1]
-        missing = depth - present.sum(axis=0)
-        summary.absent_slices = {k: int(n) for k, n in enumerate(missing) if n and somewhere[k]}
-        summary.filling_slices = {k: int(n) for k, n in enumerate(alone.sum(axis=0)) if n}
-    return present
-
-
-def _own_values(case: _Case) -> NDArray[np.float32]:
-    """Own value of every voxel of a rectified map."""
-    labels, parameters = case.labels, case.parameters
-    if parameters.kind != "rrw":
-        own = 0.0 if parameters.kind == "ac" else -float(parameters.beta or 0.0)
-        return np.full_like(labels, own, dtype=np.float32)
-    distance = _inside_distance(case)
-    if parameters.dims == 2:
-        for z in range(labels.shape[0]):
-            _normalise(distance[z : z + 1], labels[z : z + 1], case.summary, case.ignore)
-    else:
-        _normalise(distance, labels, case.summary, case.ignore)
-    return distance
-
-
-def _inside_distance(case: _Case) -> NDArray[np.float32]:
-    """Distance of every voxel inside its own class, by the convention; inf where it has nothing to measure to."""
-    convention = case.parameters.convention
-    measure = distance_to_inner_boundary if convention == "inner" else distance_to_other_class
-    distance = measure(case.labels, case.spacing, dims=case.parameters.dims, ignore=case.ignore, threads=case.threads)
-    if convention == "kervadec":
-        distance -= 1
-    return distance
-
-
-def _normalise(distance: NDArray[np.float32], labels: NDArray[Any], summary: MapSummary, ignore: int | None) -> None:
-    """Divide each distance by the largest of its class, in place, and turn it negative."""
-    largest = _largest_by_class(distance, labels)
-    divisor = np.full(max(largest) + 1, -1, dtype=np.float32)
-    for k, value in largest.items():
-        if 0 < value < np.inf:
-            divisor[k] = -value
-        if k != ignore:
-            _note_distance(summary, k, value)
-    for where in slabs(labels):
-        np.divide(distance[where], divisor[labels[where]], out=distance[where])
-    if np.inf in largest.values():  # a class with nothing to measure to
-        np.maximum(distance, -1, out=distance)
-
-
-def _note_distance(summary: MapSummary, k: int, value: float) -> None:
-    if np.isfinite(value):
-        summary.largest_distance[k] = max(value, summary.largest_distance.get(k, 0.0))
-    if value == 0 and k not in summary.zero_distance:
-        summary.zero_distance.append(k)
-
-
-def _largest_by_class(distance: NDArray[np.float32], labels: NDArray[Any]) -> dict[int, float]:
-    largest: dict[int, float] = {}
-    for where in slabs(labels):
-        block, piece = labels[where], distance[where]
-        for k in label_counts(block):
-            value = float(piece.max(where=block == k, initial=0))
-            largest[k] = max(value, largest.get(k, 0.0))
-    return largest
-
-
-def _rectified_block(
-    own: NDArray[Any], labels: NDArray[Any], other_values: NDArray[np.float32], k: int, ignore: int | None
-) -> NDArray[np.float32]:
-    """Channel k of a rectified map where its own values are `own`."""
-    if (other_values == other_values[0]).all():
-        other: Any = other_values[0]
-    else:
-        other = np.append(other_values, np.float32(0))[np.minimum(labels, len(other_values))]
-    values = np.where(labels == k, own, other).astype(np.float32, copy=False)
-    if ignore is not None:
-        values[labels == ignore] = 0
-    return values
-
-
-def _marked(own: NDArray[np.float32], labels: NDArray[Any], ignore: int) -> NDArray[np.float32]:
-    return np.where(labels == ignore, np.float32(np.nan), own)
-
-
-def _boundary_channel(case: _Case, present: NDArray[np.bool_]) -> Callable[[int], NDArray[np.float32]]:
-    labels, summary, dims = case.labels, case.summary, case.parameters.dims
-    convention = case.parameters.convention
-    farthest = _farthest(case, present)
-    # One pass over class and rest together gives inside and outside; where the two do not measure to the same voxels
-    # (inner boundary, ignored voxels), the inside of all classes comes from one pass of its own.
-    together = convention != "inner" and case.ignore is None
-    inside = None if together else _inside_distance(case)
-
-    def channel_of(k: int) -> NDArray[np.float32]:
-        if k in summary.absent or k in summary.filling:
-            channel = np.zeros_like(labels, dtype=np.float32)
-        elif inside is None:
-            channel = signed_distance(labels, k, case.spacing, dims=dims, threads=case.threads)
-            if convention == "kervadec":
-                np.add(channel, 1, out=channel, where=labels == k)
-        else:
-            channel = case.distance_to(k)
-            np.negative(inside, out=channel, where=labels == k)
-        _settle(channel, present[:, k], farthest, dims)
-        if k not in summary.absent and k not in summary.filling:
-            _note_distance(summary, k, -float(channel.min(where=labels == k, initial=0)))
-        return channel
-
-    return channel_of
-
-
-def _hd_channel(case: _Case, present: NDArray[np.bool_]) -> Callable[[int], NDArray[np.float32]]:
-    # ignored voxels are no class, so they are no target of d_k
-    summary, parameters = case.summary, case.parameters
-    farthest = _farthest(case, present)
-
-    def channel_of(k: int) -> NDArray[np.float32]:
-        if k in summary.absent or k in summary.filling:
-            channel = np.zeros_like(case.labels, dtype=np.float32)
-        else:
-            channel = case.distance_to(k)
-        _settle(channel, present[:, k], farthest, parameters.dims)
-        if k not in summary.absent and k not in summary.filling:
-            summary.largest_distance[k] = float(channel.max())
-        if parameters.alpha != 1:
-            with np.errstate(over="ignore"):
-                np.power(channel, np.float32(parameters.alpha), out=channel)
-            if not np.isfinite(channel.max()):
-                raise VolumeError(
-                    f"{summary.largest_distance.get(k, 0):.1f} to the power {parameters.alpha:g} is too large for "
-                    "float32; choose a smaller alpha"
-                )
-        return channel
-
-    return channel_of
-
-
-def _settle(
-    channel: NDArray[np.float32],
-    present: NDArray[np.bool_],
-    farthest: NDArray[np.float32] | None,
-    dims: int,
-) -> None:
-    """Give voxels that measure to nothing their value: 0, or where their class is absent, `farthest`."""
-    for where in slabs(channel):
-        np.copyto(channel[where], 0, where=np.isinf(channel[where]))
-    if farthest is not None and dims == 2:
-        channel[~present] = farthest[~present]
-    elif farthest is not None and not present.any():
-        channel[...] = farthest
-
-
-def _farthest(case: _Case, present: NDArray[np.bool_]) -> NDArray[np.float32] | None:
-    """Largest distance from each voxel to another class that is there; None where it is not asked for or needed."""
-    if case.parameters.absent == "zero" or present.all():
-        return None
-    largest = np.zeros_like(case.labels, dtype=np.float32)
-    for k in np.flatnonzero(present.any(axis=0)):
-        distance = case.distance_to(int(k))
-        for where in slabs(largest):
-            np.copyto(distance[where], 0, where=np.isinf(distance[where]))
-        np.maximum(largest, distance, out=largest)
-        del distance  # before the next one is made
-    return largest
+def slabs(array: NDArray[Any], axis: int | None = None) -> Iterator[Block]:
+    """Cut an array into slabs of about a million voxels along one axis: by default its slowest, so in memory order."""
+    slowest = max(range(array.ndim), key=lambda n: array.strides[n] * (array.shape[n] > 1))
+    return blocks(array.shape, SLAB_VOXELS, axis=slowest if axis is None else axis)

@@ -17,9 +17,9 @@ from scipy import ndimage
 
 from rwtool.errors import UsageError
 from rwtool.files import atomic
-from rwtool.geometry import Geometry
-from rwtool.io import write
-from rwtool.volume import Volume
+from rwtool.io.formats import write
+from rwtool.io.geometry import Geometry
+from rwtool.io.volume import Volume
 
 SPACING_MM = (10.0, 1.5, 1.5)
 CLASS_NAMES = {0: "background", 1: "RV", 2: "MYO", 3: "LV"}

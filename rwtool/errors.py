@@ -1,5 +1,7 @@
 """The one error family: what a user can mend. Everything else is a bug and keeps its traceback."""
 
+from collections.abc import Sequence
+
 
 class RwtoolError(Exception):
     """A problem whose message says what was found, what was expected and how to mend it."""
@@ -15,3 +17,12 @@ class VolumeError(RwtoolError):
 
 class GeometryError(VolumeError):
     """Two volumes do not lie on the same grid, or a grid cannot carry distances."""
+
+
+def shorten(names: Sequence[str]) -> str:
+    """List names for people: the first few, and how many more."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+_SHOWN = 5  # names in a message

@@ -2,8 +2,8 @@
 
 import math
 
-from rwtool.metrics import METRICS
-from rwtool.rows import Row
+from rwtool.evaluation.rows import Row
+from rwtool.metrics.measures import METRICS
 
 
 def row(method, case, value, *, metric="dice", status="ok", label=1, run="", subject=None, group="", **changes):

@@ -6,9 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 import rwtool
-from rwtool.check import total_signs
 from rwtool.cli import main
 from rwtool.demo import make_cohort, make_subject
+from rwtool.maps.check import total_signs
 
 
 def test_a_phantom_is_the_same_for_the_same_seed_and_differs_for_another():

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count, print_table
+from rwtool.console import count, print_table
 
 if TYPE_CHECKING:
-    from rwtool.check import CaseCheck, SignCount
+    from rwtool.maps.check import CaseCheck, SignCount
 
 
 @click.command()
@@ -28,7 +28,7 @@ def check(maps: Path, labels: str | None, seed: int, jobs: int | None, as_json: 
     A region-wise map is sound where its gradient has exactly one negative component. The table gives the share of
     voxels with two or more: at uniform softmax, and at one random softmax per voxel. rrw and ac maps have none.
     """
-    from rwtool.check import check_maps, total_signs
+    from rwtool.maps.check import check_maps, total_signs
 
     found, checks = check_maps(maps, labels=labels, seed=seed, jobs=jobs, verbosity=-1 if quiet or as_json else 0)
     uniform, random = total_signs(checks)

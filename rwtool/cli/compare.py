@@ -50,9 +50,10 @@ def compare(
       rwtool compare results/cases.csv --baseline ce
       rwtool compare a/cases.csv b/cases.csv --subject '(patient[0-9]+)' -o both
     """  # noqa: D301
-    from rwtool.comparison import compare as compare_rows
-    from rwtool.files import file_hash
-    from rwtool.report import print_report, read_tables, summary, write_report
+    from rwtool.io.names import file_hash
+    from rwtool.report.csv import read_tables
+    from rwtool.report.write import print_report, summary, write_report
+    from rwtool.statistics.comparison import compare as compare_rows
 
     if out is not None and any((out / "cases.csv").resolve() == path.resolve() for path in cases):
         raise UsageError(f"--out {out} would replace a table that is read; choose another folder")

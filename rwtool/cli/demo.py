@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count
+from rwtool.console import count
 
 _LOSSES = ("dice", "rrw")
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count, print_failures, print_notes, print_table
+from rwtool.cli.output import print_failures, print_notes
+from rwtool.console import count, print_table
 from rwtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from rwtool.evaluate import Evaluation, Plan
+    from rwtool.evaluation.evaluate import Evaluation, Plan
 
 _LABELS, _RUNS = Path("labels"), Path("runs")
 
@@ -124,9 +125,9 @@ def evaluate(
       rwtool evaluate labels runs/dice runs/rrw
       rwtool evaluate labels unet=runs/a,runs/b rrw=runs/c,runs/d --permutation-test -o results
     """  # noqa: D301
-    from rwtool.cases import parse_values
-    from rwtool.evaluate import Request, plan_evaluation, run_evaluation
-    from rwtool.rows import Rules
+    from rwtool.datasets.classes import parse_values
+    from rwtool.evaluation.evaluate import Request, plan_evaluation, run_evaluation
+    from rwtool.evaluation.rows import Rules
 
     as_json = format_ == "json"
     plan = plan_evaluation(
@@ -177,8 +178,8 @@ def evaluate(
 
 def _report(evaluation: Evaluation, baseline: str | None, out: Path | None, *, as_json: bool, quiet: bool) -> None:
     """Write and print what the rows come to."""
-    from rwtool.comparison import compare
-    from rwtool.report import print_report, summary, write_report
+    from rwtool.report.write import print_report, summary, write_report
+    from rwtool.statistics.comparison import compare
 
     comparison = compare(evaluation.rows, evaluation.rules, baseline=baseline)
     if out is not None:
@@ -251,7 +252,7 @@ def _parse_tolerances(texts: tuple[str, ...]) -> dict[int | None, float]:
 
 def _print_plan(plan: Plan, *, as_json: bool) -> None:
     """What is about to be done; warnings alone where standard output is for JSON."""
-    from rwtool.pairing import shorten
+    from rwtool.errors import shorten
 
     if not as_json:
         click.echo(f"{count(len(plan.classes), 'class')}: {plan.classes.describe()} (from {plan.classes.source})")

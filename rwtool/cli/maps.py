@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count, duration, print_failures, print_notes, print_table, size
+from rwtool.cli.output import print_failures, print_notes
+from rwtool.console import count, duration, print_table, size
 from rwtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from rwtool.mapping import Plan
-    from rwtool.runner import Outcome
+    from rwtool.maps.make import Plan
+    from rwtool.parallel import Outcome
 
 _KINDS = ("ac", "boundary", "constant", "hd", "rrw")
 
@@ -137,10 +138,10 @@ def maps(
       rwtool maps labels maps --kind rrw --kind boundary -j 4
       rwtool maps labels maps --format npy --layout packed --dtype float16
     """  # noqa: D301
-    from rwtool.cases import make_classes, parse_values
-    from rwtool.mapping import Request, make_maps, plan_maps
-    from rwtool.mapset import Storage
-    from rwtool.parameters import MapParameters
+    from rwtool.datasets.classes import make_classes, parse_values
+    from rwtool.maps.folder import Storage
+    from rwtool.maps.make import Request, make_maps, plan_maps
+    from rwtool.maps.parameters import MapParameters
 
     chosen = [kind for kind in _KINDS if kind in kinds or "all" in kinds]
     weights = options.parse_pairs(class_weights, "--class-weight")
@@ -190,7 +191,7 @@ def maps(
 
 def _refuse_useless(kinds: list[str]) -> None:
     """Refuse an option that was given and means nothing to any of the kinds."""
-    from rwtool.parameters import USED_BY_KIND
+    from rwtool.maps.parameters import USED_BY_KIND
 
     context = click.get_current_context()
     used = {name for kind in kinds for name in USED_BY_KIND[kind]}  # type: ignore[index]
@@ -227,7 +228,7 @@ def _print_plan(plan: Plan) -> None:
 
 
 def _print_dry_run(plan: Plan) -> None:
-    from rwtool.mapping import estimate_seconds
+    from rwtool.maps.make import estimate_seconds
 
     print_table(
         "Cases to do",

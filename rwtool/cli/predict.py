@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count, print_failures
+from rwtool.cli.output import print_failures
+from rwtool.console import count
 
 
 @click.command()
@@ -56,7 +57,7 @@ def predict(run: Path, images: str, out: Path, quiet: bool, **given: Any) -> Non
       rwtool predict runs/rrw images predictions
       rwtool predict runs/rrw/seed-0 'new/*.nii.gz' predictions --tta --probabilities
     """  # noqa: D301
-    from rwtool.predict import PredictRequest, plan_prediction, run_prediction
+    from rwtool.network.predict import PredictRequest, plan_prediction, run_prediction
 
     plan = plan_prediction(PredictRequest(run, images, out, verbosity=-1 if quiet else 0, **given))
     if not quiet:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import count, print_notes, print_table
+from rwtool.cli.output import print_notes
+from rwtool.console import count, print_table
 from rwtool.errors import UsageError
 
 if TYPE_CHECKING:
-    from rwtool.cohort import Cohort
-    from rwtool.config import TrainConfig
-    from rwtool.study import TrainedRun
+    from rwtool.network.config import TrainConfig
+    from rwtool.training.cohort import Cohort
+    from rwtool.training.study import TrainedRun
 
 _IMAGES, _LABELS, _MAPS, _RUNS = Path("images"), Path("labels"), Path("maps"), Path("runs")
 _FLAG: dict[str, Any] = {"default": None}  # not given: the configuration's own default holds
@@ -124,10 +125,10 @@ def train(images: str | None, labels: str | None, run: Path | None, **given: Any
       rwtool train images labels runs/dice --loss dice --seeds 0,1,2
       torchrun --nproc-per-node 4 -m rwtool train images labels runs/rrw
     """  # noqa: D301
-    from rwtool.cases import make_classes, parse_values
-    from rwtool.cohort import Source
-    from rwtool.config import TrainConfig, read_config
-    from rwtool.study import StudyRequest, run_study
+    from rwtool.datasets.classes import make_classes, parse_values
+    from rwtool.network.config import TrainConfig, read_config
+    from rwtool.training.cohort import Source
+    from rwtool.training.study import StudyRequest, run_study
 
     config_file, seeds = given.pop("config_file"), given.pop("seeds")
     maps, split, classes, ignore = (given.pop(name) for name in ("maps", "split", "classes", "ignore"))
@@ -188,7 +189,7 @@ def _tell(cohort: Cohort, config: TrainConfig, slices: int) -> None:
 
 def _suggest_subject(cohort: Cohort, config: TrainConfig) -> None:
     """Warn where a drawn split may have put scans of one subject on both sides."""
-    from rwtool.subjects import suggest_subject_regex
+    from rwtool.datasets.subjects import suggest_subject_regex
 
     if config.subject is not None or cohort.source.split is not None or not cohort.split.val:
         return

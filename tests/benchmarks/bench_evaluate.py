@@ -22,8 +22,8 @@ import numpy as np
 from scipy.ndimage import find_objects, gaussian_filter, map_coordinates
 
 import rwtool
-from rwtool.cases import find_cases
-from rwtool.files import split_name
+from rwtool.datasets.cases import find_cases
+from rwtool.io.names import split_name
 
 LONG_SECONDS = 60
 

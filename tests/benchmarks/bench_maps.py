@@ -21,7 +21,7 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from rwtool.cases import find_cases
+from rwtool.datasets.cases import find_cases
 
 PEAK = "; print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 

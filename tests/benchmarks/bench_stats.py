@@ -10,7 +10,7 @@ import time
 import numpy as np
 import scipy.stats
 
-from rwtool.stats import paired_permutation_test
+from rwtool.statistics.permutation import paired_permutation_test
 
 METHODS, COLUMNS, CASES, PERMUTATIONS = 5, 9, 100, 10_000
 

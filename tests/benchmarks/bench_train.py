@@ -12,7 +12,7 @@ Synthetic slices of the plan's size (hippocampus: 56 x 40, 366 a step; acdc: 256
     in a temporary folder: its own network, loss, optimiser, data loader and augmentation, at its own patch and batch;
     rwtool's loop then runs at that patch, batch and depth, on the same files. Prints the ratio of slices per second.
 
-The loop here is that of rwtool.train less what is done once an epoch.
+The loop here is that of rwtool.training.loop less what is done once an epoch.
 """
 
 import argparse
@@ -28,15 +28,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rwtool.cases import find_cases, make_classes
-from rwtool.checkpoint import Task, build_network
-from rwtool.cohort import Case, Source, plan_cohort, read_cohort
-from rwtool.config import TrainConfig
-from rwtool.dataset import SliceSet
-from rwtool.images import Normalization
-from rwtool.inference import autocast, resolve_amp, resolve_device, to_device
-from rwtool.mapuse import plan_map_use
-from rwtool.objective import Objective
+from rwtool.datasets.cases import find_cases
+from rwtool.datasets.classes import make_classes
+from rwtool.network.checkpoint import Task, build_network
+from rwtool.network.config import TrainConfig
+from rwtool.network.devices import autocast, resolve_amp, resolve_device, to_device
+from rwtool.network.normalization import Normalization
+from rwtool.training.cohort import Case, Source, plan_cohort, read_cohort
+from rwtool.training.map_source import plan_map_use
+from rwtool.training.objective import Objective
+from rwtool.training.slices import SliceSet
 
 PLANS = {"hippocampus": ((56, 40), 366, 4), "acdc": ((256, 224), 58, 6)}  # patch, batch, stages
 
@@ -64,7 +65,7 @@ def with_channels(cases, channels):
 
 
 class Loop:
-    """Steps of the training loop, as rwtool.train does them."""
+    """Steps of the training loop, as rwtool.training.loop does them."""
 
     def __init__(self, cases, config, device, n_classes=3, map_use=None):
         self.device, self.config = device, config

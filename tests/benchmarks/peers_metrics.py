@@ -21,7 +21,7 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy.ndimage import find_objects, gaussian_filter, map_coordinates
 
-from rwtool.metrics import evaluate_labels
+from rwtool.metrics.measures import evaluate_labels
 
 TOLERANCE_MM = 1.0
 REPEATS = 3

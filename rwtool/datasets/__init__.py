@@ -1,0 +1,1 @@
+"""Which cases there are, and what belongs together."""

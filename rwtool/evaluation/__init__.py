@@ -1,0 +1,1 @@
+"""Two folders of label files to one row per method, case, class and metric."""

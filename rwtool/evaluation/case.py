@@ -1,0 +1,251 @@
+"""One case and its predictions, measured once: what is unchanged since the last time comes from a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rwtool import __version__
+from rwtool.datasets.cases import Inspection
+from rwtool.datasets.classes import Classes
+from rwtool.errors import RwtoolError
+from rwtool.evaluation.regrid import Alignment, read_aligned
+from rwtool.files import atomic
+from rwtool.io.formats import read_header, read_labels
+from rwtool.io.labels import ignored_value, label_dtype
+from rwtool.io.names import NO_SPACING, file_hash, split_name
+from rwtool.io.volume import Volume
+from rwtool.metrics.measures import ClassMetrics, HD95Rule, evaluate_labels
+
+_CACHE_FORMAT = 1
+_PROCESS_BYTES = 200_000_000  # interpreter and libraries
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that the numbers of a case depend on, beside its files.
+
+    Attributes
+    ----------
+    classes : Classes
+    measured : tuple of int
+        Class indices.
+    distances : bool
+    hd95 : {"directed", "pooled"}
+    nsd_tolerance_mm : dict of int to float
+        By class index.
+    spacing_mm : (3,) float, optional
+        Of references without one.
+    resample : bool
+    """
+
+    classes: Classes
+    measured: tuple[int, ...]
+    distances: bool
+    hd95: HD95Rule
+    nsd_tolerance_mm: dict[int, float]
+    spacing_mm: tuple[float, float, float] | None
+    resample: bool
+
+    def key(self, reference_sha256: str, prediction_sha256: str | None) -> str:
+        """Name a measurement by all that it depends on."""
+        content = {"rwtool": __version__, "files": [reference_sha256, prediction_sha256], **asdict(self)}
+        content["classes"] = [self.classes.values, self.classes.ignore]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CaseJob:
+    """One case with the predictions of all runs.
+
+    Attributes
+    ----------
+    reference : Path
+    sha256 : str
+        Of the reference.
+    predictions : tuple of (Path or None)
+        None where a run lacks the case.
+    settings : Settings
+    cache : Path, optional
+        JSON file of the case.
+    threads : int
+    """
+
+    reference: Path
+    sha256: str
+    predictions: tuple[Path | None, ...]
+    settings: Settings
+    cache: Path | None = None
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of one prediction.
+
+    Attributes
+    ----------
+    metrics : tuple of ClassMetrics
+        Labels are class indices.
+    sha256 : str or None
+        Of the prediction.
+    voxels : int
+        Voxels of the reference without the ignored ones.
+    alignment : {"same", "reoriented", "resampled"}
+    notes : tuple of str
+    reused : bool
+        Taken from the cache.
+    error : str or None
+        Why there are no metrics.
+    """
+
+    metrics: tuple[ClassMetrics, ...] = ()
+    sha256: str | None = None
+    voxels: int = 0
+    alignment: Alignment = "same"
+    notes: tuple[str, ...] = ()
+    reused: bool = False
+    error: str | None = None
+
+
+def measure_case(job: CaseJob) -> list[Measured]:
+    """Measure all predictions of a case, as far as the cache does not know them.
+
+    Returns
+    -------
+    list of Measured
+        One per prediction, in their order; one that cannot be measured has its reason.
+
+    Raises
+    ------
+    RwtoolError
+        The reference cannot be read.
+    """
+    known = _read_cache(job.cache)
+    hashes = [None if path is None else _hash(path) for path in job.predictions]
+    keys = [job.settings.key(job.sha256, sha256) for sha256 in hashes]
+    if all(key in known for key in keys):
+        return [replace(known[key], reused=True) for key in keys]
+    classes = job.settings.classes
+    spacing_mm = job.settings.spacing_mm if split_name(job.reference)[1] in NO_SPACING else None
+    reference = read_labels(job.reference, classes=classes.values, ignore=classes.ignore, spacing_mm=spacing_mm)
+    voxels = reference.array.size
+    if classes.ignore is not None:
+        voxels -= int(np.count_nonzero(reference.array == ignored_value(reference.array.dtype)))
+    results = []
+    for path, sha256, key in zip(job.predictions, hashes, keys, strict=True):
+        if key in known:
+            results.append(replace(known[key], reused=True))
+            continue
+        try:
+            result = _measure(job, reference, path)
+        except RwtoolError as error:
+            result = Measured(error=str(error))
+        results.append(replace(result, sha256=sha256, voxels=voxels))
+    _write_cache(job.cache, {key: result for key, result in zip(keys, results, strict=True) if result.error is None})
+    return results
+
+
+def peak_bytes(inspection: Inspection, job: CaseJob) -> int:
+    """Memory that a process takes at most for a case.
+
+    Two label arrays and 6 bytes per voxel to compare them; or while a file is read, its own type and two label arrays
+    beside the one that is there. A prediction to be resampled may be larger than its reference.
+    """
+    label = label_dtype(len(job.settings.classes), with_ignore=True).itemsize
+    voxels = math.prod(inspection.shape)
+    peak = voxels * max(2 * label + 6, 2 * label + inspection.itemsize)
+    for path in filter(None, job.predictions):
+        try:
+            bare = split_name(path)[1] in NO_SPACING
+            header = read_header(path, spacing_mm=inspection.spacing_mm if bare else None)
+        except RwtoolError:
+            continue  # the case will say so
+        predicted = math.prod(header.geometry.shape)
+        peak = max(peak, voxels * label + predicted * (2 * label + header.dtype.itemsize))
+        if job.settings.resample:
+            peak = max(peak, (3 * voxels + 2 * predicted) * label)
+    return peak + _PROCESS_BYTES
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of a file; empty where it cannot be read, which reading it will explain."""
+    try:
+        return file_hash(path)
+    except OSError:
+        return ""
+
+
+def _measure(job: CaseJob, reference: Volume, path: Path | None) -> Measured:
+    """Compare one prediction with the reference; a missing one is compared as one that holds no class at all."""
+    settings, labels = job.settings, reference.array
+    n_classes = len(settings.classes)
+    notes = [f"reference: {note}" for note in reference.notes]
+    alignment: Alignment = "same"
+    if path is None:
+        prediction = np.broadcast_to(np.uint16(n_classes), labels.shape)
+        n_classes += 1
+    else:
+        aligned = read_aligned(path, reference, job.reference, classes=settings.classes, resample=settings.resample)
+        prediction, alignment = aligned.array, aligned.alignment
+        notes += [f"prediction: {note}" for note in aligned.notes]
+    metrics = evaluate_labels(
+        labels,
+        prediction,
+        reference.spacing_mm,
+        n_classes=n_classes,
+        classes=settings.measured,
+        distances=settings.distances and path is not None,
+        hd95=settings.hd95,
+        nsd_tolerance_mm=settings.nsd_tolerance_mm,
+        ignore=None if settings.classes.ignore is None else ignored_value(labels.dtype),
+        threads=job.threads,
+    )
+    return Measured(tuple(metrics), alignment=alignment, notes=tuple(notes))
+
+
+def _read_cache(path: Path | None) -> dict[str, Measured]:
+    """Results by key; none where there is no cache, or none that this rwtool can read."""
+    if path is None or not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != _CACHE_FORMAT:
+            return {}
+        return {key: _from_record(record) for key, record in content["results"].items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
+
+
+def _write_cache(path: Path | None, results: dict[str, Measured]) -> None:
+    if path is None:
+        return
+    content = {
+        "rwtool": __version__,
+        "format": _CACHE_FORMAT,
+        "results": {key: _to_record(result) for key, result in results.items()},
+    }
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _to_record(result: Measured) -> dict[str, Any]:
+    """A result for JSON, which has no NaN: null."""
+    record = asdict(replace(result, reused=False))
+    for entry in record["metrics"]:
+        entry.update({key: None for key, value in entry.items() if isinstance(value, float) and math.isnan(value)})
+    return record
+
+
+def _from_record(record: dict[str, Any]) -> Measured:
+    metrics = []
+    for entry in record["metrics"]:
+        values: dict[str, Any] = {key: math.nan if value is None else value for key, value in entry.items()}
+        metrics.append(ClassMetrics(**values))
+    return Measured(**{**record, "metrics": tuple(metrics), "notes": tuple(record["notes"])})

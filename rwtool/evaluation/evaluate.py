@@ -1,0 +1,382 @@
+"""From folders of label files to rows: pair them, settle the class list, measure, and tell what it was made from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rwtool.datasets.cases import Inspection, inspect_cases
+from rwtool.datasets.classes import Classes, make_classes
+from rwtool.datasets.subjects import find_subjects, read_groups, suggest_subject_regex
+from rwtool.errors import UsageError
+from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, peak_bytes
+from rwtool.evaluation.pairing import Pairing, Run, pair_files
+from rwtool.evaluation.rows import Row, Rules
+from rwtool.files import make_folder, remove_leftovers
+from rwtool.io.geometry import SAME_GRID_VOXELS
+from rwtool.metrics.measures import METRICS, diagonal_mm
+from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
+
+_CACHE = "cache"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate, and how.
+
+    Attributes
+    ----------
+    reference : str
+        Folder, file or glob of label files.
+    predictions : tuple of str
+        As for :func:`rwtool.evaluation.pairing.pair_files`.
+    rules : Rules
+        Their `ignore` and `nsd_tolerance_mm` are settled by the plan.
+    out : Path, optional
+        Folder whose ``cache`` keeps what is done for the next time.
+    classes : tuple of int, optional
+        Label values of all classes, the background first.
+    class_names : dict of int to str
+        By label value; they win over those of ``dataset.json``.
+    ignore : int, optional
+    background : bool
+        Measure the background too.
+    nsd_tolerance_mm : dict of (int or None) to float
+        By label value; None is for all others.
+    spacing_mm : (3,) float, optional
+        Of references without one, such as ``.npy``.
+    resample : bool
+    allow_missing : bool
+    cases : str, optional
+        File that limits the cases; without it run folders of ``rwtool train`` limit them to their validation cases.
+    groups : Path, optional
+        CSV file, case to group.
+    jobs : int, optional
+    verbosity : int
+    """
+
+    reference: str
+    predictions: tuple[str, ...]
+    rules: Rules = field(default_factory=Rules)
+    out: Path | None = None
+    classes: tuple[int, ...] | None = None
+    class_names: dict[int, str] = field(default_factory=dict)
+    ignore: int | None = None
+    background: bool = False
+    nsd_tolerance_mm: dict[int | None, float] = field(default_factory=dict)
+    spacing_mm: tuple[float, float, float] | None = None
+    resample: bool = False
+    allow_missing: bool = False
+    cases: str | None = None
+    groups: Path | None = None
+    jobs: int | None = None
+    verbosity: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request comes to.
+
+    Attributes
+    ----------
+    request : Request
+    pairing : Pairing
+    classes : Classes
+    rules : Rules
+    subjects, groups : dict of str to str
+        By case.
+    inspections : dict of str to Inspection
+        Of the readable references.
+    work : list of Work
+    failed : list of Outcome
+        Cases that cannot be done, with their reasons.
+    jobs, threads : int
+    """
+
+    request: Request
+    pairing: Pairing
+    classes: Classes
+    rules: Rules
+    subjects: dict[str, str]
+    groups: dict[str, str]
+    inspections: dict[str, Inspection]
+    work: list[Work[CaseJob]]
+    failed: list[Outcome[Any]]
+    jobs: int
+    threads: int
+
+    @property
+    def subject_regex(self) -> str | None:
+        """A regex to try with ``--subject``, where names look like several scans of some subjects."""
+        return suggest_subject_regex(self.pairing.references) if self.rules.subject is None else None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The rows, and what stands beside them.
+
+    Attributes
+    ----------
+    rows : list of Row
+        By method, run, case, class and metric; failed predictions have none.
+    rules : Rules
+    failed : list of Outcome
+        Predictions without rows, with their reasons.
+    measured : dict of str to list of Measured
+        By case, in the order of the runs.
+    provenance : dict
+        Classes, inputs with their hashes, versions of what reads and measures: for JSON.
+    """
+
+    rows: list[Row]
+    rules: Rules
+    failed: list[Outcome[Any]]
+    measured: dict[str, list[Measured]]
+    provenance: dict[str, Any]
+
+
+def evaluate_files(reference: str | Path, predictions: Sequence[str | Path], **options: Any) -> Evaluation:
+    """Evaluate predicted label files against reference label files.
+
+    Parameters
+    ----------
+    reference : path
+        Folder, file or glob.
+    predictions : sequence of str
+        Each a folder or file, ``NAME=DIR``, or ``NAME=DIR1,DIR2`` for several runs of one method.
+    **options
+        As the attributes of `rwtool.evaluation.evaluate.Request`, such as ``resample=True``, ``jobs=2``.
+
+    Returns
+    -------
+    Evaluation
+        ``rows`` holds the numbers, ``failed`` the predictions that have none.
+
+    Raises
+    ------
+    UsageError
+        Files do not pair, or an option does not fit.
+    """
+    return run_evaluation(plan_evaluation(Request(str(reference), tuple(map(str, predictions)), **options)))
+
+
+def plan_evaluation(request: Request) -> Plan:
+    """Pair the files, look at every reference and settle what is to be done; nothing is written.
+
+    Raises
+    ------
+    UsageError
+        Files do not pair, or an option does not fit.
+    """
+    _check_metrics(request.rules.metrics)
+    pairing = pair_files(
+        request.reference, request.predictions, cases=request.cases, allow_missing=request.allow_missing
+    )
+    names = list(pairing.references)
+    folders = {path.resolve().parent for path in pairing.references.values()}
+    folders |= {path.resolve().parent for run in pairing.runs for path in run.files.values()}
+    if request.out is not None and request.out.resolve() in folders:
+        raise UsageError(f"the results would go to {request.out}, among the label files; choose another --out")
+    regex = request.rules.subject
+    subjects = {name: name for name in names} if regex is None else find_subjects(names, regex)
+    groups = read_groups(request.groups, names)
+    readers = request.jobs or plan_jobs([Work(name, None) for name in names])[0]
+    listed = request.classes
+    classes, inspections = inspect_cases(
+        pairing.references,
+        classes=None if listed is None else make_classes(listed, ignore=request.ignore, source="--classes"),
+        ignore=request.ignore,
+        spacing_mm=request.spacing_mm,
+        jobs=readers if len(names) >= 4 else 1,
+        verbosity=request.verbosity,
+    )
+    classes = _named(classes, request.class_names)
+    measured = tuple(range(0 if request.background else 1, len(classes)))
+    tolerances = _tolerances(request, [classes.values[c] for c in measured])
+    rules = replace(request.rules, ignore=classes.ignore, nsd_tolerance_mm=tuple(tolerances.items()))
+    settings = Settings(
+        classes,
+        measured,
+        distances=any(METRICS[name].unit == "mm" or name == "nsd" for name in rules.metrics),
+        hd95=rules.hd95 or "directed",
+        nsd_tolerance_mm={classes.values.index(label): mm for label, mm in tolerances.items()},
+        spacing_mm=request.spacing_mm,
+        resample=request.resample,
+    )
+    found = {outcome.name: outcome.result for outcome in inspections if outcome.result is not None}
+    failed: list[Outcome[Any]] = [outcome for outcome in inspections if outcome.result is None]
+    work = []
+    for name, inspection in found.items():
+        job = CaseJob(
+            pairing.references[name],
+            inspection.sha256,
+            tuple(run.files.get(name) for run in pairing.runs),
+            settings,
+            None if request.out is None else request.out / _CACHE / f"{name}.json",
+        )
+        voxels = math.prod(inspection.shape) * len(pairing.runs)
+        work.append(Work(name, job, voxels, peak_bytes(inspection, job)))
+    if request.jobs is None:
+        work, too_large = refuse_too_large(work)
+        failed += too_large
+    jobs, threads = plan_jobs(work)
+    if request.jobs is not None:
+        jobs, threads = request.jobs, 1
+    work = [replace(item, argument=replace(item.argument, threads=threads)) for item in work]
+    return Plan(request, pairing, classes, rules, subjects, groups, found, work, failed, jobs, threads)
+
+
+def run_evaluation(plan: Plan) -> Evaluation:
+    """Do what was planned; with ``out``, each case is kept in the cache as soon as it is done."""
+    if plan.request.out is not None:
+        cache = plan.request.out / _CACHE
+        make_folder(cache)
+        remove_leftovers(cache)
+    outcomes = run_cases(measure_case, plan.work, jobs=plan.jobs, label="evaluate", verbosity=plan.request.verbosity)
+    measured = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
+    runs = plan.pairing.runs
+    failed = plan.failed + [outcome for outcome in outcomes if outcome.result is None]
+    failed += [
+        Outcome(f"{case} ({run.label})" if len(runs) > 1 else case, None, result.error)
+        for case, results in measured.items()
+        for run, result in zip(runs, results, strict=True)
+        if result.error is not None
+    ]
+    rows = [
+        row
+        for index, run in enumerate(runs)
+        for case, results in measured.items()
+        for row in _rows(plan, run, case, results[index])
+    ]
+    return Evaluation(rows, plan.rules, failed, measured, _provenance(plan, measured, failed))
+
+
+def _rows(plan: Plan, run: Run, case: str, result: Measured) -> list[Row]:
+    inspection = plan.inspections[case]
+    diagonal = diagonal_mm(inspection.shape, inspection.spacing_mm)
+    return [
+        Row(
+            method=run.method,
+            run=run.name,
+            case=case,
+            subject=plan.subjects[case],
+            group=plan.groups[case],
+            label=plan.classes.values[found.label],
+            class_name=plan.classes.names[found.label],
+            metric=metric,
+            value=math.nan if found.status == "absent" else float(getattr(found, METRICS[metric].field)),
+            unit=METRICS[metric].unit,
+            status=found.status,
+            diagonal_mm=diagonal,
+            share=found.reference_voxels / result.voxels if result.voxels else 0.0,
+        )
+        for found in result.metrics
+        # a class that is not there is not rightly empty where there is no prediction at all: the pair is undefined
+        if not (found.status == "absent" and case not in run.files)
+        for metric in plan.rules.metrics
+    ]
+
+
+def _check_metrics(metrics: Sequence[str]) -> None:
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown or not metrics or len(set(metrics)) != len(metrics):
+        raise UsageError(
+            f"--metrics takes names with commas, each once, of {', '.join(METRICS)}; found {','.join(metrics)!r}"
+        )
+
+
+def _named(classes: Classes, names: dict[int, str]) -> Classes:
+    unknown = [value for value in names if value not in classes.values]
+    if unknown:
+        raise UsageError(
+            f"--class-names names label {', '.join(map(str, unknown))}, which is no class; the classes are "
+            f"{classes.describe()}"
+        )
+    known = zip(classes.values, classes.names, strict=True)
+    return replace(classes, names=tuple(names.get(value, name) for value, name in known))
+
+
+def _tolerances(request: Request, labels: Sequence[int]) -> dict[int, float]:
+    """NSD tolerance of each measured label."""
+    given = request.nsd_tolerance_mm
+    if "nsd" not in request.rules.metrics:
+        if given:
+            raise UsageError("--nsd-tolerance belongs to nsd; add it to --metrics, such as --metrics dice,hd95,nsd")
+        return {}
+    unknown = [label for label in given if label is not None and label not in labels]
+    if unknown:
+        raise UsageError(
+            f"--nsd-tolerance names label {', '.join(map(str, unknown))}, which is not measured; the labels are "
+            f"{', '.join(map(str, labels))}"
+        )
+    lacking = [] if None in given else [label for label in labels if label not in given]
+    if lacking:
+        raise UsageError(
+            f"nsd needs a tolerance for label {', '.join(map(str, lacking))}: give --nsd-tolerance MM for all, or "
+            "LABEL=MM for each"
+        )
+    wrong = [mm for mm in given.values() if not 0 <= mm < math.inf]
+    if wrong:
+        raise UsageError(f"a tolerance is 0 mm or more; found {wrong[0]:g}")
+    return {label: given[label] if label in given else given[None] for label in labels}
+
+
+def _provenance(plan: Plan, measured: dict[str, list[Measured]], failed: Sequence[Outcome[Any]]) -> dict[str, Any]:
+    """What the numbers come from, for JSON."""
+    runs, validation, request = plan.pairing.runs, plan.pairing.validation, plan.request
+    return {
+        "command": "evaluate",
+        "versions": {name: version(name) for name in ("edt", "nibabel", "SimpleITK")},
+        "reference": request.reference,
+        "runs": [
+            {
+                "method": run.method,
+                "run": run.name,
+                "source": str(run.source),
+                "missing": list(run.missing),
+                "extra": list(run.extra),
+            }
+            for run in runs
+        ],
+        "split": None
+        if validation is None
+        else {
+            "files": list(map(str, validation.files)),
+            "cases": len(validation.names),
+            "references": validation.total,
+        },
+        "classes": {
+            "labels": list(plan.classes.values),
+            "names": list(plan.classes.names),
+            "source": plan.classes.source,
+        },
+        "same_grid": f"all corners within {SAME_GRID_VOXELS} voxel",
+        "options": {
+            "background": request.background,
+            "resample": request.resample,
+            "allow_missing": request.allow_missing,
+            "cases": request.cases,
+            "group": None if request.groups is None else str(request.groups),
+        },
+        "inputs": {
+            case: {
+                "reference": {"file": str(path), "sha256": getattr(plan.inspections.get(case), "sha256", None)},
+                "predictions": [
+                    None
+                    if case not in run.files
+                    else {
+                        "file": str(run.files[case]),
+                        "sha256": measured[case][index].sha256 if case in measured else None,
+                        "alignment": measured[case][index].alignment if case in measured else None,
+                    }
+                    for index, run in enumerate(runs)
+                ],
+            }
+            for case, path in plan.pairing.references.items()
+        },
+        "failed": {outcome.name: outcome.error for outcome in failed},
+    }

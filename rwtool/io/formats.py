@@ -1,0 +1,338 @@
+"""Volumes in and out of files: the only place where axes turn, units are settled and bytes are checked.
+
+NIfTI (``.nii``, ``.nii.gz``) is read and written through nibabel, its gzip stream through ISA-L; ``.npy``
+through numpy with a spacing that the caller names; everything else through SimpleITK.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isal import igzip
+from numpy.typing import DTypeLike, NDArray
+
+from rwtool.errors import UsageError, VolumeError
+from rwtool.files import atomic, naming
+from rwtool.io.arrays import given_spacing, map_npy, npy_geometry, open_npy
+from rwtool.io.geometry import Geometry
+from rwtool.io.itk import open_sitk, write_sitk
+from rwtool.io.labels import label_counts, round_labels, to_classes
+from rwtool.io.names import NIFTI_SUFFIXES, NO_SPACING, READ_ERRORS, SUFFIXES, first_bytes, split_name
+from rwtool.io.nifti import describe_nifti, nifti_header, nifti_stream, open_nifti
+from rwtool.io.volume import Header, Stored, Volume, to_volume
+
+_FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
+_GZIP_LEVEL = 1
+
+
+def read_header(
+    path: str | Path, *, spacing_mm: Sequence[float] | None = None, slice_axis: int | None = None
+) -> Header:
+    """Read what a file says of itself, without its voxels.
+
+    Parameters, and errors raised, are those of :func:`read_image`.
+    """
+    return _open(Path(path), spacing_mm, slice_axis, voxels=False).header
+
+
+def read_image(path: str | Path, *, spacing_mm: Sequence[float] | None = None, slice_axis: int | None = None) -> Volume:
+    """Read an image.
+
+    Parameters
+    ----------
+    path : path
+        NIfTI, ``.npy`` or any file that SimpleITK reads.
+    spacing_mm : (3,) float, optional
+        Along ``(z, y, x)``; needed for ``.npy`` and for picture formats (``.png``, ``.tif``), which carry none in mm,
+        and refused for other files.
+    slice_axis : int, optional
+        The file axis (0, 1 or 2) that is z. By default :func:`rwtool.io.geometry.find_slice_axis` finds it. Refused for
+        ``.npy``, which is ``(z, y, x)`` already.
+
+    Returns
+    -------
+    Volume
+        ``array`` is ``(Z, Y, X)`` float32, with the file's scaling applied.
+
+    Raises
+    ------
+    VolumeError
+        If the file cannot be read, is truncated or is not one 3D volume.
+    GeometryError
+        If its axes are sheared or have no size.
+    UsageError
+        If a spacing is missing or out of place.
+    """
+    path = Path(path)
+    stored = _open(path, spacing_mm, slice_axis)
+    if stored.array.dtype.kind not in "buif":
+        raise VolumeError(f"{path}: expected one number per voxel; found the type {stored.array.dtype}")
+    array = stored.array.astype(np.float32)
+    if (stored.slope, stored.inter) != (1.0, 0.0):
+        array *= np.float32(stored.slope)
+        array += np.float32(stored.inter)
+    return to_volume(stored.header, array)
+
+
+def read_labels(
+    path: str | Path,
+    *,
+    classes: Sequence[int] | None = None,
+    ignore: int | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    slice_axis: int | None = None,
+) -> Volume:
+    """Read a label file.
+
+    Parameters
+    ----------
+    path : path
+        As for :func:`read_image`.
+    classes : sequence of K int, optional
+        The file's value of each class, ascending, 0 first. Given, the array holds class indices 0..K-1; without, it
+        holds the file's own values.
+    ignore : int, optional
+        The file's value for voxels without a class; they become the largest value of the array's type
+        (:func:`rwtool.io.labels.ignored_value`).
+    spacing_mm, slice_axis
+        As for :func:`read_image`.
+
+    Returns
+    -------
+    Volume
+        ``array`` is ``(Z, Y, X)`` of an unsigned integer type.
+
+    Raises
+    ------
+    VolumeError
+        Also at a fraction, NaN or negative value, and at a value outside `classes`; the message says where.
+    GeometryError, UsageError
+        As for :func:`read_image`.
+    """
+    path = Path(path)
+    stored = _open(path, spacing_mm, slice_axis)
+    # an .npy file's own axes are (z, y, x): a refused voxel is named so that its author finds it
+    turn = (2, 1, 0) if split_name(path)[1] == ".npy" else (0, 1, 2)
+    with naming(path):
+        array = round_labels(
+            stored.array.transpose(turn), slope=stored.slope, inter=stored.inter, ignore=ignore
+        ).transpose(turn)
+        if classes is not None:
+            array = to_classes(array, classes, ignored=ignore is not None)
+    return to_volume(stored.header, array)
+
+
+def read_label_values(path: str | Path, *, ignore: int | None = None, **where: Any) -> dict[int, int]:
+    """Count the voxels of each value of a label file, `ignore` left out.
+
+    Parameters are those of :func:`read_labels`; returns value to voxels, ascending.
+    """
+    return label_counts(read_labels(path, ignore=ignore, **where).array, ignored=ignore is not None)
+
+
+def read_channels(
+    path: str | Path, *, spacing_mm: Sequence[float] | None = None, slice_axis: int | None = None
+) -> Iterator[Volume]:
+    """Read a 4D file channel by channel, one at a time in memory.
+
+    Parameters
+    ----------
+    path : path
+        NIfTI with channels as the fourth axis, or ``.npy`` of shape ``(K, Z, Y, X)``; a 3D file is one channel.
+    spacing_mm, slice_axis
+        As for :func:`read_image`.
+
+    Yields
+    ------
+    Volume
+        ``array`` is ``(Z, Y, X)`` float32, scaled as the file says; the lowest value of an integer type is NaN.
+
+    Raises
+    ------
+    VolumeError, GeometryError, UsageError
+        As for :func:`read_image`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VolumeError(f"{path}: no such file")
+    with naming(path, *READ_ERRORS):
+        if split_name(path)[1] == ".npy":
+            array = map_npy(path)
+            for channel in array if array.ndim == 4 else array[np.newaxis]:
+                geometry = npy_geometry(path, channel.shape, spacing_mm, slice_axis)
+                values = channel.reshape(geometry.array_shape).astype(np.float32)
+                yield Volume(values, geometry.spacing_mm, geometry)
+            return
+        if spacing_mm is not None:
+            raise UsageError(f"{path}: --spacing is for .npy files; this file carries its own spacing")
+        with nifti_stream(path) as stream:
+            found = describe_nifti(path, stream, slice_axis, many=True)
+            for k in range(found.channels):
+                stored = found.read(stream, k, last=k == found.channels - 1)
+                values = stored.astype(np.float32, copy=False)
+                if stored.dtype.kind == "i":
+                    values[stored == np.iinfo(stored.dtype).min] = np.nan
+                if (found.slope, found.inter) != (1.0, 0.0):
+                    values = values * np.float32(found.slope) + np.float32(found.inter)
+                yield to_volume(found.header, values)
+                del stored, values  # before the next ones are read
+
+
+def write(path: str | Path, volume: Volume) -> None:
+    """Write a volume on its own grid, in the format that the suffix names.
+
+    The file appears under its name only when it is whole. A NIfTI header that the volume came with is kept:
+    affine, sform and qform codes, units.
+
+    Parameters
+    ----------
+    path : path
+        ``.nii.gz``, ``.nii``, ``.npy`` (the array alone, without its grid) or any suffix that SimpleITK writes.
+    volume : Volume
+
+    Raises
+    ------
+    VolumeError
+        If the format cannot hold the volume, or the file cannot be written.
+    UsageError
+        If no format has that suffix.
+    """
+    path = Path(path)
+    suffix = split_name(path)[1]
+    if not suffix:
+        raise UsageError(f"{path}: no format has this suffix; expected one of {', '.join(SUFFIXES)}")
+    array = volume.array.view(np.uint8) if volume.array.dtype == bool else volume.array
+    if array.shape != volume.geometry.array_shape:
+        raise VolumeError(
+            f"{path}: the array's shape is {array.shape}, its grid's {volume.geometry.array_shape}; expected the same"
+        )
+    if suffix in NIFTI_SUFFIXES or suffix == ".npy":
+        with create(path, volume.geometry, array.dtype) as put:
+            put(array)
+        return
+    if suffix in _FLAT_SUFFIXES and volume.geometry.shape[2] != 1:
+        raise VolumeError(
+            f"{path}: {suffix} holds one slice, this volume has {volume.geometry.shape[2]} along its last file axis; "
+            "choose .nii.gz, .mha or .nrrd"
+        )
+    with atomic(path) as temporary, naming(path, OSError, RuntimeError, TypeError, doing="written"):
+        write_sitk(temporary, array, volume.geometry)
+
+
+def storage_axes(geometry: Geometry, suffix: str) -> tuple[int, ...]:
+    """Axes of a ``(z, y, x)`` array from slowest to fastest in a file of that format.
+
+    An array in this memory order is written without being turned.
+    """
+    if suffix == ".npy":
+        return (0, 1, 2)
+    return tuple(geometry.axes.index(axis) for axis in (2, 1, 0))
+
+
+@contextmanager
+def create(
+    path: Path, geometry: Geometry, dtype: DTypeLike, *, channels: int | None = None, slope: float = 1.0
+) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Open a NIfTI or ``.npy`` file to be written piece by piece.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz``, ``.nii`` or ``.npy``; it gets its name when the block ends well.
+    geometry : Geometry
+        The grid.
+    dtype : dtype
+        Stored type. Floats in a signed integer type are stored as ``round(value / slope)``, NaN as its lowest value.
+    channels : int, optional
+        Makes a 4D file: the fourth axis of a NIfTI, the first of an ``.npy``.
+    slope : float
+        The ``scl_slope`` of a NIfTI.
+
+    Yields
+    ------
+    callable
+        Takes the next ``(z, y, x)`` block, a slab along the first of :func:`storage_axes`, channel after channel.
+
+    Raises
+    ------
+    VolumeError
+        If the file cannot be written, or a value does not fit its type.
+    """
+    suffix = split_name(path)[1]
+    dtype = np.dtype(dtype)
+    order = storage_axes(geometry, suffix)
+    expected = math.prod(geometry.array_shape) * (channels or 1)
+    written = 0
+
+    with atomic(path) as temporary, temporary.open("wb") as raw:
+        stream: Any = raw
+        if suffix == ".nii.gz":
+            stream = igzip.IGzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0)
+        if suffix == ".npy":
+            shape = (channels, *geometry.array_shape) if channels else geometry.array_shape
+            description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, description)
+        else:
+            header = nifti_header(path, geometry, dtype, channels, slope)
+            header.write_to(stream)
+
+        def put(block: NDArray[Any]) -> None:
+            nonlocal written
+            with naming(path, OSError, doing="written"):
+                stream.write(_in_type(block.transpose(order), dtype, slope).data.cast("B"))
+            written += block.size
+
+        try:
+            yield put
+            if written != expected:
+                raise RuntimeError(f"{path}: {written} of {expected} voxels were written")
+        finally:
+            with naming(path, OSError, doing="written"):
+                if stream is not raw:
+                    stream.close()
+                raw.flush()
+
+
+def _in_type(block: NDArray[Any], dtype: np.dtype[Any], slope: float) -> NDArray[Any]:
+    """A block as it is stored, in C order."""
+    if dtype.kind == "i" and block.dtype.kind == "f":
+        numbers = np.rint(block / np.float32(slope))
+        missing = np.isnan(numbers)
+        numbers[missing] = 0
+        largest = float(max(numbers.max(initial=0), -numbers.min(initial=0)))
+        if largest > np.iinfo(dtype).max:
+            raise VolumeError(
+                f"the value {largest * slope:g} does not fit {dtype} with scl_slope {slope:g}; use float32"
+            )
+        stored = np.ascontiguousarray(numbers, dtype=dtype)
+        stored[missing] = np.iinfo(dtype).min
+        return stored
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(block, dtype=dtype)
+    except FloatingPointError:
+        raise VolumeError(f"the value {np.abs(block).max():g} does not fit {dtype}; use float32") from None
+
+
+def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None, *, voxels: bool = True) -> Stored:
+    if not path.is_file():
+        raise VolumeError(f"{path}: no such file")
+    with naming(path, OSError):
+        first_bytes(path)
+    suffix = split_name(path)[1]
+    if suffix == ".npy":
+        with naming(path, *READ_ERRORS):
+            return open_npy(path, spacing_mm, slice_axis)
+    if suffix in NO_SPACING:
+        spacing_mm = given_spacing(path, spacing_mm)
+    elif spacing_mm is not None:
+        raise UsageError(f"{path}: --spacing is for files without one, such as .npy; this file carries its own spacing")
+    with naming(path, *READ_ERRORS):
+        if suffix in NIFTI_SUFFIXES:
+            return open_nifti(path, slice_axis, voxels)
+        return open_sitk(path, slice_axis, voxels, spacing_mm)

@@ -1,0 +1,195 @@
+"""Where the voxels of a file lie, and which of its axes are z, y and x.
+
+Inside rwtool every array is indexed ``(z, y, x)`` and every spacing is ``(z, y, x)`` in mm. A file has
+axes ``(i, j, k)`` of its own, in NIfTI's order, and an affine that takes ``(i, j, k)`` to RAS mm. z is the
+file's slice axis; the file stays what it was, and only :mod:`rwtool.io.formats` turns axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rwtool.errors import GeometryError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+# The file axes of (z, y, x), by slice axis: a file stored slice first is already (z, y, x); one stored slice
+# last, which is NIfTI's habit, is read backwards. Memory order is kept wherever it can be.
+_AXES_BY_SLICE_AXIS = {0: (0, 1, 2), 1: (1, 2, 0), 2: (2, 1, 0)}
+
+SHEAR_REFUSED = 0.01
+SHEAR_REPORTED = 0.001
+SAME_SPACING = 0.01  # relative
+SAME_GRID_VOXELS = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The grid of a file, enough to write another file on the same grid.
+
+    Attributes
+    ----------
+    affine_mm : (4, 4) float64 array
+        From file index ``(i, j, k, 1)`` to RAS mm.
+    shape : (3,) int
+        Voxels along the file's axes ``(i, j, k)``.
+    axes : (3,) int
+        The file axis of z, of y and of x; ``axes[0]`` is the slice axis.
+    file_shape : tuple of int
+        The shape as stored: ``(X, Y)`` for a 2D file, ``(X, Y, Z, 1)`` for a trailing 1.
+    header : nibabel NIfTI header or None
+        The header of a NIfTI file, so that its codes and units survive a round trip.
+    """
+
+    affine_mm: NDArray[np.float64]
+    shape: tuple[int, int, int]
+    axes: tuple[int, int, int]
+    file_shape: tuple[int, ...]
+    header: Any = field(default=None, repr=False)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along ``(z, y, x)``, in mm."""
+        spacing = column_norms(self.affine_mm)
+        return tuple(float(spacing[axis]) for axis in self.axes)  # type: ignore[return-value]
+
+    @property
+    def array_shape(self) -> tuple[int, int, int]:
+        """Voxels along ``(z, y, x)``."""
+        return tuple(self.shape[axis] for axis in self.axes)  # type: ignore[return-value]
+
+    @property
+    def slice_axis(self) -> int:
+        """The file axis that is z."""
+        return self.axes[0]
+
+    def to_array(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """View an array with the file's axes ``(i, j, k)`` as ``(z, y, x)``."""
+        return stored.transpose(self.axes)
+
+    def to_file(self, array: NDArray[Any]) -> NDArray[Any]:
+        """View a ``(z, y, x)`` array with the file's axes ``(i, j, k)``."""
+        return array.transpose(np.argsort(self.axes))
+
+
+def column_norms(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Voxel sizes along the three file axes.
+
+    >>> column_norms(np.diag([2.0, 3.0, 4.0, 1.0])).tolist()
+    [2.0, 3.0, 4.0]
+    """
+    return np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+
+
+def check_affine(affine: NDArray[np.float64]) -> list[str]:
+    """Refuse an affine that cannot carry distances, and say what is odd about one that can.
+
+    Parameters
+    ----------
+    affine : (4, 4) float array
+        File index to mm.
+
+    Returns
+    -------
+    list of str
+        Notes for the user: a shear above 0.001.
+
+    Raises
+    ------
+    GeometryError
+        If it is not finite, has a voxel size of 0, or is sheared (the cosine between two axes above 0.01): the distance
+        between voxels would not be that of their spacing.
+    """
+    norms = column_norms(affine)
+    if not np.isfinite(affine).all() or not (norms > 0).all():
+        raise GeometryError(
+            "the affine has a voxel size of 0 or a value that is not finite; expected three finite axes; "
+            f"found {np.array2string(affine, precision=4, separator=', ')}; mend the header"
+        )
+    unit = affine[:3, :3] / norms
+    cosines = np.abs(unit.T @ unit - np.eye(3))
+    shear = float(cosines.max())
+    if shear > SHEAR_REFUSED:
+        a, b = np.unravel_index(int(cosines.argmax()), (3, 3))
+        raise GeometryError(
+            f"the affine is sheared: file axes {a} and {b} have |cos| = {shear:.4f}, expected at most "
+            f"{SHEAR_REFUSED}; distances in mm would be wrong; resample it onto a grid with right angles"
+        )
+    return [f"the affine is slightly sheared (|cos| = {shear:.4f})"] if shear > SHEAR_REPORTED else []
+
+
+def find_slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
+    """Slice axis of a file.
+
+    A file with exactly one axis of one voxel is one slice across that axis. Else it is the axis left when exactly two
+    axes share a spacing within 1 %; else the last.
+
+    Parameters
+    ----------
+    shape, spacing : (3,)
+        Of the file's axes ``(i, j, k)``.
+
+    Returns
+    -------
+    int
+        0, 1 or 2.
+
+    Examples
+    --------
+    >>> find_slice_axis((157, 512, 512), (0.5, 0.9, 0.9))
+    0
+    >>> find_slice_axis((40, 50, 30), (1, 1, 1))
+    2
+    """
+    singletons = [axis for axis in range(3) if shape[axis] == 1]
+    if len(singletons) == 1:
+        return singletons[0]
+    left_over = []
+    for axis in range(3):
+        a, b = (spacing[other] for other in range(3) if other != axis)
+        if abs(a - b) <= SAME_SPACING * max(a, b):
+            left_over.append(axis)
+    return left_over[0] if len(left_over) == 1 else 2
+
+
+def axes_for(shape: Sequence[int], spacing: Sequence[float], slice_axis: int | None = None) -> tuple[int, int, int]:
+    """File axes of ``(z, y, x)``: z is `slice_axis`, or the one that :func:`find_slice_axis` finds."""
+    if slice_axis is None:
+        slice_axis = find_slice_axis(shape, spacing)
+    if slice_axis not in _AXES_BY_SLICE_AXIS:
+        raise UsageError(f"the slice axis is the index of a file axis, 0, 1 or 2; found {slice_axis}")
+    return _AXES_BY_SLICE_AXIS[slice_axis]
+
+
+def grid_difference(a: Geometry, b: Geometry) -> str | None:
+    """Say how the grids of two files differ, or None where they are the same.
+
+    Grids are the same when shapes are equal and all eight corners agree within 0.1 voxel.
+    """
+    if a.shape != b.shape:
+        return f"the shapes differ: {a.shape} and {b.shape}"
+    corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in a.shape))], dtype=float).T
+    offset = np.linalg.solve(a.affine_mm, b.affine_mm @ corners)[:3] - corners[:3]
+    if np.abs(offset).max() <= SAME_GRID_VOXELS:
+        return None
+    spacing_a, spacing_b = column_norms(a.affine_mm), column_norms(b.affine_mm)
+    if not np.allclose(spacing_a, spacing_b, rtol=1e-3):
+        return f"the spacings differ: {_numbers(spacing_a)} and {_numbers(spacing_b)} mm"
+    shift = b.affine_mm[:3, 3] - a.affine_mm[:3, 3]
+    if np.allclose(a.affine_mm[:3, :3], b.affine_mm[:3, :3], atol=1e-3 * float(spacing_a.min())):
+        return f"the origins differ by {_numbers(shift)} mm (right, anterior, superior)"
+    return (
+        f"the axes point elsewhere: corners differ by up to {np.abs(offset).max():.3g} voxels "
+        f"(origins differ by {_numbers(shift)} mm)"
+    )
+
+
+def _numbers(values: Sequence[float] | NDArray[np.float64]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"

@@ -1,0 +1,172 @@
+"""Euclidean distances between voxel centres, from a label array to its classes.
+
+Every distance is to the centre of a voxel that exists: the edge of the volume is no boundary, and where there
+is nothing to measure to, the distance is ``inf``. All functions take a required spacing: in mm for mm, ``(1, 1,
+1)`` for voxels. `dims` 2 measures slice by slice across z. Voxels of the value `ignore` belong to no class: they
+are no target, and their own distance is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import edt
+import numpy as np
+from numpy.typing import NDArray
+
+from rwtool.errors import UsageError
+
+Labels = NDArray[Any]
+Distances = NDArray[np.float32]
+
+
+def distance_to_other_class(
+    labels: Labels,
+    spacing_mm: Sequence[float],
+    *,
+    dims: int = 3,
+    ignore: int | None = None,
+    threads: int = 1,
+) -> Distances:
+    """Distance from every voxel to the nearest voxel of any other class, ``d_out``.
+
+    One multi-label pass serves all classes; where there are ignored voxels, one pass per class.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) unsigned integer array
+    spacing_mm : (3,) float
+        Along ``(z, y, x)``.
+    dims : {3, 2}
+    ignore : int, optional
+    threads : int
+
+    Returns
+    -------
+    (Z, Y, X) float32 array
+        In mm; ``inf`` where the volume (or slice) holds no other class; never 0 but at ignored voxels.
+    """
+    if ignore is None or not (labels == ignore).any():
+        return _edt(_plus_one(labels), spacing_mm, dims, threads)
+    ignored = labels == ignore
+    result = np.zeros_like(labels, dtype=np.float32)
+    for k in _classes_of(labels, ignore):
+        inside = labels == k
+        np.copyto(result, _edt((inside | ignored).view(np.uint8), spacing_mm, dims, threads), where=inside)
+    return result
+
+
+def distance_to_inner_boundary(
+    labels: Labels,
+    spacing_mm: Sequence[float],
+    *,
+    dims: int = 3,
+    ignore: int | None = None,
+    threads: int = 1,
+) -> Distances:
+    """Distance from every voxel to the nearest boundary voxel of its own class: Eq. 3, taken literally.
+
+    Parameters, and what is returned, are those of :func:`distance_to_other_class`, but that boundary voxels are 0,
+    and a class without a boundary is ``inf``.
+    """
+    edges = boundary_voxels(labels, dims=dims, ignore=ignore)
+    if ignore is None or not (labels == ignore).any():
+        # The nearest voxel that is not of the interior of a class is always a boundary voxel of that class: on the
+        # way from a voxel to one of another class, face by face and never farther, the last of its own comes first.
+        seeds = _plus_one(labels)
+        seeds[edges] = 0
+        return _edt(seeds, spacing_mm, dims, threads)
+    result = np.zeros_like(labels, dtype=np.float32)
+    for k in _classes_of(labels, ignore):
+        inside = labels == k
+        np.copyto(result, _edt((~(edges & inside)).view(np.uint8), spacing_mm, dims, threads), where=inside)
+    return result
+
+
+def distance_to_class(
+    labels: Labels, k: int, spacing_mm: Sequence[float], *, dims: int = 3, threads: int = 1
+) -> Distances:
+    """Distance from every voxel to the nearest voxel of class `k`, ``d_k``.
+
+    Parameters are those of :func:`distance_to_other_class`.
+
+    Returns
+    -------
+    (Z, Y, X) float32 array
+        In mm; 0 inside the class; ``inf`` where the volume (or slice) does not hold it.
+    """
+    return _edt((labels != k).view(np.uint8), spacing_mm, dims, threads)
+
+
+def signed_distance(
+    labels: Labels, k: int, spacing_mm: Sequence[float], *, dims: int = 3, threads: int = 1
+) -> Distances:
+    """``d_k`` outside class `k` and ``-d_out`` inside, from one pass over the two regions together.
+
+    Parameters are those of :func:`distance_to_other_class`; there must be no ignored voxels.
+
+    Returns
+    -------
+    (Z, Y, X) float32 array
+        In mm; ``inf`` or ``-inf`` where the volume (or slice) does not hold the class, or holds nothing else.
+    """
+    inside = labels == k
+    distance = _edt(_plus_one(inside.view(np.uint8)), spacing_mm, dims, threads)
+    return np.negative(distance, out=distance, where=inside)
+
+
+def boundary_voxels(labels: Labels, *, dims: int = 3, ignore: int | None = None) -> NDArray[np.bool_]:
+    """Mark the voxels with a face neighbour, inside the volume, of another class.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) integer array
+    dims : {3, 2}
+        2 looks at neighbours in the slice only.
+    ignore : int, optional
+        Ignored voxels are no boundary and make none.
+
+    Returns
+    -------
+    (Z, Y, X) bool array
+    """
+    edges = np.zeros_like(labels, dtype=bool)
+    for axis in range(3 - dims, 3):
+        turned, marked = np.moveaxis(labels, axis, 0), np.moveaxis(edges, axis, 0)
+        differ = turned[1:] != turned[:-1]
+        if ignore is not None:
+            differ &= (turned[1:] != ignore) & (turned[:-1] != ignore)
+        marked[1:] |= differ
+        marked[:-1] |= differ
+    return edges
+
+
+def _edt(regions: NDArray[Any], spacing: Sequence[float], dims: int, threads: int) -> Distances:
+    """Multi-label transform by `edt`, in the memory order of `regions`; its 0 is distance 0."""
+    if dims not in (2, 3):
+        raise UsageError(f"dims is 3 (in the volume) or 2 (slice by slice); found {dims}")
+    if len(spacing) != 3 or not all(0 < step < np.inf for step in spacing):
+        raise UsageError(f"a spacing is three positive numbers (z, y, x); found {tuple(spacing)}")
+    if dims == 2:
+        distance = np.empty_like(regions, dtype=np.float32)
+        for z in range(regions.shape[0]):
+            plane = np.ascontiguousarray(regions[z])
+            distance[z] = edt.edt(plane, anisotropy=tuple(spacing[1:]), black_border=False, parallel=threads)
+        return distance
+    order = np.argsort(regions.strides, kind="stable")[::-1]
+    stored = np.ascontiguousarray(regions.transpose(order))  # no copy unless the array has gaps
+    anisotropy = tuple(float(spacing[axis]) for axis in order)
+    result = edt.edt(stored, anisotropy=anisotropy, black_border=False, parallel=threads)
+    return result.transpose(np.argsort(order))
+
+
+def _plus_one(labels: Labels) -> Labels:
+    """Labels from 1 up: `edt` takes 0 for a background without distances, and 255 must not wrap to 0."""
+    top = int(np.iinfo(labels.dtype).max)
+    wide = labels if labels.dtype.kind == "u" and int(labels.max(initial=0)) < top else None
+    return labels + np.ones(1, labels.dtype) if wide is not None else labels.astype(np.uint32) + np.uint32(1)
+
+
+def _classes_of(labels: Labels, ignore: int) -> list[int]:
+    return [int(k) for k in np.unique(labels) if k != ignore]

@@ -1,0 +1,259 @@
+"""Region-wise maps of a label array: one number per voxel and class (Valverde & Tohka 2022).
+
+These functions return a whole map; :func:`rwtool.maps.streaming.map_blocks` gives the same numbers piece by piece, so
+that no K-channel array need ever be held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rwtool.errors import UsageError, VolumeError
+from rwtool.maps.parameters import Absent, Convention, MapParameters, MapSummary, Units
+from rwtool.maps.streaming import map_blocks
+
+
+def rrw_map(
+    labels: ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    n_classes: int,
+    convention: Convention = "across",
+    units: Units = "mm",
+    dims: int = 3,
+    class_weights: Mapping[int, float] | None = None,
+    ignore: int | None = None,
+    layout: Literal["dense", "packed"] = "dense",
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Rectified region-wise map (Eq. 4): minus the distance inside, over its largest in the class; 1 elsewhere.
+
+    Parameters
+    ----------
+    labels : (Z, Y, X) integer array
+        Class indices 0..K-1; a 2D array is one slice.
+    spacing_mm : (3,) float
+        Along ``(z, y, x)``, in mm.
+    n_classes : int
+        K, so that every case has the same channels.
+    convention : {"across", "inner", "kervadec"}
+        Distance inside a class: to the nearest voxel of another class (the authors' code), to the nearest boundary
+        voxel of its own (Eq. 3 to the letter), or the former less one voxel (Kervadec's code).
+    units : {"mm", "voxel"}
+    dims : {3, 2}
+        2 measures, and takes the largest distance, slice by slice across z.
+    class_weights : dict of int to float, optional
+        Factor on the other-class value at voxels of a class.
+    ignore : int, optional
+        Value of voxels without a class: they are 0 in every channel (packed: NaN), and no target of a distance.
+    layout : {"dense", "packed"}
+        Packed is the own value alone, ``(Z, Y, X)``; see :func:`expand_packed`.
+    threads : int
+
+    Returns
+    -------
+    (K, Z, Y, X) or (Z, Y, X) float32 array
+        Own values in [-1, 0], other values > 0. A class that fills the volume (or slice) has own value -1.
+
+    Raises
+    ------
+    VolumeError
+        If a label is outside 0..K-1, or the array is not 2D or 3D.
+    UsageError
+        If the options do not fit together.
+
+    Examples
+    --------
+    >>> rrw_map([[[0, 0, 0, 1]]], (1, 1, 1), n_classes=2)[:, 0, 0].tolist()
+    [[-1.0, -0.6666666865348816, -0.3333333432674408, 1.0], [1.0, 1.0, 1.0, -1.0]]
+    """
+    parameters = MapParameters("rrw", convention, units, dims, class_weights=class_weights or {})
+    return _whole_map(labels, spacing_mm, n_classes, parameters, ignore, layout, threads)
+
+
+def boundary_map(
+    labels: ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    n_classes: int,
+    convention: Convention = "across",
+    units: Units = "mm",
+    dims: int = 3,
+    absent: Absent = "zero",
+    ignore: int | None = None,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Boundary map (Eq. 3): minus the distance inside a class, the distance to the class outside it.
+
+    Parameters
+    ----------
+    labels, spacing_mm, n_classes, convention, units, dims, ignore, threads
+        As for :func:`rrw_map`.
+    absent : {"zero", "farthest"}
+        Channel of a class that is not in the volume (or slice): 0 (Kervadec's code), which is not neutral, or the
+        largest other-class distance at each voxel.
+
+    Returns
+    -------
+    (K, Z, Y, X) float32 array
+        In mm or voxels. A class that fills the volume (or slice) has channel 0.
+
+    Raises
+    ------
+    VolumeError, UsageError
+        As for :func:`rrw_map`.
+    """
+    parameters = MapParameters("boundary", convention, units, dims, absent=absent)
+    return _whole_map(labels, spacing_mm, n_classes, parameters, ignore, "dense", threads)
+
+
+def hd_map(
+    labels: ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    n_classes: int,
+    alpha: float = 2.0,
+    units: Units = "mm",
+    dims: int = 3,
+    absent: Absent = "zero",
+    ignore: int | None = None,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Hausdorff map (Eq. 25): 0 inside a class, the distance to it to the power `alpha` outside.
+
+    Its loss squares the softmax. Parameters and what is returned are those of :func:`boundary_map`.
+    """
+    parameters = MapParameters("hd", units=units, dims=dims, alpha=alpha, absent=absent)
+    return _whole_map(labels, spacing_mm, n_classes, parameters, ignore, "dense", threads)
+
+
+def ac_map(
+    labels: ArrayLike,
+    *,
+    n_classes: int,
+    class_weights: Mapping[int, float] | None = None,
+    ignore: int | None = None,
+    layout: Literal["dense", "packed"] = "dense",
+) -> NDArray[np.float32]:
+    """Active-contour map (Eq. 17): 0 for the true class, 1 for the others.
+
+    Parameters and what is returned are those of :func:`rrw_map`.
+    """
+    parameters = MapParameters("ac", class_weights=class_weights or {})
+    return _whole_map(labels, (1.0, 1.0, 1.0), n_classes, parameters, ignore, layout, 1)
+
+
+def constant_map(
+    labels: ArrayLike,
+    *,
+    n_classes: int,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    class_weights: Mapping[int, float] | None = None,
+    ignore: int | None = None,
+    layout: Literal["dense", "packed"] = "dense",
+) -> NDArray[np.float32]:
+    """Constant map (Eq. 29 to 31): ``-beta`` for the true class, ``alpha`` for the others.
+
+    Written so that minimising the loss raises the true class: ``alpha + beta > 0``. Other parameters and what is
+    returned are those of :func:`rrw_map`.
+    """
+    parameters = MapParameters("constant", alpha=alpha, beta=beta, class_weights=class_weights or {})
+    return _whole_map(labels, (1.0, 1.0, 1.0), n_classes, parameters, ignore, layout, 1)
+
+
+def rectify(
+    z: NDArray[Any], labels: ArrayLike, *, other: ArrayLike | None = None, kind: str | None = None
+) -> NDArray[np.float32]:
+    """Make any map stable by the principle of Section 3.3: equal other-class components at each voxel.
+
+    Parameters
+    ----------
+    z : (K, Z, Y, X) array
+        A map with K >= 2.
+    labels : (Z, Y, X) integer array
+        Class indices; the own component of a voxel is kept.
+    other : float or (Z, Y, X) array, optional
+        The common value; by default the mean of the K-1 components it replaces.
+    kind : str, optional
+        What `z` is. ``"hd"`` is refused: its softmax is squared, and a common value does not make that stable.
+
+    Returns
+    -------
+    (K, Z, Y, X) float32 array
+
+    Raises
+    ------
+    UsageError
+        For an hd map, or shapes that do not belong together.
+    """
+    if kind == "hd":
+        raise UsageError("an hd map cannot be rectified: its loss squares the softmax; choose another kind")
+    z = np.asarray(z)
+    index = np.asarray(labels)
+    if z.ndim != index.ndim + 1 or z.shape[1:] != index.shape or len(z) < 2:
+        raise UsageError(f"rectify takes a (K, Z, Y, X) map, K >= 2, and its labels; found {z.shape}, {index.shape}")
+    _check_labels(index, len(z), None)
+    own = np.take_along_axis(z, index[np.newaxis].astype(np.intp), axis=0)[0]
+    if other is None:
+        other = (z.sum(axis=0, dtype=np.float64) - own) / (len(z) - 1)
+    result = np.empty(z.shape, dtype=np.float32)
+    for k, channel in enumerate(result):
+        channel[...] = np.where(index == k, own, other)
+    return result
+
+
+def _whole_map(
+    labels: ArrayLike,
+    spacing_mm: Sequence[float],
+    n_classes: int,
+    parameters: MapParameters,
+    ignore: int | None,
+    layout: Literal["dense", "packed"],
+    threads: int,
+) -> NDArray[np.float32]:
+    given = np.asarray(labels)
+    volume, sentinel = _check_labels(given, n_classes, ignore)
+    channels = 1 if layout == "packed" else n_classes
+    result = np.empty((channels, *volume.shape), dtype=np.float32)
+    blocks = map_blocks(
+        volume,
+        spacing_mm,
+        n_classes,
+        parameters,
+        MapSummary(),
+        ignore=sentinel,
+        layout=layout,
+        threads=threads,
+    )
+    for k, where, block in blocks:
+        result[k][where] = block
+    return result.reshape(given.shape if layout == "packed" else (n_classes, *given.shape))
+
+
+def _check_labels(labels: NDArray[Any], n_classes: int, ignore: int | None) -> tuple[NDArray[Any], int | None]:
+    """Labels as a compact (Z, Y, X) array, with the value that ignored voxels have in it."""
+    if labels.ndim not in (2, 3) or labels.size == 0 or labels.dtype.kind not in "bui":
+        raise VolumeError(
+            f"labels are a (Z, Y, X) array of integers; found shape {labels.shape} of type {labels.dtype}"
+        )
+    if n_classes < 2:
+        raise UsageError(f"a map needs at least 2 classes, the background and another; found n_classes={n_classes}")
+    volume = labels[np.newaxis] if labels.ndim == 2 else labels
+    wrong = (volume < 0) | (volume >= n_classes)
+    if ignore is not None:
+        wrong &= volume != ignore
+    if np.any(wrong):
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise VolumeError(
+            f"labels are class indices 0..{n_classes - 1}; found {volume[where]} at (z, y, x) = {where}; "
+            "map file values to indices first, or name the value with ignore="
+        )
+    dtype = np.min_scalar_type(n_classes)  # K itself stays free for ignored voxels
+    if ignore is None:
+        return volume.astype(dtype), None
+    return np.where(volume == ignore, n_classes, volume).astype(dtype), n_classes

@@ -1,0 +1,1 @@
+"""Two label arrays to numbers."""

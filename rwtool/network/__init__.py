@@ -1,0 +1,1 @@
+"""A network, and what it takes to apply it."""

@@ -1,0 +1,253 @@
+"""From a trained run and images to label files, each on the grid of its image."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rwtool.console import show_progress
+from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
+from rwtool.errors import RwtoolError, UsageError
+from rwtool.files import make_folder, remove_leftovers
+from rwtool.io.formats import create, read_header
+from rwtool.io.geometry import Geometry
+from rwtool.io.names import NO_SPACING, split_name
+from rwtool.network.checkpoint import Checkpoint, Which, find_checkpoint, load_checkpoint
+from rwtool.network.config import Amp
+from rwtool.network.devices import resolve_amp, resolve_device, to_device
+from rwtool.network.resample import as_half, resample_slices, resampled_size
+from rwtool.network.segmenter import Segmenter, labels_path, write_labels
+from rwtool.parallel import Outcome, Work, attempt
+
+_PROBABILITIES = "probabilities"
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What to predict, with what, and where to.
+
+    Attributes
+    ----------
+    run : Path
+        Folder of a run, or a checkpoint file.
+    images : str
+        Folder, file or glob.
+    out : Path
+    checkpoint : {"last", "best"}
+    device : str
+    amp : {"auto", "bf16", "fp16", "off"}
+        Auto is that of the run where the device has it.
+    tta : bool
+        Mean softmax over the flips that the run was trained with.
+    probabilities : bool
+        Write the softmax too.
+    overwrite : bool
+        Replace label files that are in `out` already.
+    file_spacing_mm : (3,) float, optional
+        Of images that carry none.
+    slice_axis : int, optional
+        By default the one that was named in training, if any.
+    jobs : int
+        Cases that are read ahead.
+    verbosity : int
+    """
+
+    run: Path
+    images: str
+    out: Path
+    checkpoint: Which = "last"
+    device: str = "auto"
+    amp: Amp = "auto"
+    tta: bool = False
+    probabilities: bool = False
+    overwrite: bool = False
+    file_spacing_mm: tuple[float, float, float] | None = None
+    slice_axis: int | None = None
+    jobs: int = 2
+    verbosity: int = 0
+
+
+@dataclass(frozen=True)
+class PredictPlan:
+    """What a request comes to.
+
+    Attributes
+    ----------
+    request : PredictRequest
+    checkpoint : Checkpoint
+    images : dict of str to tuple of Path
+    """
+
+    request: PredictRequest
+    checkpoint: Checkpoint
+    images: ImageFiles
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    image: NDArray[Any]
+    size: tuple[int, int]
+    geometry: Geometry
+
+
+def predict_files(run: str | Path, images: str | Path, out: str | Path, **options: Any) -> list[Outcome[Path]]:
+    """Segment images with a trained run.
+
+    Parameters
+    ----------
+    run : path
+        Folder of ``rwtool train``, or a checkpoint file.
+    images : path
+        Folder, file or glob.
+    out : path
+        Folder for the label files.
+    **options
+        As the attributes of `rwtool.network.predict.PredictRequest`, such as ``tta=True``, ``device="cuda:1"``.
+
+    Returns
+    -------
+    list of Outcome
+        The label file of each case, or the reason why there is none.
+
+    Raises
+    ------
+    UsageError
+        The run or the images do not fit.
+    """
+    return run_prediction(plan_prediction(PredictRequest(Path(run), str(images), Path(out), **options)))
+
+
+def plan_prediction(request: PredictRequest) -> PredictPlan:
+    """Load the run and find the images; nothing is written.
+
+    Raises
+    ------
+    UsageError
+        There is no such run, a case has another number of channels than the run was trained on, or OUT is where the
+        images are, or holds label files of these cases.
+    """
+    checkpoint = load_checkpoint(find_checkpoint(request.run, request.checkpoint))
+    task = checkpoint.task
+    if request.tta and (checkpoint.config.flip == "none" or not checkpoint.config.augment):
+        raise UsageError(f"{request.run}: it was trained without flips, so --tta would harm; leave it out")
+    images, _ = find_images(request.images, channels=task.n_channels, numbered=task.numbered)
+    folders = {path.resolve().parent for paths in images.values() for path in paths}
+    if request.out.resolve() in folders:
+        raise UsageError(f"the label files would go to {request.out}, where the images are; choose another OUT")
+    there = sorted(
+        path for name, paths in images.items() if (path := labels_path(request.out, name, paths[0])).exists()
+    )
+    if there and not request.overwrite:
+        raise UsageError(
+            f"{request.out} holds label files of {len(there)} of these cases, first {there[0].name}; --overwrite "
+            "replaces them, or choose another OUT"
+        )
+    bare = [path for paths in images.values() for path in paths if split_name(path)[1] in NO_SPACING]
+    if bare and request.file_spacing_mm is None:
+        raise UsageError(
+            f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give --file-spacing Z Y X in mm"
+        )
+    return PredictPlan(request, checkpoint, images)
+
+
+def run_prediction(plan: PredictPlan) -> list[Outcome[Path]]:
+    """Do what was planned; threads read the next cases while the network is busy.
+
+    Returns
+    -------
+    list of Outcome
+        In the order of the cases. One bad case does not cost the others.
+    """
+    request = plan.request
+    make_folder(request.out)
+    remove_leftovers(request.out)
+    segmenter = _segmenter(plan)
+    work = [Work(name, paths, _voxels(plan, paths)) for name, paths in plan.images.items()]
+    outcomes = []
+    voxels = {item.name: item.voxels for item in work}
+    with (
+        show_progress("predict", voxels, quiet=request.verbosity < 0) as advance,
+        ThreadPoolExecutor(request.jobs) as readers,
+    ):
+        for item, future in _read_ahead(plan, work, readers):
+            reading = Work(item.name, future, item.voxels)
+            outcome = attempt(partial(_segment_and_write, plan, segmenter, item.name), reading)
+            outcomes.append(outcome)
+            advance(outcome.name, outcome.seconds, outcome.error is not None)
+    return outcomes
+
+
+def _segmenter(plan: PredictPlan) -> Segmenter:
+    request, config = plan.request, plan.checkpoint.config
+    assert config.patch is not None
+    device = resolve_device(request.device)
+    network = to_device(plan.checkpoint.network(), device)
+    flip = config.flip if request.tta else "none"
+    return Segmenter(network, device, amp=_amp(request.amp, config.amp, device), patch=config.patch, flip=flip)
+
+
+def _amp(wanted: Amp, trained: Amp, device: torch.device) -> Amp:
+    """The precision of the run, so that predictions are those of its validation, unless the device lacks it."""
+    if wanted == "auto" and (trained == "off" or (trained == "fp16" and device.type == "cuda")):
+        return trained
+    return resolve_amp(wanted, device)
+
+
+def _read_ahead(
+    plan: PredictPlan, work: Sequence[Work[tuple[Path, ...]]], readers: Executor
+) -> Iterator[tuple[Work[tuple[Path, ...]], Future[_Read]]]:
+    """Each case with what its reader gives, a few of them in memory at once."""
+    waiting: deque[tuple[Work[tuple[Path, ...]], Future[_Read]]] = deque()
+    for item in work:
+        waiting.append((item, readers.submit(_read, plan, item.argument)))
+        if len(waiting) > plan.request.jobs:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def _read(plan: PredictPlan, paths: tuple[Path, ...]) -> _Read:
+    request, config = plan.request, plan.checkpoint.config
+    axis = plan.checkpoint.inputs.get("slice axis") if request.slice_axis is None else request.slice_axis
+    image, geometry, _ = read_channels_of(paths, spacing_mm=request.file_spacing_mm, slice_axis=axis)
+    image = plan.checkpoint.task.normalization.apply(image)
+    size = (image.shape[2], image.shape[3])
+    if config.spacing is not None:
+        image = resample_slices(image, resampled_size(size, geometry.spacing_mm[1:], config.spacing), order=1)
+    return _Read(as_half(image), size, geometry)  # as in training, to the bit
+
+
+def _segment_and_write(plan: PredictPlan, segmenter: Segmenter, name: str, reading: Future[_Read]) -> Path:
+    read, request = reading.result(), plan.request
+    like = plan.images[name][0]
+    if request.probabilities:
+        softmax = segmenter.probabilities(read.image, read.size)
+        suffix = ".npy" if split_name(like)[1] == ".npy" else ".nii.gz"
+        path = request.out / _PROBABILITIES / f"{name}{suffix}"
+        with create(path, read.geometry, np.float32, channels=len(softmax)) as put:
+            for channel in softmax:
+                put(channel)
+        labels = softmax.argmax(axis=0)
+    else:
+        labels = segmenter.labels(read.image, read.size)
+    return write_labels(request.out, name, labels, read.geometry, like, plan.checkpoint.task.classes)
+
+
+def _voxels(plan: PredictPlan, paths: tuple[Path, ...]) -> int:
+    """Size of a case; 1 where its file cannot be read, which its reader will say."""
+    suffix = split_name(paths[0])[1]
+    try:
+        header = read_header(paths[0], spacing_mm=plan.request.file_spacing_mm if suffix in NO_SPACING else None)
+    except RwtoolError:
+        return 1
+    return math.prod(header.geometry.shape)

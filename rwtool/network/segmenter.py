@@ -1,0 +1,129 @@
+"""From the image of a case to its labels: slices through the network in batches, and back onto the native grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from rwtool.datasets.classes import Classes
+from rwtool.io.formats import write
+from rwtool.io.geometry import Geometry
+from rwtool.io.names import split_name
+from rwtool.io.volume import Volume
+from rwtool.network.config import Amp, Flip
+from rwtool.network.devices import autocast
+from rwtool.network.unet import UNet2d
+
+_FLIPS: dict[Flip, tuple[tuple[int, ...], ...]] = {
+    "none": ((),), "y": ((), (2,)), "x": ((), (3,)), "both": ((), (2,), (3,), (2, 3)),
+}  # fmt: skip
+_PIXELS = 6_000_000  # of a batch of slices
+
+
+class Segmenter:
+    """A network and how images are put to it.
+
+    Parameters
+    ----------
+    model : UNet2d
+    device : torch.device
+    amp : {"bf16", "fp16", "off"}
+    patch : (2,) int
+        Slices are padded to at least this, as they were in training, so that norms see the same surroundings.
+    flip : {"both", "y", "x", "none"}
+        Mean softmax over the image and its flips along these axes.
+    """
+
+    def __init__(
+        self, model: UNet2d, device: torch.device, *, amp: Amp, patch: tuple[int, int], flip: Flip = "none"
+    ) -> None:
+        self.model, self.device, self.amp, self.patch = model, device, amp, patch
+        self._flips = _FLIPS[flip]
+
+    def labels(self, image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Segment an image.
+
+        Parameters
+        ----------
+        image : (C, Z, Y, X) array
+            Normalised, at the spacing of the network.
+        size : (2,) int
+            Native pixels along ``(y, x)``, onto which the softmax is brought back.
+
+        Returns
+        -------
+        (Z, *size) array of uint8, or uint16 for more than 256 classes
+            Class indices.
+        """
+        found = [softmax.argmax(dim=1) for softmax in self._softmax(image, size)]
+        labels: NDArray[np.int64] = torch.cat(found).cpu().numpy()
+        return labels.astype(np.min_scalar_type(self.model.n_classes - 1))
+
+    def probabilities(self, image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+        """Softmax of an image, (K, Z, *size) float32; parameters are those of :meth:`labels`."""
+        result: NDArray[np.float32] = torch.cat([part.cpu() for part in self._softmax(image, size)]).numpy()
+        return result.swapaxes(0, 1)
+
+    @torch.inference_mode()
+    def _softmax(self, image: NDArray[np.float32], size: tuple[int, int]) -> Iterator[Tensor]:
+        """Softmax of some slices after others: (B, K, *size)."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            height, width = image.shape[2:]
+            stride = self.model.stride
+            frame = [
+                -(-max(side, least) // stride) * stride for side, least in zip((height, width), self.patch, strict=True)
+            ]
+            # the odd pixel before the slice, as in training
+            top, left = (frame[0] - height + 1) // 2, (frame[1] - width + 1) // 2
+            margins = (left, frame[1] - width - left, top, frame[0] - height - top)
+            slices = torch.from_numpy(np.ascontiguousarray(image.swapaxes(0, 1)))
+            for part in torch.split(slices, max(1, _PIXELS // (frame[0] * frame[1]))):
+                x = pad(part.to(self.device).float(), margins)
+                if self.device.type == "cuda":
+                    x = x.contiguous(memory_format=torch.channels_last)
+                softmax = self._flipped(x)[..., top : top + height, left : left + width]
+                if (height, width) != tuple(size):
+                    softmax = interpolate(softmax, size=tuple(size), mode="bilinear", align_corners=False)
+                yield softmax
+        finally:
+            self.model.train(was_training)
+
+    def _flipped(self, x: Tensor) -> Tensor:
+        total = None
+        for axes in self._flips:
+            with autocast(self.amp, self.device):
+                logits = self.model(x.flip(axes))[0]
+            softmax = logits.float().softmax(dim=1).flip(axes)
+            total = softmax if total is None else total + softmax
+        assert total is not None
+        return total / len(self._flips)
+
+
+_INSTEAD = {  # of formats that are lossy, or would need a file more
+    ".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".hdr": ".nii.gz", ".img": ".nii.gz", ".img.gz": ".nii.gz",
+}  # fmt: skip
+
+
+def labels_path(folder: Path, name: str, like: Path) -> Path:
+    """The file that the labels of a case go to: in the format of another one, where that holds labels."""
+    suffix = split_name(like)[1]
+    return folder / f"{name}{_INSTEAD.get(suffix, suffix)}"
+
+
+def write_labels(
+    folder: Path, name: str, labels: NDArray[Any], geometry: Geometry, like: Path, classes: Classes
+) -> Path:
+    """Write class indices as the file values of their classes, in the format and on the grid of another file."""
+    values = np.asarray(classes.values, dtype=np.min_scalar_type(max(classes.values)))
+    path = labels_path(folder, name, like)
+    write(path, Volume(values[labels], geometry.spacing_mm, geometry))
+    return path

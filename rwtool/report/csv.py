@@ -1,0 +1,214 @@
+"""Tables of cases and of tests as CSV, written and read."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from rwtool.datasets.subjects import find_subjects
+from rwtool.errors import RwtoolError, UsageError
+from rwtool.evaluation.rows import Row, Rules
+from rwtool.files import atomic
+from rwtool.metrics.measures import METRICS
+from rwtool.statistics.arms import STATUSES
+
+CASE_COLUMNS = (
+    "method", "run", "case", "subject", "group", "class", "metric", "value", "unit", "status", "class_name",
+    "diagonal_mm", "share",
+)  # fmt: skip
+
+
+_TEXTS = ("method", "run", "case", "subject", "group", "class_name", "metric", "unit")
+
+
+_NUMBERS = ("value", "diagonal_mm", "share")
+
+
+TEST_COLUMNS = (
+    "baseline", "method", "group", "class", "metric", "n", "p", "p_maxt", "p_holm", "exact", "permutations", "seed",
+    "p_min", "mean_difference", "ci_low", "ci_high", "median_difference", "wins", "ties", "losses", "undefined_pairs",
+    "undefined", "class_name", "ci_reason", "note",
+)  # fmt: skip
+
+
+def read_cases_csv(path: str | Path) -> list[Row]:
+    """Read the rows of a cases.csv.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    list of Row
+
+    Raises
+    ------
+    RwtoolError
+        It cannot be read or is no such table; the message names the line.
+    """
+    return [row for _, row in _read_rows(Path(path))]
+
+
+def read_tables(paths: Sequence[str | Path], *, subject: str | None = None) -> tuple[list[Row], Rules]:
+    """Read several cases.csv as one table.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+    subject : str, optional
+        Regex that names the subject of a case, in place of the subjects in the tables.
+
+    Returns
+    -------
+    rows : list of Row
+    rules : Rules
+        What the values mean, from the summary.json beside each table: `metrics`, `hd95`, `nsd_tolerance_mm`, `ignore`
+        and `subject`. The others are the defaults. Without a summary the HD95 rule is unknown, None.
+
+    Raises
+    ------
+    RwtoolError
+        As `read_cases_csv`.
+    UsageError
+        Two lines give the same value, or two tables were made under different definitions.
+    """
+    rows: list[Row] = []
+    seen: dict[tuple[str, str, str, int, str], str] = {}
+    for path in map(Path, paths):
+        for line, row in _read_rows(path):
+            place = f"{path}, line {line}"
+            first = seen.setdefault((row.method, row.run, row.case, row.label, row.metric), place)
+            if first is not place:
+                run = f" run {row.run}" if row.run else ""
+                raise UsageError(
+                    f"{first} and {place} both give {row.metric} of class {row.label} in {row.case} for "
+                    f"{row.method}{run}; give each method once, or rename one of them"
+                )
+            rows.append(row)
+    rules = _common_rules({Path(path): _read_rules(Path(path)) for path in paths})
+    if subject is not None:
+        subjects = find_subjects({row.case for row in rows}, subject)
+        rows = [dataclasses.replace(row, subject=subjects[row.case]) for row in rows]
+        rules = dataclasses.replace(rules, subject=subject)
+    return rows, dataclasses.replace(rules, metrics=tuple(dict.fromkeys(row.metric for row in rows)))
+
+
+def _read_rules(path: Path) -> Rules | None:
+    """Read the rules from the summary.json beside a cases.csv; None where there is none."""
+    beside = path.parent / "summary.json"
+    if not beside.is_file():
+        return None
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))["rules"]
+        return Rules(
+            hd95=found["hd95"],
+            nsd_tolerance_mm=tuple((int(label), float(mm)) for label, mm in found["nsd_tolerance_mm"]),
+            ignore=found["ignore"],
+            subject=found["subject"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RwtoolError(
+            f"{beside}: expected the summary that was written with {path.name}; it cannot be read "
+            f"({type(error).__name__}: {error}); restore it, or move it away to go without"
+        ) from error
+
+
+def _common_rules(found: dict[Path, Rules | None]) -> Rules:
+    """Rules under which all tables were made."""
+    known = {path: rules for path, rules in found.items() if rules is not None}
+    if not known:
+        return Rules(hd95=None)
+    first, rules = next(iter(known.items()))
+    for path, other in known.items():
+        for name in ("hd95", "nsd_tolerance_mm", "ignore"):
+            ours, theirs = getattr(rules, name), getattr(other, name)
+            if ours != theirs:
+                raise UsageError(
+                    f"{first} and {path} were made with different definitions and cannot be compared: {name} is "
+                    f"{ours} and {theirs}; evaluate both with the same"
+                )
+    if len(known) < len(found):
+        rules = dataclasses.replace(rules, hd95=None)
+    if len({other.subject for other in known.values()}) > 1:
+        rules = dataclasses.replace(rules, subject=None)
+    return rules
+
+
+def _read_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield the line number and the row of each line."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.DictReader(file, strict=True)
+            lacking = [name for name in CASE_COLUMNS if name not in (lines.fieldnames or ())]
+            if lacking:
+                raise RwtoolError(
+                    f"{path}, line 1: the columns {', '.join(lacking)} are missing; expected a cases.csv of rwtool "
+                    f"evaluate, with {', '.join(CASE_COLUMNS)}"
+                )
+            for record in lines:
+                try:
+                    yield lines.line_num, _row(record)
+                except ValueError as error:
+                    raise RwtoolError(f"{path}, line {lines.line_num}: {error}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise RwtoolError(f"{path}: cannot be read as a table: {reason}") from error
+
+
+def _row(record: dict[str, Any]) -> Row:
+    """Make a row; what a field should have been is said in the ValueError."""
+    extra = record.pop(None, [])  # type: ignore[call-overload]  # where csv puts fields without a column
+    found = sum(value is not None for value in record.values()) + len(extra)
+    if found != len(record):
+        raise ValueError(f"expected {len(record)} fields, found {found}")
+    try:
+        label = int(record["class"])
+    except ValueError:
+        raise ValueError(f"class is a label of the files, a whole number; found {record['class']!r}") from None
+    for name, known in (("metric", tuple(METRICS)), ("status", STATUSES)):
+        if record[name] not in known:
+            raise ValueError(f"{name} is one of {', '.join(known)}; found {record[name]!r}")
+    for name in ("method", "case", "subject"):
+        if not record[name]:
+            raise ValueError(f"{name} is empty")
+    fields: dict[str, Any] = {name: record[name] for name in _TEXTS}
+    fields |= {name: _number(name, record[name]) for name in _NUMBERS}
+    return Row(**fields, label=label, status=record["status"])
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        number = math.inf
+    if math.isinf(number) or (text and math.isnan(number)):
+        raise ValueError(f"{name} is a number, or empty where undefined; found {text!r}")
+    return number
+
+
+def write_csv(path: Path, columns: Sequence[str], records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table whole or not at all."""
+    with atomic(path) as temporary, open_text(temporary) as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(columns)
+        lines.writerows([_field(record[name]) for name in columns] for record in records)
+
+
+def _field(value: Any) -> str:
+    """One field: empty where undefined, a float with all its digits."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def open_text(path: Path) -> IO[str]:
+    """Open for writing; file names that are no UTF-8 must not stop a report."""
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")

@@ -1,0 +1,314 @@
+"""A comparison in words and in cells of text: what the terminal, Markdown and LaTeX show alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rwtool.evaluation.rows import Rules, Undefined
+from rwtool.metrics.measures import METRICS
+from rwtool.statistics.comparison import Comparison, ComparisonTest, GroupClass, Spread
+
+_TITLES = {
+    "dice": "Dice", "hd95": "HD95", "hd": "HD", "assd": "ASSD", "masd": "MASD", "nsd": "NSD",
+    "volume_ml": "Volume", "volume_error": "Volume error",
+}  # fmt: skip
+_DECIMALS = {"": 3, "mm": 2, "ml": 2}
+_HD95 = {
+    "directed": "the larger of the two directed 95th percentiles (as MONAI and Metrics Reloaded)",
+    "pooled": "95th percentile of both directions together (as MedPy and nnU-Net v1)",
+    None: "rule not recorded: no summary.json beside the table of cases",
+}
+_NAMES_SHOWN = 5
+METRICS_ABREAST = 3  # in a table of 100 to 120 columns
+
+
+class Entry(NamedTuple):
+    """One cell: mean, SD ('' with fewer than two cases), star with arrow, and n where it is not the row's."""
+
+    mean: str
+    sd: str
+    mark: str
+    n: str
+
+
+class ResultRow(NamedTuple):
+    """The metrics of one class and method; a None is a cell with nothing to say.
+
+    With `exclude`, distances of the cases where every method has one, as in the row above with a rule for the others.
+    """
+
+    label: int
+    method: str
+    exclude: bool
+    n: int
+    entries: tuple[Entry | None, ...]
+
+
+class Table(NamedTuple):
+    """Text, the first `text_columns` of it to the left."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    text_columns: int
+
+
+def metric_title(metric: str) -> str:
+    """``HD95 (mm)``."""
+    unit = METRICS[metric].unit
+    return _TITLES[metric] + (f" ({unit})" if unit else "")
+
+
+def class_title(summary: GroupClass) -> str:
+    """``1 RV``: the label of the files and the name, where there is one."""
+    label = str(summary.label)
+    return label if summary.name in ("", label) else f"{label} {summary.name}"
+
+
+def rule_title(rule: Undefined) -> str:
+    """``diagonal``, ``exclude`` or ``50 mm``."""
+    return rule if isinstance(rule, str) else f"{rule:g} mm"
+
+
+def result_rows(comparison: Comparison, rules: Rules, group: str) -> Iterator[ResultRow]:
+    """Each class and method of a group, with a second row where distances differ without a rule."""
+    cells = {(c.label, c.method, c.metric): c for c in comparison.cells if c.group == group}
+    tests = {(t.label, t.method, t.metric, t.undefined): t for t in comparison.tests if t.group == group}
+    for summary in comparison.classes:
+        if summary.group != group:
+            continue
+        label = summary.label
+        for method in comparison.methods:
+            row = [cells[label, method, metric] for metric in comparison.metrics]
+            ruled = [tests.get((label, method, metric, rules.undefined)) for metric in comparison.metrics]
+            n = max(cell.spread.n for cell in row)
+            yield ResultRow(
+                label, method, False, n,
+                tuple(_entry(c.spread, c.metric, n, _mark(t, rules)) for c, t in zip(row, ruled, strict=True)),
+            )  # fmt: skip
+            if rules.undefined == "exclude":
+                continue
+            strict = [tests.get((label, method, metric, "exclude")) for metric in comparison.metrics]
+            n = max(cell.exclude.n if cell.exclude else 0 for cell in row) or n
+            entries = tuple(
+                None
+                if cell.exclude is None and excluded is None
+                else _entry(cell.exclude or cell.spread, cell.metric, n, _mark(excluded or test, rules))
+                for cell, excluded, test in zip(row, strict, ruled, strict=True)
+            )
+            if any(entries):
+                yield ResultRow(label, method, True, n, entries)
+
+
+def _entry(spread: Spread, metric: str, n: int, mark: str) -> Entry:
+    decimals = _DECIMALS[METRICS[metric].unit]
+    mean, sd = ("" if value is None else f"{value:.{decimals}f}" for value in (spread.mean, spread.sd))
+    return Entry(mean or "-", sd, mark, "" if spread.n == n else str(spread.n))
+
+
+def _mark(test: ComparisonTest | None, rules: Rules) -> str:
+    if test is None or test.result.p is None or test.result.p >= rules.alpha:
+        return ""
+    return "*" + {1: "↑", -1: "↓", 0: ""}[test.direction]
+
+
+def result_tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[Table]:
+    """Mean ± SD of a group, a few metrics abreast, with the counts of each status."""
+    summaries = {summary.label: summary for summary in comparison.classes if summary.group == group}
+    counts = {(c.label, c.method): c for c in comparison.counts if c.group == group}
+    rows = list(result_rows(comparison, rules, group))
+    for first in range(0, len(comparison.metrics), METRICS_ABREAST):
+        metrics = comparison.metrics[first : first + METRICS_ABREAST]
+        entries = [row.entries[first : first + METRICS_ABREAST] for row in rows]
+        columns = [_aligned(column) for column in zip(*entries, strict=True)]
+        lines = []
+        for i, row in enumerate(rows):
+            if row.exclude and not any(entries[i]):
+                continue
+            opens = row.method == comparison.methods[0] and not row.exclude
+            summary, count = summaries[row.label], counts[row.label, row.method]
+            lines.append(
+                (
+                    class_title(summary) if opens else "",
+                    "  (exclude)" if row.exclude else row.method,
+                    *(column[i] for column in columns),
+                    str(row.n),
+                    "" if row.exclude else f"{count.missed}/{count.hallucinated}/{count.absent}",
+                    _share(summary.share) if opens else "",
+                )
+            )
+        titles = tuple(metric_title(metric) for metric in metrics)
+        heads = ("class", "method", *titles, "n", "missed/\nhalluc./\nabsent", "share of\nvoxels")
+        yield Table(_title(comparison, group, "mean ± SD"), heads, lines, 2 + len(metrics))
+
+
+def _aligned(entries: Sequence[Entry | None]) -> list[str]:
+    """Write the cells of a column so that their numbers stand below one another."""
+    left = max((len(entry.mean) for entry in entries if entry), default=0)
+    right = max((len(entry.sd) for entry in entries if entry), default=0)
+    texts = []
+    for entry in entries:
+        if entry is None:
+            texts.append("")
+            continue
+        number = f"{entry.mean:>{left}}" + (f" ± {entry.sd:>{right}}" if entry.sd else "")
+        texts.append(" ".join(part for part in (number, entry.mark, entry.n and f"(n {entry.n})") if part))
+    return texts
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.1f} %"
+
+
+def _title(comparison: Comparison, group: str, what: str) -> str:
+    summary = next(summary for summary in comparison.classes if summary.group == group)
+    runs = {len(runs) for runs in comparison.runs.values()}
+    parts = [f"{summary.cases} case{'s' * (summary.cases != 1)}"]
+    if summary.subjects != summary.cases:
+        parts.append(f"{summary.subjects} subject{'s' * (summary.subjects != 1)}")
+    if runs != {1}:
+        parts.append("runs averaged per case: " + ", ".join(f"{m} {len(r)}" for m, r in comparison.runs.items()))
+    return f"{group + ': ' if group else ''}{what} ({'; '.join(parts)})"
+
+
+def test_table(comparison: Comparison, rules: Rules, group: str) -> Table | None:
+    """Every test of a group; None without tests."""
+    titles = {summary.label: class_title(summary) for summary in comparison.classes if summary.group == group}
+    tests = [test for test in comparison.tests if test.group == group]
+    if not tests:
+        return None
+    order = {metric: i for i, metric in enumerate(comparison.metrics)}
+    tests.sort(key=lambda t: (t.label, order[t.metric], comparison.methods.index(t.method)))  # stable: exclude last
+    lines = []
+    above: tuple[int, str] | None = None
+    for test in tests:
+        result, place = test.result, (test.label, test.metric)
+        beside = test.undefined != rules.undefined
+        lines.append(
+            (
+                "" if above and above[0] == test.label else titles[test.label],
+                "" if above == place else metric_title(test.metric),
+                "  (exclude)" if beside else test.method,
+                str(result.n),
+                str(result.undefined_pairs),
+                _difference(test),
+                *(_p(p) for p in (result.p, result.p_maxt, result.p_holm)),
+                "-" if result.wins is None else f"{result.wins}/{result.ties}/{result.losses}",
+            )
+        )
+        above = place
+    level = f"{100 * (1 - rules.alpha):g} % CI"
+    heads = (
+        "class", "metric", "method", "n", "left\nout", f"mean difference\n[{level}]", "p", "p\nmax-T", "p\nHolm",
+        "better/\ntied/\nworse",
+    )  # fmt: skip
+    return Table(_title(comparison, group, f"tests against {comparison.baseline}"), heads, lines, 3)
+
+
+def _difference(test: ComparisonTest) -> str:
+    result, decimals = test.result, _DECIMALS[METRICS[test.metric].unit] + 1
+    if result.mean_difference is None:
+        return "-"
+    limits = "unbounded" if result.ci_low is None else f"{result.ci_low:+.{decimals}f}, {result.ci_high:+.{decimals}f}"
+    return f"{result.mean_difference:+.{decimals}f} [{limits}]"
+
+
+def _p(p: float | None) -> str:
+    return "-" if p is None else f"{p:.4f}" if p >= 0.001 else f"{p:.2g}"
+
+
+def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
+    """Every definition in force, in words."""
+    found = {"spread": "mean and SD (n - 1) over cases, after the mean over the runs of a method"}
+    if "dice" in comparison.metrics:
+        found["dice"] = "2|A.B| / (|A| + |B|); 0 where missed or hallucinated, left out where absent"
+    if "hd95" in comparison.metrics:
+        found["hd95"] = (f"{rules.hd95}, " if rules.hd95 else "") + _HD95[rules.hd95]
+    if "nsd" in comparison.metrics and rules.nsd_tolerance_mm:
+        found["nsd"] = "tolerance " + ", ".join(f"{mm:g} mm (class {label})" for label, mm in rules.nsd_tolerance_mm)
+    if any(METRICS[metric].unit == "mm" for metric in comparison.metrics):
+        found["undefined"] = f"{rule_title(rules.undefined)}; " + _undefined(rules.undefined)
+    if rules.ignore is not None:
+        found["ignore"] = f"voxels of label {rules.ignore} in the reference belong to no class"
+    if comparison.baseline is not None:
+        found["test"] = _test(comparison, rules)
+        found["empty"] = (
+            "in a pair, where the reference lacks a class that only one method hallucinates, the empty one scores "
+            "Dice 1, NSD 1 and distance 0; a case empty in both is left out"
+        )
+        found["star"] = (
+            f"* p < {rules.alpha:g} (not adjusted) against {comparison.baseline}, ↑ better or ↓ worse; p max-T and p "
+            "Holm are adjusted over the foreground classes and metrics of one method"
+        )
+    return found
+
+
+def statements(comparison: Comparison, rules: Rules) -> list[str]:
+    """Definitions and notes as lines."""
+    lines = [f"{term}: {text}" for term, text in definitions(comparison, rules).items()]
+    return lines + [f"note: {note}" for note in notes(comparison)]
+
+
+def _undefined(rule: Undefined) -> str:
+    strict = "distances over the cases where every method has one (in a test: both methods)"
+    if rule == "exclude":
+        return strict
+    mm = "the diagonal of its volume" if rule == "diagonal" else rule_title(rule)
+    return f"the distance of a missed or hallucinated structure is {mm}; (exclude): {strict}"
+
+
+def _test(comparison: Comparison, rules: Rules) -> str:
+    results = [test.result for test in comparison.tests]
+    n = sorted({result.n for result in results})
+    how = []
+    exact = sorted({result.permutations for result in results if result.exact})
+    drawn = any(not result.exact for result in results)
+    if exact:
+        how.append(f"exact ({_range(exact)} sign flips)")
+    if drawn:
+        how.append(f"Monte Carlo (m = {rules.permutations:,}, seed {rules.seed})")
+    subjects = f"subjects by '{rules.subject}'" if rules.subject else "subjects"
+    return (
+        f"paired permutation test of the absolute mean difference, two-sided; n = {_range(n)} {subjects}; "
+        + " and ".join(how)
+    )
+
+
+def _range(values: Sequence[int]) -> str:
+    return f"{values[0]:,}" if values[0] == values[-1] else f"{values[0]:,} to {values[-1]:,}"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader must know besides: tests that cannot reach significance, runs without results, repeated scans."""
+    found = []
+    places: dict[tuple[str, int, str], list[str]] = {}
+    for test in comparison.tests:
+        if test.result.note is not None:
+            name = "/".join(part for part in (test.group, test.method, str(test.label), test.metric) if part)
+            name += " (exclude)" if test.undefined != comparison.tests[0].undefined else ""
+            places.setdefault((test.group, test.result.n, test.result.note), []).append(name)
+    for (group, n, note), names in places.items():
+        everywhere = len(names) == sum(test.group == group for test in comparison.tests)
+        where = (group or "all tests") if everywhere else _some(names)
+        found.append(f"{where}: n = {n}: {note}")
+    for lack in comparison.no_results:
+        who = f"{lack.method} run {lack.run}" if lack.run else lack.method
+        where = f" of {lack.group}" if lack.group else ""
+        found.append(
+            f"{who} has no result for {len(lack.cases)} case{'s' * (len(lack.cases) != 1)}{where}, which "
+            f"{'is' if len(lack.cases) == 1 else 'are'} left out and counted: {_some(lack.cases)}"
+        )
+    if any(len(runs) > 1 for runs in comparison.runs.values()):
+        found.append("missed, hallucinated and absent are counted over cases and runs")
+    if comparison.suggested_subject:
+        found.append(
+            "the cases look like several scans of some subjects, which makes p too small; if they are, use --subject "
+            f"'{comparison.suggested_subject}'"
+        )
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,137 @@
+"""Rows and their comparison as files and on the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rwtool import __version__
+from rwtool.console import print_lines, print_table
+from rwtool.evaluation.rows import Row, Rules
+from rwtool.files import atomic
+from rwtool.metrics.measures import METRICS
+from rwtool.report.csv import CASE_COLUMNS, TEST_COLUMNS, open_text, write_csv
+from rwtool.report.latex import latex_table
+from rwtool.report.markdown import escape_markdown, markdown_table
+from rwtool.report.text import Table, definitions, notes, result_tables, statements, test_table
+from rwtool.statistics.comparison import Comparison
+
+
+def write_report(
+    out: Path, rows: Sequence[Row], comparison: Comparison, rules: Rules, provenance: dict[str, Any]
+) -> None:
+    """Write cases.csv, tests.csv, summary.json, summary.md and summary.tex.
+
+    Parameters
+    ----------
+    out : Path
+        Folder; it is made. Each file appears whole or not at all.
+    rows : sequence of Row
+    comparison : Comparison
+        Of these rows.
+    rules : Rules
+    provenance : dict
+        Where the rows come from: inputs and their hashes, the command.
+    """
+    content = json.dumps(summary(comparison, rules, provenance), indent=1, allow_nan=False, ensure_ascii=False)
+    cases = ({**vars(row), "class": row.label} for row in rows)
+    write_csv(out / "cases.csv", CASE_COLUMNS, cases)
+    write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison))
+    _write(out / "summary.json", content + "\n")
+    _write(out / "summary.md", _markdown(comparison, rules))
+    _write(out / "summary.tex", latex_table(comparison, rules))
+
+
+def print_report(comparison: Comparison, rules: Rules) -> None:
+    """Print the tables of each group, the definitions in force and what else a reader must know."""
+    for group in comparison.groups:
+        for table in _tables(comparison, rules, group):
+            print_table(table.title, table.columns, table.rows, text_columns=table.text_columns)
+    print_lines(statements(comparison, rules))
+
+
+def summary(comparison: Comparison, rules: Rules, provenance: dict[str, Any]) -> dict[str, Any]:
+    """Content of summary.json: only what strict JSON can hold, with None for what is undefined."""
+    names = {(c.group, c.label): c.name for c in comparison.classes}
+    packages = {name: metadata.version(name) for name in ("numpy", "scipy")}
+    content = {
+        "rwtool": __version__,
+        "versions": {"python": platform.python_version(), **packages},
+        "rules": dataclasses.asdict(rules),
+        "definitions": definitions(comparison, rules),
+        "notes": notes(comparison),
+        "baseline": comparison.baseline,
+        "methods": {method: {"runs": comparison.runs[method]} for method in comparison.methods},
+        "groups": comparison.groups,
+        "metrics": {
+            metric: {"unit": METRICS[metric].unit, "better": METRICS[metric].better} for metric in comparison.metrics
+        },
+        "classes": [_record(c) for c in comparison.classes],
+        "means": [{**_record(c), "class_name": names[c.group, c.label]} for c in comparison.cells],
+        "counts": [_record(c) for c in comparison.counts],
+        "tests": list(_test_records(comparison)),
+        "no_results": [dataclasses.asdict(lack) for lack in comparison.no_results],
+        "suggested_subject": comparison.suggested_subject,
+        "provenance": provenance,
+    }
+    strict: dict[str, Any] = _strict(content)
+    return strict
+
+
+def _tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[Table]:
+    yield from result_tables(comparison, rules, group)
+    tests = test_table(comparison, rules, group)
+    if tests is not None:
+        yield tests
+
+
+def _markdown(comparison: Comparison, rules: Rules) -> str:
+    parts = []
+    for group in comparison.groups:
+        for table in _tables(comparison, rules, group):
+            text = markdown_table(table.columns, table.rows, text_columns=table.text_columns)
+            parts.append(f"**{escape_markdown(table.title)}**\n\n{text}")
+    parts.append("".join(f"- {escape_markdown(line)}\n" for line in statements(comparison, rules)))
+    return "\n".join(parts)
+
+
+def _test_records(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield each test with the names of TEST_COLUMNS."""
+    names = {(c.group, c.label): c.name for c in comparison.classes}
+    for test in comparison.tests:
+        record = {**_record(test), **dataclasses.asdict(test.result)}
+        record["class_name"] = names[test.group, test.label]
+        yield {name: record[name] for name in TEST_COLUMNS}
+
+
+def _record(item: Any) -> dict[str, Any]:
+    """Fields of a dataclass, with the label under the name that it has in the files."""
+    record = dataclasses.asdict(item)
+    record["class"] = record.pop("label")
+    return record
+
+
+def _strict(value: Any) -> Any:
+    """Turn a value into what strict JSON holds."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_strict(item) for item in value]
+    if isinstance(value, np.generic):
+        return _strict(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic(path) as temporary, open_text(temporary) as file:
+        file.write(text)

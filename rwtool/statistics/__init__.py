@@ -1,0 +1,1 @@
+"""Rows to means, tests and intervals."""

@@ -1,0 +1,322 @@
+"""Rows of an evaluation -> means, counts and paired tests of methods.
+
+A value goes this way: raw (NaN where undefined) -> the rule for missed and hallucinated structures -> mean over the
+runs of a method -> mean and SD over cases. Tests take the difference of two methods per case after the same steps,
+then its mean per subject. Under "exclude" nothing is filled in, and only cases count that both arms define.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rwtool.datasets.subjects import average_runs, average_subjects, suggest_subject_regex
+from rwtool.errors import UsageError
+from rwtool.evaluation.rows import Row, Rules, Undefined
+from rwtool.metrics.measures import METRICS
+from rwtool.statistics.arms import NO_ROW, STATUSES, Arm, Axes, Floats, arrays, check_rows, differences, under
+from rwtool.statistics.permutation import PairedTest, paired_permutation_test
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, SD (n - 1) and median over `n` cases; None where there are too few."""
+
+    n: int
+    mean: float | None
+    sd: float | None
+    median: float | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one class for one method.
+
+    Attributes
+    ----------
+    method, group, metric : str
+    label : int
+    spread : Spread
+        Over the cases that are defined under the rule in force.
+    exclude : Spread or None
+        For a distance: over the cases where every method has one without a rule; None where it is the same.
+    undefined : int
+        Cases that are not in `spread`.
+    """
+
+    method: str
+    group: str
+    label: int
+    metric: str
+    spread: Spread
+    exclude: Spread | None
+    undefined: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often each status occurs for one method and class, over cases and runs; `no_result` had no row."""
+
+    method: str
+    group: str
+    label: int
+    ok: int
+    missed: int
+    hallucinated: int
+    absent: int
+    no_result: int
+
+
+@dataclass(frozen=True)
+class GroupClass:
+    """One class in one group: its name, the mean share of the reference's voxels, and how many cases and subjects."""
+
+    group: str
+    label: int
+    name: str
+    share: float | None
+    cases: int
+    subjects: int
+
+
+@dataclass(frozen=True)
+class ComparisonTest:
+    """The test of one method against the baseline in one metric of one class.
+
+    `undefined` is the rule for distances: the one in force, or 'exclude' beside it where the two differ.
+    """
+
+    baseline: str
+    method: str
+    group: str
+    label: int
+    metric: str
+    undefined: Undefined
+    result: PairedTest
+
+    @property
+    def direction(self) -> int:
+        """1 where the method is better on average, -1 where it is worse, else 0."""
+        mean = self.result.mean_difference or 0.0
+        return METRICS[self.metric].better * ((mean > 0) - (mean < 0))
+
+
+@dataclass(frozen=True)
+class NoResult:
+    """Cases of a group that a run of a method has no row for."""
+
+    method: str
+    run: str
+    group: str
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the rows say.
+
+    Attributes
+    ----------
+    methods : tuple of str
+        In order of first appearance.
+    runs : dict of str to tuple of str
+        Of each method.
+    baseline : str or None
+        None without tests.
+    groups : tuple of str
+        Sorted; ('',) where there is one.
+    metrics : tuple of str
+        In order of first appearance.
+    classes : tuple of GroupClass
+        By group and label.
+    cells : tuple of Cell
+        By group, label, method, metric.
+    counts : tuple of Counts
+        By group, label, method.
+    tests : tuple of ComparisonTest
+        By group, method, rule, label, metric.
+    no_results : tuple of NoResult
+    suggested_subject : str or None
+        A regex for ``--subject`` where cases look like repeated scans of a subject and were not grouped.
+    """
+
+    methods: tuple[str, ...]
+    runs: dict[str, tuple[str, ...]]
+    baseline: str | None
+    groups: tuple[str, ...]
+    metrics: tuple[str, ...]
+    classes: tuple[GroupClass, ...]
+    cells: tuple[Cell, ...]
+    counts: tuple[Counts, ...]
+    tests: tuple[ComparisonTest, ...]
+    no_results: tuple[NoResult, ...]
+    suggested_subject: str | None
+
+
+def compare(rows: Sequence[Row], rules: Rules, *, baseline: str | None = None, test: bool = True) -> Comparison:
+    """Describe the methods and test each against the baseline.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Raw values: `rules.undefined` is applied here. A case without a row in some run is undefined for the method.
+    rules : Rules
+    baseline : str, optional
+        Method that the others are tested against; default the first.
+    test : bool
+        False leaves the tests out.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    UsageError
+        The baseline is no method, or rows contradict one another.
+
+    Notes
+    -----
+    A reference that lacks a class, in a pair: where some run of either method hallucinates it, every run that leaves
+    it empty is right (Dice 1, NSD 1, distance 0); where none does, the pair is left out and counted. With one run per
+    method that is: exactly one arm hallucinates, and the empty one scores full marks.
+
+    max-T and Holm adjust over the foreground classes and metrics of one method, group and rule for distances; class 0
+    is the background.
+    """
+    if not rows:
+        raise UsageError("there are no rows to compare")
+    check_rows(rows)
+    methods = _unique(row.method for row in rows)
+    if baseline is not None and baseline not in methods:
+        raise UsageError(f"there is no method {baseline!r} for a baseline; the methods are {', '.join(methods)}")
+    runs = {method: tuple(sorted({row.run for row in rows if row.method == method})) for method in methods}
+    groups = tuple(sorted({row.group for row in rows}))
+    metrics = _unique(row.metric for row in rows)
+    tested = (baseline or methods[0]) if test and len(methods) > 1 else None
+
+    classes: list[GroupClass] = []
+    cells: list[Cell] = []
+    counts: list[Counts] = []
+    tests: list[ComparisonTest] = []
+    no_results: list[NoResult] = []
+    for group in groups:
+        members = [row for row in rows if row.group == group]
+        axes, arms = arrays(members, group, metrics, runs)
+        classes += _classes(members, axes)
+        cells += _cells(axes, arms, rules.undefined)
+        counts += _counts(axes, arms)
+        no_results += _no_results(axes, arms, runs)
+        if tested is not None:
+            for method in methods:
+                if method != tested:
+                    tests += _tests(axes, (method, arms[method]), (tested, arms[tested]), rules)
+
+    ungrouped = all(row.subject == row.case for row in rows)
+    suggestion = suggest_subject_regex({row.case for row in rows}) if ungrouped and not rules.subject else None
+    return Comparison(
+        methods, runs, tested, groups, metrics, tuple(classes), tuple(cells), tuple(counts), tuple(tests),
+        tuple(no_results), suggestion,
+    )  # fmt: skip
+
+
+def _unique(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _classes(rows: Sequence[Row], axes: Axes) -> list[GroupClass]:
+    shares = {(row.label, row.case): row.share for row in rows}
+    names = {row.label: row.class_name for row in reversed(rows)}
+    found = []
+    for label in axes.labels:
+        known = [shares[label, case] for case in axes.cases if not math.isnan(shares.get((label, case), math.nan))]
+        share = float(np.mean(known)) if known else None
+        found.append(GroupClass(axes.group, label, names[label], share, len(axes.cases), len(set(axes.subjects))))
+    return found
+
+
+def _spread(values: Floats) -> Spread:
+    known = values[~np.isnan(values)]
+    n = len(known)
+    return Spread(
+        n,
+        float(known.mean()) if n else None,
+        float(known.std(ddof=1)) if n > 1 else None,
+        float(np.median(known)) if n else None,
+    )
+
+
+def _cells(axes: Axes, arms: dict[str, Arm], rule: Undefined) -> list[Cell]:
+    """Describe each method under the rule in force, and distances without one too."""
+    strict = {method: average_runs(arm.values) for method, arm in arms.items()}
+    # "exclude" compares methods over the same cases; one that has no value at all does not count.
+    defined = [~np.isnan(values) for values in strict.values()]
+    shared = np.all([known | ~known.any(axis=0) for known in defined], axis=0)
+    strict = {m: np.where(shared | ~axes.is_distance, values, np.nan) for m, values in strict.items()}
+    ruled = strict if rule == "exclude" else {m: average_runs(under(rule, axes, arm)) for m, arm in arms.items()}
+    cells = []
+    for c, label in enumerate(axes.labels):
+        for method in arms:
+            for m, metric in enumerate(axes.metrics):
+                spread, exclude = _spread(ruled[method][:, c, m]), _spread(strict[method][:, c, m])
+                other = exclude if exclude != spread else None
+                cells.append(Cell(method, axes.group, label, metric, spread, other, len(axes.cases) - spread.n))
+    return cells
+
+
+def _counts(axes: Axes, arms: dict[str, Arm]) -> list[Counts]:
+    found = []
+    for c, label in enumerate(axes.labels):
+        for method, arm in arms.items():
+            ok, missed, hallucinated, absent, no_result = (
+                int((arm.status[:, :, c] == status).sum()) for status in (*range(len(STATUSES)), NO_ROW)
+            )
+            found.append(Counts(method, axes.group, label, ok, missed, hallucinated, absent, no_result))
+    return found
+
+
+def _no_results(axes: Axes, arms: dict[str, Arm], runs: dict[str, tuple[str, ...]]) -> list[NoResult]:
+    found = []
+    for method, arm in arms.items():
+        lacking = (arm.status == NO_ROW).all(axis=2)
+        for run, cases in zip(runs[method], lacking, strict=True):
+            if cases.any():
+                names = tuple(case for case, lacks in zip(axes.cases, cases, strict=True) if lacks)
+                found.append(NoResult(method, run, axes.group, names))
+    return found
+
+
+def _tests(axes: Axes, arm: tuple[str, Arm], baseline: tuple[str, Arm], rules: Rules) -> list[ComparisonTest]:
+    """Test one method against the baseline under the rule in force, and distances without one where it differs."""
+    columns = axes.columns()
+    ruled = differences(rules.undefined, axes, arm[1], baseline[1])
+    strict = differences("exclude", axes, arm[1], baseline[1])
+    differs = (np.isnan(ruled) != np.isnan(strict)).any(axis=0)
+    variants: list[tuple[Undefined, Floats, NDArray[np.bool_]]] = [
+        (rules.undefined, ruled, np.full(len(columns), True))
+    ]
+    if differs.any():
+        variants.append(("exclude", strict, differs))
+    tests = []
+    for rule, of_cases, wanted in variants:
+        of_subjects = average_subjects(of_cases, axes.subjects)
+        better = [METRICS[metric].better for _, metric in columns]
+        results = paired_permutation_test(
+            of_subjects.values,
+            higher_is_better=[None if sign == 0 else sign > 0 for sign in better],
+            family=[label != 0 for label, _ in columns],
+            permutations=rules.permutations,
+            seed=rules.seed,
+            alpha=rules.alpha,
+            undefined_pairs=of_subjects.undefined,
+        )
+        tests += [
+            ComparisonTest(baseline[0], arm[0], axes.group, label, metric, rule, result)
+            for (label, metric), result, keep in zip(columns, results, wanted, strict=True)
+            if keep
+        ]
+    return tests

@@ -1,0 +1,114 @@
+"""The loss of a run, as its configuration says: one function of logits, labels and map magnitudes at every level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from rwtool.losses import (
+    active_contour_loss,
+    authors_weight,
+    cross_entropy_loss,
+    dice_loss,
+    focal_loss,
+    gradual_weight,
+    hausdorff_loss,
+    mix_losses,
+    packed_region_wise_loss,
+    region_wise_loss,
+    weighted_cross_entropy_loss,
+)
+from rwtool.network.config import TrainConfig
+from rwtool.training.map_source import MapUse
+from rwtool.training.slices import Batch
+
+_WITHOUT_MAP: dict[str, Callable[..., Tensor]] = {"ce": cross_entropy_loss, "dice": dice_loss, "focal": focal_loss}
+
+NO_CLASS = -1
+"""Label of pixels that the losses leave out."""
+
+
+class Objective:
+    """The loss of a run, over all levels of deep supervision.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    map_use : MapUse or None
+    device : torch.device
+    """
+
+    def __init__(self, config: TrainConfig, map_use: MapUse | None, device: torch.device) -> None:
+        self.config, self.map_use = config, map_use
+        others = () if map_use is None else map_use.other_values
+        self.other_values = torch.tensor(others, dtype=torch.float32, device=device)
+
+    def common_weight(self, epoch: int) -> float | None:
+        """Weight of the common loss in an epoch of a gradual mixture; None for a sum."""
+        if self.config.mixed_with is None or self.config.mix == "equal":
+            return None
+        if self.config.schedule == "authors":
+            return authors_weight(epoch)
+        return gradual_weight(epoch, self.config.epochs)
+
+    def __call__(self, logits: Sequence[Tensor], batch: Batch, epoch: int) -> Tensor:
+        """Weigh the levels 1, 1/2, 1/4, ... (Lee et al. 2015), normalised; coarse ones see every 2nd, 4th, ... pixel.
+
+        Parameters
+        ----------
+        logits : sequence of (B, K, H, W), (B, K, H/2, W/2), ... tensors
+        batch : Batch
+        epoch : int
+
+        Returns
+        -------
+        scalar tensor
+        """
+        weight = self.common_weight(epoch)
+        total = logits[0].new_zeros((), dtype=torch.float32)
+        for level, part in enumerate(logits):
+            stride = 1 << level
+            labels = batch.labels[:, ::stride, ::stride]
+            magnitudes = None if batch.magnitudes is None else batch.magnitudes[:, :, ::stride, ::stride]
+            total = total + self._level(part, labels, magnitudes, stride, weight) / stride
+        return total / sum(1 / (1 << level) for level in range(len(logits)))
+
+    def _level(
+        self, logits: Tensor, labels: Tensor, magnitudes: Tensor | None, stride: int, weight: float | None
+    ) -> Tensor:
+        loss = self._main(logits, labels, magnitudes, stride)
+        if self.config.mixed_with is None:
+            return loss
+        common = _WITHOUT_MAP[self.config.mixed_with](logits, labels, ignore=NO_CLASS)
+        return mix_losses(common, loss, weight)
+
+    def _main(self, logits: Tensor, labels: Tensor, magnitudes: Tensor | None, stride: int) -> Tensor:
+        name = self.config.loss
+        if name in _WITHOUT_MAP:
+            return _WITHOUT_MAP[name](logits, labels, ignore=NO_CLASS)
+        if name == "ac":
+            lam = self.config.ac_lambda
+            return active_contour_loss(
+                logits,
+                labels,
+                region_weight=1.0 if lam is None else lam,
+                length=lam is not None,
+                other_values=self.other_values,
+                ignore=NO_CLASS,
+            )
+        assert magnitudes is not None
+        assert self.map_use is not None
+        if name == "rrw":
+            return packed_region_wise_loss(logits, -magnitudes[:, 0], labels, self.other_values, ignore=NO_CLASS)
+        if name == "wce-rrw":
+            return weighted_cross_entropy_loss(logits, magnitudes[:, 0], labels, ignore=NO_CLASS, check=False)
+        # the distances of coarse levels are in their own, larger pixels
+        distances = magnitudes / stride
+        classes = torch.arange(distances.shape[1], device=distances.device).view(1, -1, 1, 1)
+        own = labels.unsqueeze(1) == classes
+        if name == "boundary":
+            return region_wise_loss(logits, torch.where(own, -distances, distances), labels, ignore=NO_CLASS)
+        z = torch.where(own, 0, distances**self.map_use.exponent)
+        return hausdorff_loss(logits, z, labels, ignore=NO_CLASS)

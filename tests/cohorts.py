@@ -1,0 +1,111 @@
+"""Small cohorts of discs, and runs trained on them."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import nibabel as nib
+import numpy as np
+import torch
+
+import rwtool
+from rwtool.files import atomic
+
+SHAPE = (4, 20, 24)  # (z, y, x)
+AFFINE = np.array([[0, -1.5, 0, 10], [0.8, 0, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
+QUICK = {"features": 4, "depth": 2, "epochs": 2, "batch_size": 4, "lr": 1e-3, "amp": "off"}
+THOROUGH = {**QUICK, "epochs": 20, "lr": 0.02, "augment": False}
+FILES = {"best.pt", "config.toml", "last.pt", "metrics.csv", "predictions", "run.json", "split.json"}
+
+
+def discs(seed, values=(0, 1, 2)):
+    """An image (z, y, x) of two bright discs on noise, and their labels."""
+    rng = np.random.default_rng(seed)
+    _, y, x = np.indices(SHAPE)
+    labels = np.zeros(SHAPE, dtype=int)
+    labels[(y - rng.uniform(6, 8)) ** 2 + (x - rng.uniform(6, 8)) ** 2 < 16] = 1
+    labels[(y - rng.uniform(11, 14)) ** 2 + (x - rng.uniform(14, 18)) ** 2 < 20] = 2
+    image = 100 + 100 * labels + 10 * rng.normal(size=SHAPE)
+    return image.astype(np.int16), np.asarray(values, dtype=np.uint8)[labels]
+
+
+def save(path, array, affine=AFFINE, turn=(2, 1, 0)):
+    """Write a (z, y, x) array as NIfTI, its axes in the file's order."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array.transpose(turn), affine), path)
+
+
+def write_cohort(folder, *, names=None, values=(0, 1, 2), **grid):
+    """Folders of six images and their labels."""
+    for seed, name in enumerate(names or [f"case_{index}" for index in range(6)]):
+        image, labels = discs(seed, values)
+        save(folder / "images" / f"{name}.nii.gz", image, **grid)
+        save(folder / "labels" / f"{name}.nii.gz", labels, **grid)
+    return folder
+
+
+def voxels(path):
+    """Array of a NIfTI file, in its own order."""
+    return np.asarray(nib.load(path).dataobj)
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def places(value, place=""):
+    """All that a checkpoint holds by its place, exactly: tensors by their bytes; times are left out."""
+    if isinstance(value, Mapping):
+        items = [(key, part) for key, part in value.items() if key not in ("seconds", "slices_per_second")]
+    elif isinstance(value, (list, tuple)):
+        items = list(enumerate(value))
+    elif isinstance(value, torch.Tensor):
+        return {place: (str(value.dtype), tuple(value.shape), value.numpy().tobytes().hex())}
+    else:
+        return {place: repr(value)}
+    return {key: found for name, part in items for key, found in places(part, f"{place}/{name}").items()}
+
+
+def words(settings):
+    """Settings as options of the command line."""
+    for name, value in settings.items():
+        yield "--with" if name == "mixed_with" else "--" + name.replace("_", "-")
+        yield str(value)
+
+
+def start(*arguments):
+    """Python in a process of its own, with as many threads as these tests."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
+
+
+def leftover(folder):
+    """What a process leaves in a folder that is killed while it writes."""
+    gone = start("-c", "import os; print(os.getpid())").stdout.strip()
+    with atomic(folder / "last.pt"):
+        (mine,) = folder.iterdir()
+    left = folder / mine.name.replace(f".{os.getpid()}@", f".{gone}@")
+    left.mkdir()
+    (left / "last.pt").touch()
+    return left
+
+
+def weights(run, which="last"):
+    return places(torch.load(run / f"{which}.pt", weights_only=True)["model"])
+
+
+def metrics(run):
+    with (run / "metrics.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def train(cohort, run, settings=QUICK, **more):
+    (done,) = rwtool.train_files(cohort / "images", cohort / "labels", run, **{**settings, **more})
+    return done

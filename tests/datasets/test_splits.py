@@ -1,0 +1,176 @@
+import doctest
+import json
+
+import pytest
+
+from rwtool.datasets import splits as split
+from rwtool.datasets.splits import Split, make_split, read_case_names, read_split
+from rwtool.errors import UsageError
+
+NAMES = [f"patient{subject:03d}_frame{frame:02d}" for subject in range(1, 11) for frame in (1, 12)]
+FOLDS = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["b", "c"], "val": ["a"]}, {"train": ["c"], "val": ["b"]}]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_json(content, name="split.json"):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+        return str(path)
+
+    return write_json
+
+
+def subjects(names):
+    return {name.split("_")[0] for name in names}
+
+
+# --- drawn ---
+
+
+def test_every_case_is_in_one_part_and_the_parts_are_sorted():
+    found = make_split(NAMES, val=0.25)
+    assert sorted(found.train + found.val) == NAMES
+    assert len(found.val) == 5
+    assert (list(found.train), list(found.val)) == (sorted(found.train), sorted(found.val))
+
+
+def test_scans_of_a_subject_stay_together():
+    found = make_split(NAMES, val=0.5, subject="patient[0-9]+")
+    assert subjects(found.train).isdisjoint(subjects(found.val))
+    assert (len(found.train), len(found.val)) == (10, 10)
+    alone = make_split(NAMES, val=0.5)
+    assert not subjects(alone.train).isdisjoint(subjects(alone.val))
+
+
+def test_subjects_with_more_scans_count_once():
+    found = make_split(["a_1", "a_2", "a_3", "a_4", "b_1", "c_1", "d_1"], val=0.5, subject="([a-d])_")
+    assert (len(subjects(found.train)), len(subjects(found.val))) == (2, 2)
+
+
+def test_the_seed_decides_and_the_order_of_the_names_does_not():
+    found = make_split(NAMES, val=0.5, seed=3, subject="patient[0-9]+")
+    assert make_split(NAMES[::-1], val=0.5, seed=3, subject="patient[0-9]+") == found
+    assert len({make_split(NAMES, val=0.5, seed=seed, subject="patient[0-9]+") for seed in range(6)}) > 3
+
+
+@pytest.mark.parametrize(
+    ("subjects", "val", "count"),
+    [(2, 0.01, 1), (2, 0.99, 1), (10, 0.01, 1), (10, 0.99, 9), (10, 0.26, 3), (10, 0.24, 2), (4, 0.5, 2), (3, 0.5, 2)],
+)
+def test_a_share_is_rounded_to_whole_subjects_and_leaves_one_on_each_side(subjects, val, count):
+    assert len(make_split([str(n) for n in range(subjects)], val=val).val) == count
+
+
+def test_a_share_of_0_trains_on_all_even_on_one_subject():
+    assert make_split(["b", "a"], val=0) == Split(("a", "b"), ())
+    assert make_split(["a"], val=0) == Split(("a",), ())
+
+
+@pytest.mark.parametrize(("names", "subject"), [(["a"], None), (["a_1", "a_2"], "a")])
+def test_one_subject_cannot_be_split(names, subject):
+    with pytest.raises(UsageError) as caught:
+        make_split(names, val=0.5, subject=subject)
+    assert str(caught.value) == (
+        "there is 1 subject, which cannot be split; give --val 0 to train on all without validation"
+    )
+
+
+def test_a_subject_regex_that_does_not_fit_is_refused():
+    with pytest.raises(UsageError, match="finds no subject in 'patient001_frame01'"):
+        make_split(NAMES, val=0.5, subject="sub-[0-9]+")
+    with pytest.raises(UsageError, match="is not a regular expression"):
+        make_split(NAMES, val=0.5, subject="(")
+
+
+# --- read ---
+
+
+def test_a_split_that_was_written_is_read_again_by_train_and_by_evaluate(tmp_path):
+    found = make_split(NAMES, val=0.25, seed=4)
+    path = tmp_path / "run" / "split.json"
+    found.write(path)
+    assert read_split(str(path), NAMES) == found
+    assert read_case_names(str(path)) == found.val
+
+
+@pytest.mark.parametrize(("fold", "expected"), [("", 0), (":0", 0), (":1", 1), (":2", 2)])
+def test_a_fold_of_nnunet_is_named_after_a_colon_and_is_0_without(write, fold, expected):
+    part = FOLDS[expected]
+    assert read_split(write(FOLDS) + fold, ["a", "b", "c"]) == Split(tuple(part["train"]), tuple(part["val"]))
+
+
+def test_a_file_whose_name_ends_in_a_colon_and_a_number_is_itself(write):
+    write(FOLDS[1], "split")
+    assert read_split(write(FOLDS[0], "split:2"), ["a", "b", "c"]).val == ("c",)
+
+
+def test_names_are_sorted_and_lose_suffixes_spaces_and_repeats(write):
+    path = write({"train": ["b.nii.gz", " a ", "b", "v1.2"], "val": ["c.npy"], "note": "mine"})
+    assert read_split(path, ["a", "b", "c", "v1.2"]) == Split(("a", "b", "v1.2"), ("c",))
+
+
+def test_cases_that_the_split_does_not_name_are_left_out_and_val_may_be_empty(write):
+    assert read_split(write({"train": ["a"], "val": []}), ["a", "b", "c"]) == Split(("a",), ())
+
+
+@pytest.mark.parametrize(
+    ("content", "fold", "message"),
+    [
+        (FOLDS, ":3", "there is no fold 3; it holds 3, counted from 0"),
+        (FOLDS[0], ":1", "there is no fold 1; it holds 1, counted from 0"),
+        ([], "", "there is no fold 0; it holds 0, counted from 0"),
+        (
+            {"train": ["a", "b"], "val": ["b", "c.nii", "a.nii"]},
+            "",
+            "cases in both train and val: a, b; each belongs to one",
+        ),
+        (
+            {"train": ["a", "x"], "val": ["y"]},
+            "",
+            "cases without a label file: x, y; the cases are a, b, c",
+        ),
+        ({"train": [], "val": ["a"]}, "", "it names no case to train on"),
+        *(
+            (
+                content,
+                "",
+                'expected {"train": [names], "val": [names]}, or a list of such objects (nnU-Net\'s splits_final.json)',
+            )
+            for content in (
+                {"train": ["a"]},
+                {"val": ["a"]},
+                {"train": "a", "val": []},
+                {"train": ["a", 3], "val": []},
+                ["a", "b"],
+                [["a"], ["b"]],
+                "3",
+            )
+        ),
+    ],
+)
+def test_a_wrong_split_is_one_readable_message(write, content, fold, message):
+    path = write(content)
+    with pytest.raises(UsageError) as caught:
+        read_split(path + fold, ["a", "b", "c"])
+    assert str(caught.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize("content", ["", "a\nb\n", '{"train": ["a"]'])
+def test_a_file_that_is_no_json_is_named(write, content):
+    path = write(content)
+    with pytest.raises(UsageError) as caught:
+        read_split(path, ["a"])
+    assert str(caught.value).startswith(f"{path}: cannot be read as a split: ")
+
+
+@pytest.mark.parametrize("source", ["gone.json", "gone.json:1"])
+def test_a_missing_file_is_named(tmp_path, source):
+    with pytest.raises(UsageError, match=r"gone\.json: cannot be read as a split: .*No such file"):
+        read_split(str(tmp_path / source), ["a"])
+
+
+def test_examples_in_the_documentation():
+    found = doctest.testmod(split)
+    assert found.attempted >= 1
+    assert found.failed == 0

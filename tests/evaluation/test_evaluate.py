@@ -1,0 +1,579 @@
+import json
+import math
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff
+
+import rwtool
+from rwtool.datasets.splits import read_case_names
+from rwtool.evaluation import case as measure
+from rwtool.evaluation.evaluate import Request, evaluate_files, plan_evaluation
+from rwtool.evaluation.rows import Rules
+from rwtool.io.names import file_hash
+
+SPACING = (0.8, 1.5, 4.0)  # file axes
+AFFINE = np.array([[0.8, 0, 0, 10], [0, 1.5, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
+SHAPE = (12, 10, 8)
+
+
+def box(*corners, values=(1,), shape=SHAPE):
+    """Labels with boxes: each of corners is (start, stop) along the file axes."""
+    array = np.zeros(shape, np.uint8)
+    for (start, stop), value in zip(corners, values, strict=True):
+        array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = value
+    return array
+
+
+BOX = box(((2, 2, 2), (6, 6, 6)))
+SHIFTED = box(((5, 2, 2), (9, 6, 6)))  # by 3 voxels of 0.8 mm
+
+
+def save(path, array, affine=AFFINE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def evaluate(reference, *predictions, **options):
+    return evaluate_files(reference, predictions, **{"jobs": 1, "verbosity": -1, **options})
+
+
+def values(evaluation, **where):
+    """Numbers by metric, of rows that are unique otherwise."""
+    rows = [row for row in evaluation.rows if all(getattr(row, key) == value for key, value in where.items())]
+    found = {row.metric: row.value for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Two cases; method `a` shifts the box of the first by 2.4 mm, method `b` copies both."""
+    for case, array in (("x", BOX), ("y", SHIFTED)):
+        save(tmp_path / "labels" / f"{case}.nii.gz", array)
+        save(tmp_path / "b" / f"{case}.nii.gz", array)
+        save(tmp_path / "a" / f"{case}.nii.gz", SHIFTED)
+    return tmp_path
+
+
+# --- pairing ---
+
+
+def test_cases_pair_by_name_and_a_shift_of_3_voxels_is_2_4_mm(project):
+    found = evaluate(project / "labels", project / "a", project / "b")
+    assert values(found, method="a", case="x") == pytest.approx({"dice": 0.25, "hd95": 2.4, "hd": 2.4})
+    assert values(found, method="a", case="y") == {"dice": 1, "hd95": 0, "hd": 0}
+    assert values(found, method="b", case="x") == {"dice": 1, "hd95": 0, "hd": 0}
+    row = found.rows[1]
+    assert (row.run, row.subject, row.group, row.label, row.class_name, row.unit, row.status) == (
+        "", "x", "", 1, "1", "mm", "ok",
+    )  # fmt: skip
+    assert row.diagonal_mm == pytest.approx(math.hypot(12 * 0.8, 10 * 1.5, 8 * 4))
+    assert row.share == 64 / 960
+    assert [row.method for row in found.rows] == ["a"] * 6 + ["b"] * 6
+
+
+def test_names_and_runs(project):
+    found = evaluate(project / "labels", f"mine={project / 'a'},{project / 'b'}", f"theirs={project / 'b'}")
+    assert {(row.method, row.run) for row in found.rows} == {("mine", "a"), ("mine", "b"), ("theirs", "")}
+
+
+def test_runs_in_folders_of_one_name_are_numbered_and_predictions_stand_for_their_training_run(project):
+    for fold in ("fold_0", "fold_1"):
+        for case in ("x", "y"):
+            save(project / fold / "run" / "predictions" / f"{case}.nii.gz", BOX)
+    runs = ",".join(str(project / fold / "run") for fold in ("fold_0", "fold_1"))
+    found = evaluate(project / "labels", f"net={runs}", project / "fold_0" / "run")
+    assert {(row.method, row.run) for row in found.rows} == {("net", "1"), ("net", "2"), ("run", "")}
+
+
+def test_equal_method_names_are_refused(project):
+    with pytest.raises(rwtool.UsageError, match=r"two predictions are called 'a'.*NAME=DIR"):
+        evaluate(project / "labels", project / "a", f"a={project / 'b'}")
+
+
+def test_a_path_may_hold_an_equals_sign(project):
+    (project / "a").rename(project / "lr=0.1")
+    assert {row.method for row in evaluate(project / "labels", project / "lr=0.1").rows} == {"lr=0.1"}
+
+
+@pytest.mark.parametrize("text", ["=a", "a=", "a=b,,c"])
+def test_a_broken_name_is_refused(project, text):
+    with pytest.raises(rwtool.UsageError, match=r"predictions are DIR, NAME=DIR or NAME=DIR1,DIR2"):
+        evaluate(project / "labels", text)
+
+
+def test_a_single_file_pairs_with_a_single_file_of_any_name(project):
+    found = evaluate(project / "labels" / "x.nii.gz", project / "a" / "y.nii.gz")
+    assert {(row.case, row.method) for row in found.rows} == {("x", "y")}
+    assert values(found)["dice"] == 0.25
+    with pytest.raises(rwtool.UsageError, match=r"no prediction in .* has the name of a reference"):
+        evaluate(project / "labels" / "x.nii.gz", save(project / "c" / "z.nii.gz", BOX).parent)
+
+
+def test_extra_predictions_are_listed(project):
+    save(project / "a" / "z.nii.gz", BOX)
+    plan = plan_evaluation(Request(str(project / "labels"), (str(project / "a"),)))
+    assert plan.pairing.runs[0].extra == ("z",)
+    plan = plan_evaluation(
+        Request(str(project / "labels"), (str(project / "a"),), cases=write(project / "cases.txt", "x\n"))
+    )
+    assert (list(plan.pairing.references), plan.pairing.runs[0].extra) == (["x"], ("z",))  # y is no stranger
+
+
+def test_a_missing_prediction_is_an_error(project):
+    (project / "a" / "x.nii.gz").unlink()
+    with pytest.raises(rwtool.UsageError, match=r"predictions are missing: a \(.*\) lacks x; give --allow-missing"):
+        evaluate(project / "labels", project / "a")
+
+
+def test_allow_missing_counts_the_structures_of_the_reference_as_missed(project):
+    (project / "a" / "x.nii.gz").unlink()
+    rules = Rules(metrics=("dice", "hd", "nsd", "volume_ml", "volume_error"))
+    found = evaluate(
+        project / "labels", project / "a", project / "b", allow_missing=True, background=True, classes=(0, 1, 2),
+        rules=rules, nsd_tolerance_mm={None: 1.0},
+    )  # fmt: skip
+    missing = {row.label: row.status for row in found.rows if (row.method, row.case) == ("a", "x")}
+    assert missing == {0: "missed", 1: "missed"}  # of class 2, in neither, a file that is not there says nothing
+    numbers = values(found, method="a", case="x", label=1)
+    assert math.isnan(numbers.pop("hd"))
+    assert numbers == {"dice": 0, "nsd": 0, "volume_ml": 0, "volume_error": -1}
+    assert found.provenance["runs"][0]["missing"] == ["x"]
+    assert not found.failed
+
+
+# --- cases, subjects, groups ---
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+FOLDS = [{"train": ["b"], "val": ["a"]}, {"train": ["a"], "val": ["b", "c"]}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("cases.txt", "a\n b.nii.gz \n\na\n", ("a", "b")),
+        ("list.json", '["a", "b"]', ("a", "b")),
+        ("split.json", '{"train": ["c"], "val": ["a"]}', ("a",)),
+        ("splits_final.json", json.dumps(FOLDS), ("a", "b", "c")),
+        ("splits_final.json:1", json.dumps(FOLDS), ("b", "c")),
+    ],
+)
+def test_case_lists(tmp_path, name, text, names):
+    write(tmp_path / name.partition(":")[0], text)
+    assert read_case_names(str(tmp_path / name)) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("missing.txt", None, "cannot be read as a list of cases"),
+        ("broken.json", "{", "cannot be read as a list of cases"),
+        ("empty.txt", "\n", "names no case"),
+        ("other.json", '{"train": ["a"]}', "expected one case name a line"),
+        ("numbers.json", "[1, 2]", "expected one case name a line"),
+        ("splits.json:2", json.dumps(FOLDS), "there is no fold 2; it holds folds 0 to 1"),
+        ("list.json:0", '["a"]', "holds no folds"),
+    ],
+)
+def test_what_is_no_case_list_is_refused(tmp_path, name, text, message):
+    if text is not None:
+        write(tmp_path / name.partition(":")[0], text)
+    with pytest.raises(rwtool.UsageError, match=message):
+        read_case_names(str(tmp_path / name))
+
+
+def test_cases_limits_the_cases_and_must_know_them(project):
+    cases = write(project / "cases.txt", "y")
+    assert {row.case for row in evaluate(project / "labels", project / "a", cases=cases).rows} == {"y"}
+    cases = write(project / "cases.txt", "y\nz")
+    with pytest.raises(rwtool.UsageError, match="names cases without a reference: z; the references are x, y"):
+        evaluate(project / "labels", project / "a", cases=cases)
+
+
+def scans(folder, *names):
+    for name in names:
+        save(folder / "labels" / f"{name}.nii.gz", BOX)
+        save(folder / "a" / f"{name}.nii.gz", BOX)
+    return folder
+
+
+def test_the_subject_is_group_1_or_the_whole_match(tmp_path):
+    scans(tmp_path, "patient001_frame01", "patient001_frame12")
+    for regex, subject in ((r"patient(\d+)", "001"), (r"patient\d+", "patient001")):
+        found = evaluate(tmp_path / "labels", tmp_path / "a", rules=Rules(subject=regex))
+        assert {row.subject for row in found.rows} == {subject}
+    for regex, message in ((r"sub-\d+", "finds no subject in 'patient001_frame01'"), ("(", "not a regular expression")):
+        with pytest.raises(rwtool.UsageError, match=message):
+            evaluate(tmp_path / "labels", tmp_path / "a", rules=Rules(subject=regex))
+
+
+def test_names_that_share_a_stem_suggest_a_regex(tmp_path):
+    scans(tmp_path, "patient001_frame01", "patient001_frame12")
+    request = Request(str(tmp_path / "labels"), (str(tmp_path / "a"),))
+    assert plan_evaluation(request).subject_regex == "^(patient[0-9]+)"
+    request = Request(str(tmp_path / "labels"), (str(tmp_path / "a"),), rules=Rules(subject="patient001"))
+    assert plan_evaluation(request).subject_regex is None
+
+
+def test_groups_come_from_a_csv_file(project):
+    write(project / "groups.csv", "Case,Group\nx,ED\ny.nii.gz,ES\nz,ES\n")
+    found = evaluate(project / "labels", project / "a", groups=project / "groups.csv")
+    assert {(row.case, row.group) for row in found.rows} == {("x", "ED"), ("y", "ES")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x,ED\n", "no group for y"),
+        ("x,ED\nx,ES\ny,ED\n", "the case 'x' is in the groups 'ED' and 'ES'"),
+        ("x;ED\n", "expected two columns, case,group; found 'x;ED'"),
+        (None, "cannot be read as CSV"),
+    ],
+)
+def test_broken_groups_are_refused(project, text, message):
+    if text is not None:
+        write(project / "groups.csv", text)
+    with pytest.raises(rwtool.UsageError, match=message):
+        evaluate(project / "labels", project / "a", groups=project / "groups.csv")
+
+
+# --- classes, statuses, settings ---
+
+
+def test_every_status(tmp_path):
+    corners = [((0, 0, 0), (2, 2, 2)), ((3, 3, 3), (5, 5, 5)), ((6, 6, 4), (8, 8, 6))]
+    save(tmp_path / "labels" / "x.nii.gz", box(*corners[:2], values=(1, 2)))
+    save(tmp_path / "a" / "x.nii.gz", box(corners[0], corners[2], values=(1, 3)))
+    found = evaluate(tmp_path / "labels", tmp_path / "a", classes=(0, 1, 2, 3, 4))
+    assert {row.label: row.status for row in found.rows} == {1: "ok", 2: "missed", 3: "hallucinated", 4: "absent"}
+    dice = {row.label: row.value for row in found.rows if row.metric == "dice"}
+    assert (dice[1], dice[2], dice[3]) == (1, 0, 0)
+    assert math.isnan(dice[4])
+    assert all(math.isnan(row.value) for row in found.rows if row.metric == "hd" and row.label > 1)
+
+
+def test_rows_carry_the_files_labels_and_names(tmp_path):
+    save(tmp_path / "labels" / "x.nii.gz", BOX * 4)
+    save(tmp_path / "a" / "x.nii.gz", BOX * 4)
+    write(tmp_path / "dataset.json", json.dumps({"labels": {"background": 0, "core": 2, "enhancing": 4}}))
+    found = evaluate(tmp_path / "labels", tmp_path / "a", class_names={2: "necrosis"})
+    assert {(row.label, row.class_name) for row in found.rows} == {(2, "necrosis"), (4, "enhancing")}
+    assert values(found, label=4)["dice"] == 1
+    with pytest.raises(rwtool.UsageError, match="--class-names names label 3, which is no class"):
+        evaluate(tmp_path / "labels", tmp_path / "a", class_names={3: "x"})
+
+
+def test_a_predicted_label_outside_the_class_list_fails_its_case_alone(project):
+    save(project / "a" / "x.nii.gz", BOX * 7)
+    found = evaluate(project / "labels", project / "a")
+    assert {row.case for row in found.rows} == {"y"}
+    (failed,) = found.failed
+    assert failed.name == "x"
+    assert "label 7 (64 voxels) is not in the class list 0, 1; add it with --classes" in failed.error
+
+
+def test_ignored_voxels_count_for_neither_mask(tmp_path):
+    reference = BOX.copy()
+    reference[6:] = 255
+    save(tmp_path / "labels" / "x.nii.gz", reference)
+    save(tmp_path / "a" / "x.nii.gz", box(((2, 2, 2), (12, 6, 6))))
+    found = evaluate(tmp_path / "labels", tmp_path / "a", ignore=255)
+    assert values(found) == {"dice": 1, "hd95": 0, "hd": 0}
+    assert found.rows[0].share == 64 / 480
+    save(tmp_path / "a" / "x.nii.gz", reference[::-1])
+    (failed,) = evaluate(tmp_path / "labels", tmp_path / "a", ignore=255).failed
+    assert "voxels hold the ignored label 255 where the reference has a class" in failed.error
+
+
+def test_a_mask_without_boundary_has_no_distance_but_a_status(tmp_path):
+    save(tmp_path / "labels" / "x.nii.gz", np.full((1, 1, 1), 1, np.uint8))
+    save(tmp_path / "a" / "x.nii.gz", np.full((1, 1, 1), 1, np.uint8))
+    found = evaluate(tmp_path / "labels", tmp_path / "a")
+    assert {row.status for row in found.rows} == {"ok"}
+    assert math.isnan(values(found)["hd"])
+
+
+def test_all_metrics_and_both_rules_of_hd95(project):
+    island = SHIFTED.copy()
+    island[11, 9, 7] = 1
+    save(project / "a" / "y.nii.gz", island)
+    metrics = ("dice", "hd95", "hd", "assd", "masd", "nsd", "volume_ml", "volume_error")
+    cases = write(project / "cases.txt", "y")
+    for rule in ("directed", "pooled"):
+        rules = Rules(metrics=metrics, hd95=rule)
+        found = evaluate(project / "labels", project / "a", rules=rules, cases=cases, nsd_tolerance_mm={None: 2, 1: 1})
+        truth = rwtool.evaluate_labels(
+            SHIFTED.T, island.T, SPACING[::-1], n_classes=2, hd95=rule, nsd_tolerance_mm=1.0
+        )[0]
+        expected = {name: getattr(truth, rwtool.metrics.measures.METRICS[name].field) for name in metrics}
+        assert values(found) == pytest.approx(expected)
+        assert found.rules.nsd_tolerance_mm == ((1, 1),)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "tolerances", "message"),
+    [
+        (("dice", "nsd"), {}, "nsd needs a tolerance for label 1"),
+        (("dice",), {None: 1.0}, "--nsd-tolerance belongs to nsd"),
+        (("nsd",), {5: 1.0}, "--nsd-tolerance names label 5, which is not measured"),
+        (("nsd",), {None: -1.0}, "a tolerance is 0 mm or more"),
+        (("dice", "iou"), {}, "--metrics takes names with commas"),
+        (("dice", "dice"), {}, "each once"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(project, metrics, tolerances, message):
+    with pytest.raises(rwtool.UsageError, match=message):
+        evaluate(project / "labels", project / "a", rules=Rules(metrics=metrics), nsd_tolerance_mm=tolerances)
+
+
+# --- geometry ---
+
+
+@pytest.mark.parametrize("codes", ["LPS", "ASR", "SLA", "IRP"])
+def test_the_same_grid_in_another_orientation_gives_identical_numbers(tmp_path, codes):
+    rng = np.random.default_rng(0)
+    reference, prediction = (rng.integers(0, 3, SHAPE).astype(np.uint8) for _ in range(2))
+    save(tmp_path / "labels" / "x.nii.gz", reference)
+    save(tmp_path / "plain" / "x.nii.gz", prediction)
+    turn = axcodes2ornt(codes)
+    turned = nib.apply_orientation(prediction, nib.orientations.ornt_transform(axcodes2ornt("RAS"), turn))
+    affine = AFFINE @ inv_ornt_aff(nib.orientations.ornt_transform(axcodes2ornt("RAS"), turn), SHAPE)
+    save(tmp_path / "turned" / "x.nii.gz", turned, affine)
+    assert "".join(nib.aff2axcodes(affine)) == codes
+    found = evaluate(tmp_path / "labels", tmp_path / "plain", tmp_path / "turned")
+    for label in (1, 2):
+        assert values(found, method="turned", label=label) == values(found, method="plain", label=label)
+    assert [result.alignment for result in found.measured["x"]] == ["same", "reoriented"]
+
+
+def test_another_grid_is_refused_with_both_side_by_side(project):
+    affine = AFFINE.copy()
+    affine[0, 3] += 5
+    save(project / "a" / "x.nii.gz", BOX, affine)
+    (failed,) = evaluate(project / "labels", project / "a").failed
+    lines = failed.error.splitlines()
+    assert lines[0] == f"{project / 'a' / 'x.nii.gz'}: the origins differ by (5, 0, 0) mm (right, anterior, superior)"
+    assert [line.strip() for line in lines[1:-1]] == [
+        "reference      prediction",
+        "file           x.nii.gz       x.nii.gz",
+        "shape          12 x 10 x 8    12 x 10 x 8",
+        "spacing in mm  0.8 x 1.5 x 4  0.8 x 1.5 x 4",
+        "origin in mm   10, -20, 30    15, -20, 30",
+        "orientation    RAS            RAS",
+    ]
+    assert "all corners within 0.1 voxel" in lines[-1]
+    assert "--resample" in lines[-1]
+
+
+def test_another_shape_is_refused(project):
+    save(project / "a" / "x.nii.gz", BOX[:-1])
+    (failed,) = evaluate(project / "labels", project / "a").failed
+    assert "the shapes differ: (12, 10, 8) and (11, 10, 8)" in failed.error
+
+
+@pytest.mark.parametrize(("offset", "fine"), [(0.07, True), (0.09, False)])
+def test_corners_may_be_a_tenth_of_a_voxel_apart(project, offset, fine):
+    affine = AFFINE.copy()
+    affine[0, 3] += offset  # of a voxel of 0.8 mm
+    save(project / "a" / "x.nii.gz", BOX, affine)
+    assert (not evaluate(project / "labels", project / "a").failed) is fine
+
+
+def test_resample_brings_a_prediction_onto_the_reference_grid(project):
+    fine = BOX.repeat(2, axis=0).repeat(2, axis=2)
+    affine = AFFINE @ np.diag([0.5, 1, 0.5, 1])
+    affine[:3, 3] -= [0.2, 0, 1]  # a quarter of a voxel: where the halves of the first voxel begin
+    turn = np.array([[1, -1], [0, 1], [2, 1]])
+    save(project / "a" / "x.nii.gz", nib.apply_orientation(fine, turn), affine @ inv_ornt_aff(turn, fine.shape))
+    found = evaluate(project / "labels", project / "a", resample=True)
+    assert values(found, case="x") == {"dice": 1, "hd95": 0, "hd": 0}
+    assert found.measured["x"][0].alignment == "resampled"
+
+
+def test_resample_leaves_background_where_the_prediction_ends(project):
+    save(project / "a" / "x.nii.gz", BOX[:4])
+    found = evaluate(project / "labels", project / "a", resample=True)
+    assert values(found, case="x")["dice"] == 2 * 32 / (32 + 64)
+
+
+@pytest.mark.parametrize("spacing", [(0.8, 1.5, 1.5), (1.5, 0.8, 1.5), (1.5, 1.5, 0.8)])
+def test_any_slice_axis_gives_the_distance_of_its_axis(tmp_path, spacing):
+    affine = np.diag([*spacing, 1])
+    save(tmp_path / "labels" / "x.nii.gz", BOX, affine)
+    save(tmp_path / "a" / "x.nii.gz", SHIFTED, affine)
+    assert values(evaluate(tmp_path / "labels", tmp_path / "a"))["hd"] == pytest.approx(3 * spacing[0])
+
+
+def test_formats_mix(project):
+    image = sitk.ReadImage(str(project / "a" / "x.nii.gz"))
+    sitk.WriteImage(image, str(project / "a" / "x.nrrd"))
+    (project / "a" / "x.nii.gz").unlink()
+    assert values(evaluate(project / "labels", project / "a"), case="x")["hd"] == pytest.approx(2.4)
+
+
+def test_npy_files_have_a_shape_and_the_spacing_given(tmp_path):
+    for name, array in (("labels", BOX), ("a", SHIFTED)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", array.transpose(2, 1, 0))
+    found = evaluate(tmp_path / "labels", tmp_path / "a", spacing_mm=(4, 1.5, 0.8))
+    assert values(found)["hd"] == pytest.approx(2.4)
+    with pytest.raises(rwtool.UsageError, match="give --spacing Z Y X in mm"):
+        evaluate(tmp_path / "labels", tmp_path / "a")
+    np.save(tmp_path / "a" / "x.npy", SHIFTED)
+    (failed,) = evaluate(tmp_path / "labels", tmp_path / "a", spacing_mm=(4, 1.5, 0.8), resample=True).failed
+    assert "its shape (z, y, x) is (12, 10, 8)" in failed.error
+
+
+def test_images_without_a_spacing_are_compared_like_npy_files(tmp_path):
+    for name, array in (("labels", BOX), ("a", SHIFTED)):
+        (tmp_path / name).mkdir()
+        sitk.WriteImage(sitk.GetImageFromArray(array[:, :, 3].T), str(tmp_path / name / "x.png"))
+    found = evaluate(tmp_path / "labels", tmp_path / "a", spacing_mm=(4, 1.5, 0.8))
+    assert values(found)["hd"] == pytest.approx(2.4)
+    sitk.WriteImage(sitk.GetImageFromArray(SHIFTED[:, :, 3]), str(tmp_path / "a" / "x.png"))
+    (failed,) = evaluate(tmp_path / "labels", tmp_path / "a", spacing_mm=(4, 1.5, 0.8)).failed
+    assert "its shape (z, y, x) is (1, 12, 10)" in failed.error
+    assert ".png files have no grid" in failed.error
+
+
+def test_npy_predictions_take_the_spacing_of_a_nifti_reference(project):
+    np.save(project / "a" / "x.npy", SHIFTED.transpose(2, 1, 0))
+    (project / "a" / "x.nii.gz").unlink()
+    assert values(evaluate(project / "labels", project / "a"), case="x")["hd"] == pytest.approx(2.4)
+
+
+# --- failures and the cache ---
+
+
+def test_a_corrupt_file_costs_only_its_own_numbers(project):
+    bad = project / "a" / "x.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:100])
+    found = evaluate(project / "labels", project / "a", project / "b")
+    assert {(row.method, row.case) for row in found.rows} == {("a", "y"), ("b", "x"), ("b", "y")}
+    assert [outcome.name for outcome in found.failed] == ["x (a)"]
+    assert str(bad) in found.failed[0].error
+    assert found.provenance["failed"]["x (a)"] == found.failed[0].error
+
+
+def test_a_corrupt_reference_costs_only_its_case(project):
+    (project / "labels" / "x.nii.gz").write_bytes(b"nothing")
+    found = evaluate(project / "labels", project / "a", classes=(0, 1), jobs=2)
+    assert {row.case for row in found.rows} == {"y"}
+    assert [outcome.name for outcome in found.failed] == ["x"]
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Paths that were measured, not taken from the cache."""
+    seen = []
+    original = measure._measure
+
+    def spy(job, reference, path):
+        seen.append(path and path.parent.name + "/" + path.name.partition(".")[0])
+        return original(job, reference, path)
+
+    monkeypatch.setattr(measure, "_measure", spy)
+    return seen
+
+
+def test_a_rerun_measures_only_what_has_changed(project, measured):
+    out = project / "out"
+
+    def again(*names, **options):
+        measured.clear()
+        found = evaluate(project / "labels", *(project / name for name in names), out=out, **options)
+        return found.rows, sorted(measured)
+
+    first, done = again("a")
+    assert done == ["a/x", "a/y"]
+    assert again("a") == (first, [])
+    assert again("a", "b")[1] == ["b/x"]  # b/y holds the same bytes as a/y
+    save(project / "a" / "x.nii.gz", np.maximum(BOX, SHIFTED))
+    rows, done = again("a", "b")
+    assert done == ["a/x"]
+    assert [row.value for row in rows if row.case == "x" and row.metric == "dice"] == [2 * 64 / (64 + 112), 1]
+    save(project / "labels" / "x.nii.gz", SHIFTED)
+    assert again("a", "b")[1] == ["a/x", "b/x"]
+    assert again("a", "b", rules=Rules(metrics=("dice", "assd"), subject="."))[1] == []  # all metrics are kept
+    assert len(again("a", "b", rules=Rules(hd95="pooled"))[1]) == 4
+    assert len(again("a", "b", classes=(0, 1, 2), rules=Rules(hd95="pooled"))[1]) == 4
+
+
+def test_undefined_numbers_survive_the_cache_and_a_damaged_cache_is_made_anew(project, measured):
+    save(project / "a" / "x.nii.gz", np.zeros_like(BOX))
+    first = evaluate(project / "labels", project / "a", out=project / "out")
+    second = evaluate(project / "labels", project / "a", out=project / "out")
+    assert str(first.rows) == str(second.rows)  # NaN is not equal to itself
+    assert [results[0].reused for results in second.measured.values()] == [True, True]
+    json.loads((project / "out" / "cache" / "x.json").read_text(), parse_constant=pytest.fail)
+    (project / "out" / "cache" / "x.json").write_text('{"format": 1, "results": [')
+    measured.clear()
+    assert str(evaluate(project / "labels", project / "a", out=project / "out").rows) == str(first.rows)
+    assert measured == ["a/x"]
+
+
+def test_a_failed_prediction_is_tried_again(project, measured):
+    good = (project / "a" / "x.nii.gz").read_bytes()
+    (project / "a" / "x.nii.gz").write_bytes(good[:100])
+    assert evaluate(project / "labels", project / "a", out=project / "out").failed
+    measured.clear()
+    assert evaluate(project / "labels", project / "a", out=project / "out").failed
+    assert measured == ["a/x"]
+    (project / "a" / "x.nii.gz").write_bytes(good)
+    assert not evaluate(project / "labels", project / "a", out=project / "out").failed
+
+
+def test_without_out_nothing_is_written(project, monkeypatch):
+    monkeypatch.chdir(project)
+    before = sorted(project.rglob("*"))
+    evaluate("labels", "a")
+    assert sorted(project.rglob("*")) == before
+
+
+def test_processes_give_the_same_rows(project):
+    assert evaluate(project / "labels", project / "a", jobs=2).rows == evaluate(project / "labels", project / "a").rows
+
+
+def test_the_provenance_is_strict_json_with_the_hash_of_every_input(project):
+    found = evaluate(project / "labels", project / "a", project / "b")
+    content = json.loads(json.dumps(found.provenance, allow_nan=False))
+    x = content["inputs"]["x"]
+    assert x["reference"]["sha256"] == file_hash(project / "labels" / "x.nii.gz")
+    assert [entry["sha256"] for entry in x["predictions"]] == [
+        file_hash(project / name / "x.nii.gz") for name in ("a", "b")
+    ]
+    assert set(content["versions"]) == {"edt", "nibabel", "SimpleITK"}
+    assert content["classes"]["labels"] == [0, 1]
+
+
+def test_memory_is_at_most_8_bytes_a_voxel_for_two_uint8_files(project):
+    plan = plan_evaluation(Request(str(project / "labels"), (str(project / "a"),)))
+    assert plan.work[0].peak_bytes == 960 * 8 + 200_000_000
+    save(project / "a" / "x.nii.gz", BOX.repeat(3, axis=0).astype(float))
+    plan = plan_evaluation(Request(str(project / "labels"), (str(project / "a"),), resample=True))
+    assert plan.work[0].peak_bytes == 960 + 3 * 960 * (2 + 8) + 200_000_000
+
+
+def test_real_spine_has_the_numbers_of_monai_and_medpy(test_data):
+    rules = Rules(metrics=("dice", "hd95", "hd", "assd"))
+    found = evaluate(test_data / "spine" / "reference", test_data / "spine" / "prediction", rules=rules)
+    pooled = evaluate(
+        test_data / "spine" / "reference", test_data / "spine" / "prediction", rules=Rules(("hd95",), hd95="pooled")
+    )
+    for label, dice, directed, medpy_hd95, hd, assd in (  # MONAI 1.6.1; hd95 pooled and assd from MedPy 0.5.2
+        (26, 0.969823946, 1.17188001, 0.8286443, 3.35161534, 0.190981809),
+        (43, 0.866396761, 0.610204518, 0.585940003, 26.2040336, 0.517679879),
+        (60, 0.0201563408, 62.9824181, 57.9510349, 86.4727532, 10.344664),
+    ):
+        numbers = {"dice": dice, "hd95": directed, "hd": hd, "assd": assd}
+        assert values(found, label=label) == pytest.approx(numbers, rel=2e-5)
+        assert values(pooled, label=label)["hd95"] == pytest.approx(medpy_hd95, rel=1e-6)

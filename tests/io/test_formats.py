@@ -1,0 +1,1023 @@
+import contextlib
+import gzip
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rwtool.errors import GeometryError, UsageError, VolumeError
+from rwtool.files import atomic, remove_leftovers
+from rwtool.io.formats import (
+    create,
+    read_channels,
+    read_header,
+    read_image,
+    read_label_values,
+    read_labels,
+    storage_axes,
+    write,
+)
+from rwtool.io.geometry import Geometry, grid_difference
+from rwtool.io.itk import open_sitk
+from rwtool.io.names import SUFFIXES, file_hash, split_name
+from rwtool.io.nifti import open_nifti
+from rwtool.io.volume import Volume
+
+SPACED = np.diag([0.5, 0.9, 3.0, 1.0])
+
+
+def some_labels(shape=(4, 5, 6), dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, 5, shape).astype(dtype)
+
+
+def rotation(x, y, z):
+    matrices = []
+    for axis, angle in enumerate(np.radians([x, y, z])):
+        matrix = np.eye(3)
+        a, b = [i for i in range(3) if i != axis]
+        matrix[a, a] = matrix[b, b] = np.cos(angle)
+        matrix[a, b], matrix[b, a] = -np.sin(angle), np.sin(angle)
+        matrices.append(matrix)
+    return matrices[0] @ matrices[1] @ matrices[2]
+
+
+def oblique(spacing=(0.5, 0.9, 3.0)):
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(20, -35, 50) * spacing
+    affine[:3, 3] = -12.5, 30.25, 7
+    return affine
+
+
+def flipped(*signs):
+    return SPACED * np.array([*signs, 1])
+
+
+def permuted(order, spacing=(0.5, 0.9, 3.0)):
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, order] * spacing
+    affine[:3, 3] = 1, -2, 3
+    return affine
+
+
+AFFINES = {
+    "straight": SPACED,
+    "oblique": oblique(),
+    "slices first": oblique((3, 0.9, 0.9)),
+    "slices second": oblique((0.9, 3, 0.9)),
+    "slices last": oblique((0.9, 0.9, 3)),
+    "flipped x": flipped(-1, 1, 1),
+    "flipped y and z": flipped(1, -1, -1),
+    "permuted yzx": permuted([1, 2, 0]),
+    "permuted xzy": permuted([0, 2, 1]),
+}
+every_affine = pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES.keys())
+
+
+def volume_of(array_ijk, affine=SPACED, axes=(2, 1, 0)):
+    geometry = Geometry(np.asarray(affine, dtype=float), array_ijk.shape, axes, array_ijk.shape)
+    return Volume(geometry.to_array(array_ijk), geometry.spacing_mm, geometry)
+
+
+# --- one file, two readers ---
+
+
+@every_affine
+@pytest.mark.parametrize("slice_axis", [None, 0, 1, 2])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_nibabel_and_simpleitk_give_the_same_array_and_spacing(write_nifti, affine, slice_axis, dtype):
+    path = write_nifti(some_labels(dtype=dtype), affine)
+    by_nibabel, by_sitk = open_nifti(path, slice_axis), open_sitk(path, slice_axis)
+    a, b = by_nibabel.header.geometry, by_sitk.header.geometry
+    assert np.array_equal(a.to_array(by_nibabel.array), b.to_array(by_sitk.array))
+    assert a.axes == b.axes
+    assert a.spacing_mm == pytest.approx(b.spacing_mm, rel=1e-6)
+    assert a.array_shape == b.array_shape
+    assert grid_difference(a, b) is None
+    assert by_nibabel.header.dtype == by_sitk.header.dtype == dtype
+
+
+@pytest.mark.parametrize(("slice_axis", "axes"), [(None, (0, 1, 2)), (0, (0, 1, 2)), (1, (1, 2, 0)), (2, (2, 1, 0))])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha"])
+def test_z_is_the_slice_axis(tmp_path, slice_axis, axes, suffix):
+    labels = some_labels()
+    write(tmp_path / f"a{suffix}", volume_of(labels, np.diag([0.5, 0.9, 0.9, 1])))
+    found = read_labels(tmp_path / f"a{suffix}", slice_axis=slice_axis)
+    assert np.array_equal(found.array, labels.transpose(axes))
+    assert found.spacing_mm == pytest.approx([(0.5, 0.9, 0.9)[axis] for axis in axes])
+    assert read_header(tmp_path / f"a{suffix}", slice_axis=slice_axis).geometry.axes == axes
+
+
+def test_read_header_reads_no_voxels(write_nifti):
+    path = write_nifti(np.zeros((200, 200, 50), dtype=np.float32))
+    tracemalloc.start()
+    header = read_header(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert header.geometry.array_shape == (50, 200, 200)
+    assert header.dtype == np.float32
+    assert peak < 1_000_000
+
+
+# --- round trips ---
+
+
+@every_affine
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_round_trip_keeps_voxels_grid_and_type(tmp_path, affine, suffix, dtype):
+    before = volume_of(some_labels(dtype=dtype), affine)
+    path = tmp_path / "sub" / f"a{suffix}"
+    write(path, before)
+    after = read_image(path, slice_axis=2)
+    assert np.array_equal(after.array, before.array)
+    assert after.geometry.affine_mm == pytest.approx(before.geometry.affine_mm, abs=1e-5)
+    assert after.spacing_mm == pytest.approx(before.spacing_mm, rel=1e-6)
+    assert after.geometry.file_shape == (4, 5, 6)
+    assert read_header(path).dtype == dtype
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(("sform", "qform"), [(1, 0), (0, 1), (2, 1), (4, 4), (1, 3)])
+@pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])
+def test_nifti_round_trip_keeps_codes_and_version(write_nifti, tmp_path, suffix, sform, qform, kind):
+    path = write_nifti(some_labels(), oblique(), kind=kind, sform_code=sform, qform_code=qform)
+    image = nib.load(path, mmap=False)
+    image.get_fdata()
+    image.set_qform(oblique(), qform)
+    image.set_sform(oblique(), sform)
+    nib.save(image, path)
+    write(tmp_path / f"out{suffix}", read_labels(path))
+    before, after = nib.load(path), nib.load(tmp_path / f"out{suffix}")
+    for name in ("sform_code", "qform_code", "xyzt_units", "sizeof_hdr", "dim"):
+        assert np.array_equal(after.header[name], before.header[name]), name
+    assert np.array_equal(after.affine, before.affine)
+    assert np.array_equal(after.header["pixdim"], before.header["pixdim"])
+    assert np.array_equal(np.asarray(after.dataobj), some_labels())
+
+
+def test_round_trip_drops_extensions_and_keeps_the_time_step(tmp_path):
+    image = nib.Nifti1Image(some_labels((4, 5, 6, 1)), SPACED)
+    image.header["pixdim"][4] = 2.5
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 100))
+    nib.save(image, tmp_path / "a.nii")
+    assert nib.load(tmp_path / "a.nii").dataobj.offset > 352
+    write(tmp_path / "b.nii", read_labels(tmp_path / "a.nii"))
+    after = nib.load(tmp_path / "b.nii")
+    assert np.array_equal(np.asarray(after.dataobj), some_labels((4, 5, 6, 1)))
+    assert after.header["pixdim"][4] == 2.5
+    assert after.header.extensions == []
+
+
+@pytest.mark.parametrize("slice_axis", [0, 1, 2])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_written_file_keeps_its_axes_whichever_is_z(tmp_path, slice_axis, suffix):
+    write(tmp_path / "a.nii", volume_of(some_labels(), oblique()))
+    write(tmp_path / f"b{suffix}", read_labels(tmp_path / "a.nii", slice_axis=slice_axis))
+    after = read_labels(tmp_path / f"b{suffix}", slice_axis=2)
+    assert np.array_equal(after.array, some_labels().transpose(2, 1, 0))
+    assert after.spacing_mm == pytest.approx((3, 0.9, 0.5), rel=1e-6)
+
+
+def test_npy_round_trip_is_z_y_x(tmp_path):
+    before = volume_of(some_labels(), SPACED)
+    write(tmp_path / "a.npy", before)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), some_labels().transpose(2, 1, 0))
+    after = read_labels(tmp_path / "a.npy", spacing_mm=(3, 0.9, 0.5))
+    assert np.array_equal(after.array, before.array)
+    assert after.spacing_mm == (3, 0.9, 0.5)
+    assert after.geometry.affine_mm.tolist() == SPACED.tolist()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_in_either_memory_order_is_z_y_x(tmp_path, order):
+    array = np.asarray(some_labels(), order=order)
+    np.save(tmp_path / "a.npy", array)
+    assert np.array_equal(read_labels(tmp_path / "a.npy", spacing_mm=(1, 2, 3)).array, array)
+
+
+@pytest.mark.parametrize(("source", "target"), [(".nii", ".mha"), (".nrrd", ".nii.gz"), (".mha", ".npy")])
+def test_conversion_between_formats_keeps_the_grid(tmp_path, source, target):
+    write(tmp_path / f"a{source}", volume_of(some_labels(), oblique()))
+    first = read_labels(tmp_path / f"a{source}")
+    write(tmp_path / f"b{target}", first)
+    given_spacing = first.spacing_mm if target == ".npy" else None
+    second = read_labels(tmp_path / f"b{target}", spacing_mm=given_spacing)
+    assert np.array_equal(second.array, first.array)
+    if target != ".npy":
+        assert grid_difference(first.geometry, second.geometry) is None
+
+
+def test_boolean_masks_are_written_as_bytes(tmp_path):
+    for suffix in (".nii.gz", ".nrrd", ".npy"):
+        path = tmp_path / f"a{suffix}"
+        write(path, volume_of(some_labels() > 2))
+        found = read_labels(path, spacing_mm=(1, 1, 1) if suffix == ".npy" else None)
+        assert np.array_equal(found.array, (some_labels() > 2).transpose(2, 1, 0))
+
+
+# --- headers ---
+
+
+@pytest.mark.parametrize(("unit", "factor", "name"), [(1, 1000, "metres"), (3, 0.001, "microns")])
+def test_units_become_mm_and_survive_a_round_trip(write_nifti, tmp_path, unit, factor, name):
+    affine = np.diag([*(np.array([0.5, 0.9, 3.0]) / factor), 1])
+    affine[:3, 3] = np.array([7, 8, 9]) / factor
+    path = write_nifti(some_labels(), affine, xyzt_units=unit)
+    found = read_labels(path)
+    assert found.spacing_mm == pytest.approx((3, 0.9, 0.5), rel=1e-6)
+    assert found.geometry.affine_mm[:3, 3] == pytest.approx((7, 8, 9), rel=1e-6)
+    assert found.notes == (f"lengths are in {name} and were converted to mm",)
+    write(tmp_path / "out.nii", found)
+    assert nib.load(tmp_path / "out.nii").header["xyzt_units"] == unit
+    assert read_labels(tmp_path / "out.nii").spacing_mm == found.spacing_mm
+
+
+@pytest.mark.parametrize("unit", [0, 2, 8 | 2])
+def test_mm_and_unknown_units_are_mm(write_nifti, unit):
+    assert read_labels(write_nifti(some_labels(), SPACED, xyzt_units=unit)).notes == ()
+
+
+def test_pixdim_that_disagrees_is_noted_and_the_affine_wins(write_nifti):
+    found = read_labels(write_nifti(some_labels(), SPACED, sform_code=1, pixdim=[1, 0.5, 0.9, 3.04, 0, 0, 0, 0]))
+    assert found.spacing_mm == pytest.approx((3, 0.9, 0.5))
+    assert found.notes == (
+        "pixdim says 0.5 x 0.9 x 3.04, the affine 0.5 x 0.9 x 3 along the file's axes; the affine is used",
+    )
+
+
+def test_pixdim_within_a_percent_is_not_noted(write_nifti):
+    assert read_labels(write_nifti(some_labels(), SPACED, pixdim=[1, 0.5, 0.9, 3.02, 0, 0, 0, 0])).notes == ()
+
+
+def test_pixdim_of_a_singleton_axis_says_nothing(write_nifti, capfd):
+    found = read_labels(write_nifti(some_labels((4, 5, 1)), SPACED, pixdim=[1, 0.5, 0.9, 0, 0, 0, 0, 0]))
+    assert found.notes == ()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("qform", [0, 1])
+def test_pixdim_of_0_is_not_taken_for_1_mm(write_nifti, qform, capfd):
+    path = write_nifti(some_labels(), sform_code=0, qform_code=qform, pixdim=[1, 0.5, 0, 3, 0, 0, 0, 0])
+    with pytest.raises(GeometryError, match=r"no voxel size: pixdim says 0.5 x 0 x 3 mm; mend the header"):
+        read_labels(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_header_without_codes_has_the_spacing_of_pixdim(write_nifti):
+    path = write_nifti(some_labels(), sform_code=0, qform_code=0, pixdim=[1, 0.5, 0.9, 3, 0, 0, 0, 0])
+    assert read_labels(path).spacing_mm == pytest.approx((3, 0.9, 0.5))
+
+
+def with_shear(cosine):
+    affine = np.diag([2.0, 3.0, 4.0, 1.0])
+    affine[:3, 1] = 3 * np.array([cosine, np.sqrt(1 - cosine**2), 0])
+    return affine
+
+
+def test_shear_is_refused_with_the_file_named(write_nifti):
+    path = write_nifti(some_labels(), with_shear(0.02), sform_code=2)
+    with pytest.raises(GeometryError) as caught:
+        read_labels(path)
+    assert str(caught.value).startswith(f"{path}: the affine is sheared: file axes 0 and 1 have |cos| = 0.0200")
+
+
+def test_slight_shear_is_a_note_and_oblique_is_none(write_nifti):
+    sheared = write_nifti(some_labels(), with_shear(0.005), sform_code=2)
+    assert read_labels(sheared).notes == ("the affine is slightly sheared (|cos| = 0.0050)",)
+    assert read_labels(write_nifti(some_labels(), oblique())).notes == ()
+
+
+@pytest.mark.parametrize("endianness", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])
+def test_either_byte_order_gives_native_labels(write_nifti, tmp_path, endianness, dtype, kind):
+    path = write_nifti(some_labels(dtype=dtype), SPACED, kind=kind, endianness=endianness)
+    found = read_labels(path)
+    assert np.array_equal(found.array, some_labels().transpose(2, 1, 0))
+    assert found.array.dtype.isnative
+    assert found.spacing_mm == pytest.approx((3, 0.9, 0.5))
+    assert np.array_equal(read_image(path).array, found.array)
+    write(tmp_path / "out.nii", found)
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "out.nii").dataobj), some_labels())
+
+
+def test_scaling_is_applied_to_labels_and_images_and_not_written_again(write_nifti, tmp_path):
+    path = write_nifti(some_labels(dtype=np.int16), scl_slope=2, scl_inter=1)
+    assert np.array_equal(read_labels(path).array, 2 * some_labels().transpose(2, 1, 0) + 1)
+    image = read_image(path)
+    assert np.array_equal(image.array, 2 * some_labels().transpose(2, 1, 0) + 1)
+    write(tmp_path / "out.nii", image)
+    assert np.array_equal(read_image(tmp_path / "out.nii").array, image.array)
+
+
+@pytest.mark.parametrize("slope", [0, np.nan])
+def test_slope_that_means_none_is_1(write_nifti, slope):
+    path = write_nifti(some_labels(dtype=np.int16), scl_slope=slope, scl_inter=3)
+    assert np.array_equal(read_labels(path).array, some_labels().transpose(2, 1, 0))
+
+
+def test_scaled_fractions_are_refused(write_nifti):
+    path = write_nifti(some_labels(dtype=np.int16), scl_slope=0.3, scl_inter=0)
+    with pytest.raises(VolumeError, match=r"case.nii: labels are integers from 0 up .*; found (0.3|0.6|0.9|1.2)"):
+        read_labels(path)
+
+
+# --- shapes ---
+
+
+@pytest.mark.parametrize(
+    ("shape", "array_shape"),
+    [
+        ((4, 5), (1, 5, 4)),
+        ((4, 5, 1), (1, 5, 4)),
+        ((1, 4, 5), (1, 4, 5)),
+        ((4, 1, 5), (1, 5, 4)),
+        ((4, 5, 6, 1), (6, 5, 4)),
+        ((4, 5, 6, 1, 1), (6, 5, 4)),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_2d_singleton_and_trailing_axes_make_a_volume(write_nifti, tmp_path, shape, array_shape, suffix):
+    path = write_nifti(some_labels(shape), name=f"case{suffix}")
+    found = read_labels(path)
+    assert found.array.shape == found.geometry.array_shape == array_shape
+    write(tmp_path / f"out{suffix}", found)
+    assert nib.load(tmp_path / f"out{suffix}").shape == shape
+    assert np.array_equal(np.asarray(nib.load(tmp_path / f"out{suffix}").dataobj), some_labels(shape))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd"])
+def test_2d_file_of_simpleitk_is_one_slice(tmp_path, suffix):
+    image = sitk.GetImageFromArray(some_labels((5, 4)))
+    image.SetSpacing((0.5, 0.75))
+    sitk.WriteImage(image, str(tmp_path / f"a{suffix}"))
+    found = read_labels(tmp_path / f"a{suffix}")
+    assert np.array_equal(found.array[0], some_labels((5, 4)))
+    assert found.spacing_mm[1:] == (0.75, 0.5)
+    write(tmp_path / f"b{suffix}", found)
+    assert sitk.ReadImage(str(tmp_path / f"b{suffix}")).GetSize() == (4, 5)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6, 2), (4, 5, 6, 1, 3), (4, 5, 1, 2)])
+def test_true_4d_is_refused(write_nifti, shape):
+    path = write_nifti(some_labels(shape))
+    with pytest.raises(VolumeError) as caught:
+        read_labels(path)
+    assert str(caught.value) == (
+        f"{path}: expected one 3D volume; found {len(shape)} dimensions, shape {shape}; "
+        "write one file per volume (channels or time points) and try again"
+    )
+
+
+def test_true_4d_of_simpleitk_and_numpy_is_refused(tmp_path):
+    sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(some_labels())] * 2), str(tmp_path / "a.nrrd"))
+    with pytest.raises(VolumeError, match=r"expected one 3D volume; found 4 dimensions, shape \(6, 5, 4, 2\)"):
+        read_labels(tmp_path / "a.nrrd")
+    np.save(tmp_path / "a.npy", some_labels((2, 4, 5, 6)))
+    with pytest.raises(VolumeError, match=r"expected one 3D volume; found 4 dimensions, shape \(2, 4, 5, 6\)"):
+        read_labels(tmp_path / "a.npy", spacing_mm=(1, 1, 1))
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_colour_images_are_refused(tmp_path, suffix):
+    sitk.WriteImage(sitk.GetImageFromArray(some_labels((4, 5, 6, 3)), isVector=True), str(tmp_path / f"a{suffix}"))
+    with pytest.raises(VolumeError, match=r"expected one number per voxel; found 3 \(a colour or vector image\)"):
+        read_labels(tmp_path / f"a{suffix}")
+
+
+def test_colour_and_complex_nifti_is_refused(tmp_path):
+    colour = np.zeros((4, 5, 6), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for name, array in (("colour.nii", colour), ("complex.nii", np.zeros((4, 5, 6), dtype=np.complex64))):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / name)
+        with pytest.raises(VolumeError, match="labels are integers; found the type"):
+            read_labels(tmp_path / name)
+        with pytest.raises(VolumeError, match="expected one number per voxel; found the type"):
+            read_image(tmp_path / name)
+
+
+# --- labels in files ---
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd", ".npy"])
+def test_refused_voxel_is_where_the_file_has_it(tmp_path, suffix):
+    stored = np.zeros((4, 5, 6), dtype=np.float32)
+    stored[1, 2, 3] = np.nan
+    path = tmp_path / f"a{suffix}"
+    write(path, volume_of(stored))
+    voxel = (3, 2, 1) if suffix == ".npy" else (1, 2, 3)
+    with pytest.raises(VolumeError) as caught:
+        read_labels(path, spacing_mm=(1, 1, 1) if suffix == ".npy" else None)
+    assert str(caught.value).startswith(f"{path}: labels are integers from 0 up")
+    assert f"found nan at file voxel {voxel}; mend the file" in str(caught.value)
+
+
+def test_classes_ignore_and_counts_of_a_file(write_nifti):
+    stored = np.zeros((4, 5, 6), dtype=np.int16)
+    stored[0, 0, :4] = -1, 2, 4, 4
+    path = write_nifti(stored)
+    found = read_labels(path, classes=(0, 2, 4), ignore=-1)
+    assert found.array[:4, 0, 0].tolist() == [255, 1, 2, 2]
+    assert read_label_values(path, ignore=-1) == {0: 116, 2: 1, 4: 2}
+    with pytest.raises(VolumeError, match=rf"^{path}: label 4 \(2 voxels\) is not in the class list 0, 2; add it"):
+        read_labels(path, classes=(0, 2), ignore=-1)
+    with pytest.raises(VolumeError, match=r"found -1 at file voxel \(0, 0, 0\); use --ignore -1"):
+        read_labels(path)
+
+
+# --- streaming ---
+
+
+def channels_of(geometry, count):
+    rng = np.random.default_rng(1)
+    return [rng.normal(size=geometry.array_shape).astype(np.float32) for _ in range(count)]
+
+
+def write_array(path, geometry, dtype, array, **options):
+    with create(path, geometry, dtype, **options) as put:
+        put(array)
+
+
+def put_in_slabs(put, array, geometry, suffix):
+    axis = storage_axes(geometry, suffix)[0]
+    for start in range(0, array.shape[axis], 2):
+        put(array[tuple(slice(start, start + 2) if a == axis else slice(None) for a in range(3))])
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".npy"])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
+def test_channels_are_streamed_to_the_fourth_axis(tmp_path, suffix, axes):
+    geometry = Geometry(oblique(), (4, 5, 6), axes, (4, 5, 6))
+    channels = channels_of(geometry, 3)
+    path = tmp_path / f"a{suffix}"
+    with create(path, geometry, np.float32, channels=3) as put:
+        for channel in channels:
+            put_in_slabs(put, channel, geometry, suffix)
+    spacing = {"spacing_mm": geometry.spacing_mm} if suffix == ".npy" else {"slice_axis": axes[0]}
+    found = list(read_channels(path, **spacing))
+    assert [np.array_equal(volume.array, channel) for volume, channel in zip(found, channels, strict=True)] == [
+        True
+    ] * 3
+    assert found[0].spacing_mm == pytest.approx(geometry.spacing_mm)
+    if suffix == ".npy":
+        assert np.array_equal(np.load(path), np.stack(channels))
+        return
+    stored = np.stack([geometry.to_file(channel) for channel in channels], axis=3)
+    image = nib.load(path)
+    assert np.array_equal(np.asarray(image.dataobj), stored)
+    assert image.affine == pytest.approx(oblique(), abs=1e-6)
+    other = sitk.ReadImage(str(path))
+    assert other.GetSize() == (4, 5, 6, 3)
+    assert np.array_equal(sitk.GetArrayFromImage(other).T, stored)
+    assert other.GetSpacing()[:3] == pytest.approx((0.5, 0.9, 3), rel=1e-6)
+    lps = np.diag([-1, -1, 1]) @ oblique()[:3]
+    assert np.array(other.GetDirection()).reshape(4, 4)[:3, :3] * (0.5, 0.9, 3) == pytest.approx(lps[:, :3], abs=1e-5)
+    assert other.GetOrigin()[:3] == pytest.approx(lps[:, 3], abs=1e-5)
+
+
+@pytest.mark.parametrize("file_shape", [(4, 5), (4, 5, 1), (4, 5, 1, 1)])
+def test_channels_of_one_slice_are_still_the_fourth_axis(write_nifti, tmp_path, file_shape):
+    labels = read_labels(write_nifti(some_labels(file_shape)))
+    with create(tmp_path / "a.nii", labels.geometry, np.float32, channels=2) as put:
+        put(np.zeros((1, 5, 4), dtype=np.float32))
+        put(np.ones((1, 5, 4), dtype=np.float32))
+    assert nib.load(tmp_path / "a.nii").shape == (4, 5, 1, 2)
+    assert [float(volume.array.max()) for volume in read_channels(tmp_path / "a.nii")] == [0, 1]
+
+
+def test_int16_with_a_slope_and_nan(tmp_path):
+    geometry = Geometry(SPACED, (4, 5, 6), (2, 1, 0), (4, 5, 6))
+    values = channels_of(geometry, 1)[0].clip(-1, 1)
+    values[0, 0, :3] = np.nan, 1, -1
+    with create(tmp_path / "a.nii.gz", geometry, np.int16, slope=1 / 32767) as put:
+        put(values)
+    found = next(read_channels(tmp_path / "a.nii.gz")).array
+    assert np.isnan(found[0, 0, 0])
+    assert found[0, 0, 1:3].tolist() == pytest.approx([1, -1])
+    assert np.nanmax(np.abs(found - values)) <= 0.5 / 32767 + 1e-7
+    image = nib.load(tmp_path / "a.nii.gz")
+    assert image.get_data_dtype() == np.int16
+    assert image.dataobj.slope == pytest.approx(1 / 32767)
+    assert np.asarray(image.dataobj.get_unscaled())[0, 0, 0] == -32768
+
+
+@pytest.mark.parametrize("value", [1.01, -1.01, np.inf])
+def test_value_beyond_int16_is_refused_not_wrapped(tmp_path, value):
+    geometry = Geometry(SPACED, (1, 1, 1), (2, 1, 0), (1, 1, 1))
+    with pytest.raises(VolumeError, match=r"a.nii: the value .* does not fit int16 with scl_slope .*; use float32"):
+        write_array(tmp_path / "a.nii", geometry, np.int16, np.full((1, 1, 1), value, dtype="f4"), slope=1 / 32767)
+    assert os.listdir(tmp_path) == []
+
+
+def test_float16_npy_and_its_overflow(tmp_path):
+    geometry = Geometry(SPACED, (4, 5, 6), (2, 1, 0), (4, 5, 6))
+    values = channels_of(geometry, 1)[0]
+    with create(tmp_path / "a.npy", geometry, np.float16) as put:
+        put(values)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), values.astype(np.float16))
+    with pytest.raises(VolumeError, match="the value 70000 does not fit float16"):
+        write_array(tmp_path / "b.npy", geometry, np.float16, np.full((6, 5, 4), 70000, dtype="f4"))
+
+
+def test_gzip_of_python_reads_what_is_written(tmp_path):
+    write(tmp_path / "a.nii.gz", volume_of(some_labels()))
+    write(tmp_path / "a.nii", volume_of(some_labels()))
+    assert gzip.decompress((tmp_path / "a.nii.gz").read_bytes()) == (tmp_path / "a.nii").read_bytes()
+
+
+def test_same_volume_gives_the_same_bytes(tmp_path):
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write(tmp_path / name, volume_of(some_labels()))
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    assert (tmp_path / "a.nii.gz").read_bytes()[4:8] == bytes(4)  # no time of writing
+
+
+def test_too_few_voxels_make_no_file(tmp_path):
+    geometry = Geometry(SPACED, (4, 5, 6), (2, 1, 0), (4, 5, 6))
+    with pytest.raises(RuntimeError, match="20 of 120 voxels were written"):
+        write_array(tmp_path / "a.nii", geometry, np.float32, np.zeros((1, 5, 4)))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "reason"), [((4, 5, 6), np.float16, "float16"), ((40000, 2, 1), np.uint8, r"\(40000, 2, 1\)")]
+)
+def test_what_nifti_cannot_hold_is_refused(tmp_path, shape, dtype, reason):
+    with pytest.raises(VolumeError, match=f"NIfTI cannot hold .*{reason}.*choose another type or format"):
+        write(tmp_path / "a.nii", volume_of(np.zeros(shape, dtype=dtype)))
+
+
+def test_channels_of_other_files(tmp_path):
+    np.save(tmp_path / "flat.npy", some_labels((5, 4)))
+    (volume,) = read_channels(tmp_path / "flat.npy", spacing_mm=(1, 2, 3))
+    assert volume.array.shape == (1, 5, 4)
+    write(tmp_path / "a.nii", volume_of(some_labels()))
+    (volume,) = read_channels(tmp_path / "a.nii")
+    assert np.array_equal(volume.array, some_labels().transpose(2, 1, 0))
+    with pytest.raises(UsageError, match="carries its own spacing"):
+        next(read_channels(tmp_path / "a.nii", spacing_mm=(1, 1, 1)))
+    with pytest.raises(VolumeError, match="no such file"):
+        next(read_channels(tmp_path / "b.nii"))
+
+
+# --- damaged files ---
+
+
+def gz_of(tmp_path, labels=None):
+    write(tmp_path / "whole.nii.gz", volume_of(some_labels((20, 20, 20)) if labels is None else labels))
+    return (tmp_path / "whole.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize("cut", [5, 30, 0.3, 0.9, -9, -8, -4, -1])
+def test_truncated_gz_is_refused(tmp_path, cut):
+    whole = gz_of(tmp_path)
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(whole[: int(cut * len(whole)) if isinstance(cut, float) else cut])
+    with pytest.raises(VolumeError, match=rf"^{path}: .*(truncated|ends after).*copy it again from its source"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize("at", [-6, -1], ids=["checksum", "length"])
+@pytest.mark.parametrize("side", [20, 128, 161], ids=["small", "whole chunks less the header", "chunks"])
+def test_gz_with_a_wrong_checksum_or_length_is_refused(tmp_path, at, side):
+    broken = bytearray(gz_of(tmp_path, some_labels((side,) * 3)))
+    broken[at] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(broken)
+    with pytest.raises(VolumeError, match="it is truncated or damaged; copy it again from its source"):
+        read_labels(tmp_path / "a.nii.gz")
+
+
+def test_gz_is_checked_to_its_end_beyond_the_voxels(tmp_path):
+    broken = bytearray(gzip.compress(gzip.decompress(gz_of(tmp_path)) + bytes(3_000_000)))
+    (tmp_path / "a.nii.gz").write_bytes(broken)
+    assert np.array_equal(read_labels(tmp_path / "a.nii.gz").array, read_labels(tmp_path / "whole.nii.gz").array)
+    broken[-6] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(broken)
+    with pytest.raises(VolumeError, match="it is truncated or damaged"):
+        read_labels(tmp_path / "a.nii.gz")
+
+
+def test_gz_in_several_members_is_fine(tmp_path):
+    raw = gzip.decompress(gz_of(tmp_path))
+    parts = [raw[start : start + 1000] for start in range(0, len(raw), 1000)]
+    (tmp_path / "a.nii.gz").write_bytes(b"".join(map(gzip.compress, parts)))
+    assert np.array_equal(read_labels(tmp_path / "a.nii.gz").array, read_labels(tmp_path / "whole.nii.gz").array)
+
+
+@pytest.mark.parametrize("size", [1, 4, 347, 348, 351, 352, -1])
+def test_truncated_nii_is_refused(write_nifti, size):
+    path = write_nifti(some_labels())
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(VolumeError, match=rf"^{path}: .*(not a NIfTI file|ends within its header|truncated)"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd", ".npy"])
+def test_empty_and_garbage_files_are_refused(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    spacing = (1, 1, 1) if suffix == ".npy" else None
+    path.write_bytes(b"")
+    with pytest.raises(VolumeError, match=rf"^{path}: the file is empty; copy it again"):
+        read_labels(path, spacing_mm=spacing)
+    path.write_bytes(b"garbage" * 500)
+    with pytest.raises(VolumeError, match=rf"^{path}: "):
+        read_labels(path, spacing_mm=spacing)
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    for path in (tmp_path / "none.nii", tmp_path):
+        with pytest.raises(VolumeError) as caught:
+            read_labels(path)
+        assert str(caught.value) == f"{path}: no such file"
+
+
+def test_suffix_that_lies_about_gzip_is_named(tmp_path):
+    packed = gz_of(tmp_path)
+    (tmp_path / "a.nii").write_bytes(packed)
+    with pytest.raises(VolumeError, match=r"the file is gzip-compressed.*rename it to end in \.nii\.gz"):
+        read_labels(tmp_path / "a.nii")
+    (tmp_path / "a.nii.gz").write_bytes(gzip.decompress(packed))
+    with pytest.raises(
+        VolumeError, match=r"not gzip-compressed.*if it is a NIfTI file, rename it to end in \.nii, else copy"
+    ):
+        read_labels(tmp_path / "a.nii.gz")
+
+
+def test_header_of_a_pair_under_a_nii_name_is_named(write_nifti):
+    path = write_nifti(some_labels(), magic=b"ni1")
+    with pytest.raises(VolumeError, match=r"header of a \.hdr/\.img pair under a \.nii name"):
+        read_labels(path)
+
+
+def write_huge_header(path, side=10_000):
+    suffix = split_name(path)[1]
+    if suffix.startswith(".nii"):
+        header = nib.Nifti1Header()
+        header.set_data_shape((side, side, side))
+        header.set_data_dtype(np.uint8)
+        header.set_sform(np.eye(4), 1)
+        header["vox_offset"] = 352
+        raw = header.binaryblock + bytes(2000)
+        path.write_bytes(gzip.compress(raw) if suffix == ".nii.gz" else raw)
+    elif suffix == ".npy":
+        with path.open("wb") as stream:
+            description = {"descr": "|u1", "fortran_order": False, "shape": (side,) * 3}
+            np.lib.format.write_array_header_1_0(stream, description)
+            stream.write(bytes(2000))
+    else:
+        sitk.WriteImage(sitk.GetImageFromArray(some_labels((4, 5, 6))), str(path), useCompression=True)
+        raw = path.read_bytes().replace(b"6 5 4", f"{side} {side} {side}".encode(), 1)
+        path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd", ".npy"])
+@pytest.mark.parametrize("read", [read_header, read_labels])
+def test_header_that_claims_a_trillion_voxels_takes_no_memory(tmp_path, suffix, read):
+    path = tmp_path / f"a{suffix}"
+    write_huge_header(path)
+    tracemalloc.start()
+    with pytest.raises(VolumeError, match=r"(header claims (1,000,000,|more than the file holds)).*truncated or"):
+        read(path, spacing_mm=(1, 1, 1) if suffix == ".npy" else None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("dim", [(3, -4, -5, 6), (3, 0, 5, 6), (0, 1, 1, 1)])
+def test_shapes_without_voxels_are_refused(write_nifti, dim):
+    path = write_nifti(some_labels(), dim=[*dim, 1, 1, 1, 1])
+    with pytest.raises(VolumeError, match="the file holds no voxels: its shape is"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".gipl", ".vtk", ".gipl.gz", ".img.gz"])
+@pytest.mark.parametrize("lost", [1, 2000])
+def test_truncated_file_of_simpleitk_is_refused(tmp_path, suffix, compressed, lost, capfd):
+    path = tmp_path / f"a{suffix}"
+    labels = np.random.default_rng(0).integers(0, 200, (20, 20, 20)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(labels), str(path), useCompression=compressed)
+    assert np.array_equal(read_labels(path).array, labels)
+    voxels = max(tmp_path.iterdir(), key=lambda part: part.stat().st_size)
+    raw = voxels.read_bytes()
+    if suffix == ".vtk":
+        raw = raw[: raw.find(b"LOOKUP_TABLE default\n") + 21 + 8000]
+    voxels.write_bytes(raw[:-lost])
+    if suffix in (".nrrd", ".nhdr") and compressed and lost == 1:
+        pytest.skip("teem reads a gzip stream whose last byte is lost, and its voxels are whole")
+    with pytest.raises(VolumeError, match=rf"^{path}: "):
+        read_labels(path)
+    assert "MetaImage" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd"])
+def test_damaged_metaimage_stream_is_refused(tmp_path, suffix):
+    write(tmp_path / f"a{suffix}", volume_of(some_labels((20, 20, 20))))
+    voxels = tmp_path / ("a.mha" if suffix == ".mha" else "a.zraw")
+    broken = bytearray(voxels.read_bytes())
+    broken[-500] ^= 0xFF
+    voxels.write_bytes(broken)
+    with pytest.raises(VolumeError, match=r"truncated or damaged|ends after"):
+        read_labels(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize(("suffix", "field"), [(".mhd", "ElementDataFile = "), (".nhdr", "data file: ")])
+def test_voxels_in_a_file_of_another_name(tmp_path, suffix, field):
+    labels = np.zeros((100, 100, 100), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(labels), str(tmp_path / f"a{suffix}"))
+    (tmp_path / "a.raw").rename(tmp_path / "other.bin")
+    header = tmp_path / f"a{suffix}"
+    if suffix == ".nhdr":
+        header.write_text(header.read_text().replace("encoding: gzip", "encoding: raw"))
+    header.write_text(header.read_text().replace(f"{field}a.raw", f"{field}other.bin"))
+    before = file_hash(header)
+    assert read_labels(header).array.shape == (100, 100, 100)
+    (tmp_path / "other.bin").write_bytes(bytes(999_999) + b"\1")
+    assert file_hash(header) != before
+    (tmp_path / "other.bin").unlink()
+    with pytest.raises(VolumeError, match=r"its voxels are in other\.bin, which is not there; put it where the header"):
+        read_labels(header)
+
+
+@pytest.mark.parametrize(("suffix", "line"), [(".mha", b"ElementSpacing"), (".nrrd", b"space directions")])
+def test_header_without_spacing_is_refused(tmp_path, suffix, line):
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(some_labels()), str(path))
+    kept = [part for part in path.read_bytes().split(b"\n") if not part.startswith((line, b"space", b"measurement"))]
+    path.write_bytes(b"\n".join(kept))
+    with pytest.raises(VolumeError, match="the header carries no spacing, and 1 mm would be a guess; add"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".npy"])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=4))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_damaged_header_is_never_a_bug(tmp_path, suffix, damage):
+    labels = volume_of(some_labels((3, 4, 5)))
+    write(tmp_path / f"a{suffix}", labels)
+    raw = (tmp_path / f"a{suffix}").read_bytes()
+    raw = bytearray(gzip.decompress(raw) if suffix == ".nii.gz" else raw)
+    for at, value in damage:
+        raw[at % len(raw)] = value
+    path = tmp_path / f"b{suffix}"
+    path.write_bytes(gzip.compress(raw, 1) if suffix == ".nii.gz" else raw)
+    with contextlib.suppress(VolumeError):
+        found = read_labels(path, spacing_mm=(1, 1, 1) if suffix == ".npy" else None)
+        assert found.array.shape == found.geometry.array_shape
+
+
+# --- .npy and spacing ---
+
+
+def test_npy_with_objects_or_a_pickle_is_refused(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([[[None]]], dtype=object), allow_pickle=True)
+    with pytest.raises(VolumeError, match="it holds Python objects; expected numbers"):
+        read_labels(tmp_path / "objects.npy", spacing_mm=(1, 1, 1))
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps([1, 2]))
+    np.savez(tmp_path / "zip.npz", some_labels())
+    (tmp_path / "zip.npz").rename(tmp_path / "zip.npy")
+    for name in ("pickle.npy", "zip.npy"):
+        for read in (read_labels, lambda *args, **kwargs: next(read_channels(*args, **kwargs))):
+            with pytest.raises(VolumeError, match=r"this is not an \.npy file.*save it with numpy\.save"):
+                read(tmp_path / name, spacing_mm=(1, 1, 1))
+
+
+def test_truncated_npy_is_refused(tmp_path):
+    write(tmp_path / "a.npy", volume_of(some_labels()))
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
+    with pytest.raises(VolumeError, match="its header claims more than the file holds; it is truncated"):
+        read_labels(tmp_path / "a.npy", spacing_mm=(1, 1, 1))
+
+
+def test_spacing_is_never_guessed(tmp_path):
+    write(tmp_path / "a.npy", volume_of(some_labels()))
+    with pytest.raises(UsageError, match=r"a\.npy: an \.npy file carries no spacing; give --spacing Z Y X in mm"):
+        read_labels(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 0), (1, -1, 1), (1, np.nan, 1), (1, 1, np.inf), (1, 1, 1, 1)])
+def test_spacing_that_is_none_is_refused(tmp_path, spacing):
+    write(tmp_path / "a.npy", volume_of(some_labels()))
+    with pytest.raises(UsageError, match=r"a spacing is three positive numbers \(z, y, x\) in mm"):
+        read_labels(tmp_path / "a.npy", spacing_mm=spacing)
+
+
+def test_spacing_and_slice_axis_are_refused_where_they_say_nothing(tmp_path):
+    write(tmp_path / "a.npy", volume_of(some_labels()))
+    write(tmp_path / "a.nii", volume_of(some_labels()))
+    with pytest.raises(UsageError, match=r"--slice-axis is not for \.npy files"):
+        read_labels(tmp_path / "a.npy", spacing_mm=(1, 1, 1), slice_axis=0)
+    with pytest.raises(UsageError, match="this file carries its own spacing"):
+        read_labels(tmp_path / "a.nii", spacing_mm=(1, 1, 1))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_pictures_need_a_spacing(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(some_labels((5, 4))), str(path))
+    with pytest.raises(UsageError, match=rf"an \{suffix} file carries no spacing; give --spacing"):
+        read_labels(path)
+    found = read_labels(path, spacing_mm=(9, 0.75, 0.5))
+    assert found.spacing_mm == (9, 0.75, 0.5)
+    assert np.array_equal(found.array[0], some_labels((5, 4)))
+
+
+def test_stack_of_pictures_takes_its_spacing_as_z_y_x(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(some_labels((3, 5, 4))), str(tmp_path / "a.tif"))
+    found = read_labels(tmp_path / "a.tif", spacing_mm=(9, 0.75, 0.5))
+    assert found.spacing_mm == (9, 0.75, 0.5)
+    assert np.array_equal(found.array, some_labels((3, 5, 4)))
+    turned = read_labels(tmp_path / "a.tif", spacing_mm=(9, 0.75, 0.5), slice_axis=0)
+    assert turned.spacing_mm == (9, 0.75, 0.5)
+    assert turned.array.shape == (4, 5, 3)
+
+
+# --- writing goes all the way or not at all ---
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".npy"])
+def test_error_inside_create_leaves_nothing(tmp_path, suffix):
+    geometry = Geometry(SPACED, (4, 5, 6), (2, 1, 0), (4, 5, 6))
+
+    def write_a_part():
+        with create(tmp_path / f"a{suffix}", geometry, np.float32) as put:
+            put(np.zeros((1, 5, 4), dtype=np.float32))
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError, match="stop"):
+        write_a_part()
+    assert os.listdir(tmp_path) == []
+
+
+def test_error_inside_create_leaves_the_file_that_was_there(tmp_path):
+    write(tmp_path / "a.nii", volume_of(some_labels()))
+    before = (tmp_path / "a.nii").read_bytes()
+    with pytest.raises(KeyError), create(tmp_path / "a.nii", volume_of(some_labels()).geometry, np.float32):
+        raise KeyError
+    assert (tmp_path / "a.nii").read_bytes() == before
+
+
+KILLED = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from rwtool.io.geometry import Geometry
+from rwtool.io.formats import create
+geometry = Geometry(np.eye(4), (4, 5, 6), (2, 1, 0), (4, 5, 6))
+with create(Path(sys.argv[1]), geometry, np.float32) as put:
+    put(np.zeros((6, 5, 4), dtype=np.float32))
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_killed_process_leaves_only_what_remove_leftovers_removes(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "a.nii.gz"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith(".a.nii.gz.")
+    with atomic(tmp_path / "b.nii") as temporary:
+        temporary.write_text("being written by a living process")
+        remove_leftovers(tmp_path)
+        assert left not in os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == ["b.nii"]
+
+
+def test_remove_leftovers_keeps_what_is_not_ours(tmp_path):
+    foreign = [".notes.1.tmp", ".a.nii.999999999@elsewhere.rwtool-tmp", "a.999999999.tmp", ".rwtool-tmp"]
+    for name in foreign:
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(foreign)
+
+
+def test_parts_of_a_volume_move_together(tmp_path):
+    write(tmp_path / "a.mhd", volume_of(some_labels()))
+    assert sorted(os.listdir(tmp_path)) == ["a.mhd", "a.zraw"]
+    assert "ElementDataFile = a.zraw" in (tmp_path / "a.mhd").read_text()
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np
+from pathlib import Path
+from rwtool.errors import VolumeError
+from rwtool.io.geometry import Geometry
+from rwtool.io.formats import create
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+geometry = Geometry(np.eye(4), (40, 50, 60), (2, 1, 0), (40, 50, 60))
+try:
+    with create(Path(sys.argv[1]), geometry, np.float32) as put:
+        put(np.random.default_rng(0).random((60, 50, 40), dtype=np.float32))
+except VolumeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".npy"])
+def test_full_disk_is_reported_by_file(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{path}: cannot be written: File too large\n"
+    assert done.stderr == ""
+    assert os.listdir(tmp_path) == []
+
+
+def test_name_that_is_taken_by_a_folder_is_reported(tmp_path):
+    (tmp_path / "a.nii").mkdir()
+    with pytest.raises(VolumeError, match=r"a\.nii: cannot be written: Is a directory"):
+        write(tmp_path / "a.nii", volume_of(some_labels()))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VolumeError, match=r"b\.nii: cannot be written: Not a directory"):
+        write(tmp_path / "file" / "b.nii", volume_of(some_labels()))
+
+
+@pytest.mark.parametrize("name", ["a.foo", "a", "a.gz"])
+def test_unknown_suffix_is_refused(tmp_path, name):
+    with pytest.raises(UsageError, match=r"no format has this suffix; expected one of \.nii, \.nii\.gz, \.mha"):
+        write(tmp_path / name, volume_of(some_labels()))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".npy"])
+def test_array_off_its_grid_is_refused(tmp_path, suffix):
+    volume = volume_of(some_labels())
+    with pytest.raises(VolumeError, match=r"the array's shape is \(3, 5, 4\), its grid's \(6, 5, 4\)"):
+        write(tmp_path / f"a{suffix}", replace(volume, array=volume.array[:3]))
+
+
+def test_picture_of_many_slices_is_refused(tmp_path):
+    with pytest.raises(VolumeError, match=r"\.png holds one slice, this volume has 6"):
+        write(tmp_path / "a.png", volume_of(some_labels()))
+    assert os.listdir(tmp_path) == []
+
+
+def test_type_that_a_format_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(VolumeError, match=r"a\.mha: cannot be written: .*float16"):
+        write(tmp_path / "a.mha", volume_of(some_labels(dtype=np.float16)))
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "suffix"),
+    [
+        ("heart_1.nii.gz", "heart_1", ".nii.gz"),
+        ("heart.1.NII.GZ", "heart.1", ".nii.gz"),
+        ("a.Nii", "a", ".nii"),
+        ("a.img.gz", "a", ".img.gz"),
+        ("a.gz", "a.gz", ""),
+        (".nii.gz", ".nii.gz", ""),
+        ("notes.txt", "notes.txt", ""),
+        ("a.npy", "a", ".npy"),
+    ],
+)
+def test_names_split_into_case_and_suffix(name, stem, suffix):
+    assert split_name(Path("folder.nii") / name) == (stem, suffix)
+
+
+def test_upper_case_suffixes_are_read(tmp_path, write_nifti):
+    path = write_nifti(some_labels())
+    (tmp_path / "A.NII").write_bytes(path.read_bytes())
+    (tmp_path / "B.NII.GZ").write_bytes(gzip.compress(path.read_bytes()))
+    for name in ("A.NII", "B.NII.GZ"):
+        assert np.array_equal(read_labels(tmp_path / name).array, some_labels().transpose(2, 1, 0))
+
+
+def test_suffixes_are_lower_case_and_named_once():
+    assert len(set(SUFFIXES)) == len(SUFFIXES)
+    assert all(suffix == suffix.lower() for suffix in SUFFIXES)
+
+
+def test_hash_covers_both_files_of_a_pair(tmp_path):
+    write(tmp_path / "a.hdr", volume_of(some_labels()))
+    before = file_hash(tmp_path / "a.hdr")
+    assert file_hash(tmp_path / "a.img") == before
+    (tmp_path / "a.img").write_bytes(bytes(120))
+    assert file_hash(tmp_path / "a.hdr") != before
+
+
+# --- real volumes ---
+
+
+def test_real_volumes_are_read_alike_by_both_readers(test_data):
+    path = sorted((test_data / "spine" / "reference").glob("*.nii.gz"))[0]
+    a, b = open_nifti(path, None), open_sitk(path, None)
+    assert np.array_equal(a.header.geometry.to_array(a.array), b.header.geometry.to_array(b.array))
+    assert a.header.geometry.spacing_mm == pytest.approx(b.header.geometry.spacing_mm, rel=1e-5)
+
+
+def test_kits_slices_lie_along_axis_0(test_data):
+    paths = sorted((test_data / "kits19" / "labels").glob("*.nii.gz"))
+    assert {read_header(path).geometry.slice_axis for path in paths} == {0}

@@ -1,0 +1,176 @@
+import pickle
+import random
+
+import pytest
+import torch
+from cohorts import QUICK, names_in, places, train, write_cohort
+
+import rwtool
+from rwtool.datasets.classes import Classes
+from rwtool.io.names import file_hash
+from rwtool.network.checkpoint import Checkpoint, Task, build_network, find_checkpoint, load_checkpoint
+from rwtool.network.config import TrainConfig
+from rwtool.network.normalization import Normalization
+
+torch.set_num_threads(1)
+
+CONFIG = TrainConfig(features=2, depth=2, patch=(8, 12), batch_size=4, amp="off", spacing=(0.5, 1.5), subject="(p.)")
+TASK = Task(
+    Classes((0, 1, 4), ("background", "RV", "Ödem"), 255, "dataset.json"),
+    2,
+    True,
+    Normalization("ct", ((-1.5, 2.5, 0.1, 0.7), (0.0, 1e-3, 3.0, 1e9))),
+)
+
+
+def made(**more):
+    torch.manual_seed(0)
+    network = build_network(CONFIG, TASK)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
+    network(torch.rand(3, 2, 8, 12))[0].square().sum().backward()
+    optimizer.step()
+    content = {
+        "history": [{"epoch": 1, "loss": 0.1, "dice": float("nan")}],
+        "optimizer": optimizer.state_dict(),
+        "scaler": {"scale": 65536.0},
+        "hashes": {"p1": ["a", "b", "c"]},
+        "split": {"train": ["p1"], "val": []},
+        "inputs": {"classes": [0, 1, 4], "maps": None},
+        "best": 0.1 + 0.2,
+    }
+    return Checkpoint(CONFIG, TASK, network.state_dict(), 1, **{**content, **more})
+
+
+@pytest.fixture
+def path(tmp_path):
+    made().save(tmp_path / "last.pt")
+    return tmp_path / "last.pt"
+
+
+def test_what_is_saved_is_loaded(path):
+    saved, loaded = made(), load_checkpoint(path)
+    assert loaded.config == CONFIG
+    assert loaded.task == TASK
+    for name in ("model", "epoch", "history", "optimizer", "scaler", "hashes", "split", "inputs", "best"):
+        assert places(getattr(loaded, name)) == places(getattr(saved, name)), name
+
+
+def test_the_network_of_a_checkpoint_gives_what_the_saved_one_gave(path):
+    network = build_network(CONFIG, TASK)
+    network.load_state_dict(made().model)
+    x = torch.rand(1, 2, 8, 12)
+    with torch.inference_mode():
+        torch.testing.assert_close(load_checkpoint(path).network().eval()(x), network.eval()(x), rtol=0, atol=0)
+
+
+def test_the_settings_make_the_network():
+    network = build_network(CONFIG, TASK)
+    assert (network.n_classes, network.stride) == (3, 2)
+    assert network.encoder[0][0].weight.shape == (2, 2, 3, 3)
+    deep = build_network(TrainConfig(features=2, depth=4, norm="batch", deep_supervision=False), TASK)
+    assert (deep.stride, len(deep.heads)) == (8, 1)
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in deep.modules())
+
+
+def test_last_and_best_of_a_run_hold_plain_values_alone(tmp_path):
+    run = train(write_cohort(tmp_path), tmp_path / "run").folder
+    last, best = (torch.load(run / name, weights_only=True) for name in ("last.pt", "best.pt"))
+    assert (last["format"], last["rwtool"], last["epoch"]) == (1, rwtool.__version__, 2)
+    assert last["config"] == {**TrainConfig(**QUICK).as_dict(), "patch": [20, 24]}
+    assert last["task"] == {
+        "classes": {
+            "values": [0, 1, 2], "names": ["background", "1", "2"], "ignore": None,
+            "source": "the values in the label files",
+        },
+        "n_channels": 1, "numbered": False, "normalization": {"kind": "zscore", "channels": []},
+    }  # fmt: skip
+    assert places(best["model"]) == places(last["model"])
+    assert (best["optimizer"], best["scaler"]) == (None, None)
+    assert len(last["optimizer"]["state"]) == len(last["model"])
+    assert sorted(last["hashes"]) == [f"case_{index}" for index in range(6)]
+    assert last["hashes"]["case_4"] == [
+        file_hash(tmp_path / folder / "case_4.nii.gz") for folder in ("labels", "images")
+    ]
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (pytest.fail, ("code of a checkpoint was run",))
+
+    path = tmp_path / "last.pt"
+    for write in (
+        lambda: torch.save({"format": 1, "model": Evil()}, path),
+        lambda: path.write_bytes(pickle.dumps(Evil(), protocol=2)),
+    ):
+        write()
+        with pytest.raises(rwtool.RwtoolError, match=f"{path}: cannot be read as a checkpoint; train again, or use"):
+            load_checkpoint(path)
+
+
+def test_a_truncated_checkpoint_is_a_readable_error(path):
+    content = path.read_bytes()
+    for length in (0, 1, 100, len(content) // 2, len(content) - 30, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(rwtool.RwtoolError, match=f"{path}: cannot be read as a checkpoint; train again, or use"):
+            load_checkpoint(path)
+
+
+def test_a_file_of_anything_else_is_a_readable_error(path):
+    rng = random.Random(0)
+    for _ in range(100):
+        path.write_bytes(rng.randbytes(rng.randrange(1, 200)))
+        with pytest.raises(rwtool.RwtoolError, match=r"last\.pt: "):
+            load_checkpoint(path)
+    for content in ([1, 2], {"model": {}}, torch.zeros(2)):
+        torch.save(content, path)
+        with pytest.raises(rwtool.RwtoolError, match=f"{path}: this is not a checkpoint of rwtool train"):
+            load_checkpoint(path)
+    torch.save({"format": 99, "rwtool": "7.0"}, path)
+    with pytest.raises(rwtool.RwtoolError, match=r"a checkpoint of form 99 by rwtool 7.0; this one reads form 1"):
+        load_checkpoint(path)
+    with pytest.raises(rwtool.RwtoolError, match="elsewhere: no such checkpoint"):
+        load_checkpoint(path.with_name("elsewhere"))
+
+
+def test_a_save_that_fails_leaves_the_checkpoint_before_and_nothing_else(path, monkeypatch):
+    def fail(content, file):
+        file.write_bytes(b"half")
+        raise RuntimeError("no space left on device")
+
+    before = path.read_bytes()
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="no space"):
+        made().save(path)
+    assert path.read_bytes() == before
+    assert names_in(path.parent) == {"last.pt"}
+
+
+# Which checkpoint of a folder
+
+
+def test_the_checkpoint_asked_for_is_found(path):
+    made().save(path.with_name("best.pt"))
+    assert find_checkpoint(path.parent) == path
+    assert find_checkpoint(path.parent, "best") == path.with_name("best.pt")
+    assert find_checkpoint(path.with_name("best.pt"), "last") == path.with_name("best.pt")  # a file is that file
+
+
+def test_a_folder_without_the_checkpoint_is_refused_with_what_it_holds(path):
+    run = path.parent
+    with pytest.raises(rwtool.UsageError, match=r"no best.pt \(no validation has been done yet\); found last.pt"):
+        find_checkpoint(run, "best")
+    path.rename(run / "best.pt")
+    with pytest.raises(rwtool.UsageError, match=r"there is no last.pt \(it was never saved\); found best.pt"):
+        find_checkpoint(run)
+    (run / "empty").mkdir()
+    with pytest.raises(rwtool.UsageError, match=r"empty: no last.pt here; name the folder of a run of rwtool train"):
+        find_checkpoint(run / "empty")
+
+
+def test_a_folder_of_several_runs_is_refused_with_their_names(tmp_path):
+    for seed in (3, 1, 0, 2):
+        made().save(tmp_path / f"seed-{seed}" / "last.pt")
+    with pytest.raises(rwtool.UsageError, match="holds 4 runs; name one of them: ") as caught:
+        find_checkpoint(tmp_path)
+    assert str(caught.value).endswith(", ".join(str(tmp_path / f"seed-{seed}") for seed in range(4)))

@@ -1,0 +1,461 @@
+import os
+import shutil
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from click.testing import CliRunner
+from cohorts import (
+    AFFINE,
+    QUICK,
+    THOROUGH,
+    dice,
+    discs,
+    leftover,
+    names_in,
+    save,
+    train,
+    voxels,
+    weights,
+    write_cohort,
+)
+
+import rwtool
+import rwtool.network.predict as predict_module
+from rwtool.cli import main
+from rwtool.datasets.classes import make_classes
+from rwtool.network.checkpoint import load_checkpoint
+from rwtool.network.config import TrainConfig
+from rwtool.network.predict import predict_files
+from rwtool.network.segmenter import Segmenter
+from rwtool.training.cohort import Case, Source
+from rwtool.training.slices import SliceSet, round_patch
+from rwtool.training.study import StudyRequest, run_study
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="module")
+def trained(cohort):
+    return train(cohort, cohort / "run", THOROUGH).folder
+
+
+def predict(*arguments, code=0):
+    words = ["predict", *arguments, "--amp", "off"]
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+# What is predicted
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"spacing": (1.1, 1.0)},
+        {"normalize": "ct", "norm": "batch"},
+        {"patch": (16, 16), "depth": 3},
+        {"amp": "bf16", "normalize": "none"},
+    ],
+    ids=lambda more: "-".join(more) or "plain",
+)
+def test_validation_cases_are_predicted_as_at_the_end_of_the_run_to_the_bit(cohort, tmp_path, more):
+    run = train(cohort, tmp_path / "run", QUICK, **more).folder
+    predict_files(run, cohort / "images", tmp_path / "out", amp=more.get("amp", "auto"))
+    assert names_in(tmp_path / "out") == names_in(cohort / "images")
+    for path in (run / "predictions").iterdir():
+        expected = nib.load(path)
+        found = nib.load(tmp_path / "out" / path.name)
+        assert len(np.unique(np.asarray(expected.dataobj))) > 1
+        np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj))
+        np.testing.assert_array_equal(found.affine, expected.affine)
+        assert found.get_data_dtype() == expected.get_data_dtype() == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("trained", "device", "found"), [("off", "cpu", "off"), ("fp16", "cuda", "fp16"), ("bf16", "cpu", "off")]
+)
+def test_the_precision_is_that_of_the_run_where_the_device_has_it(monkeypatch, trained, device, found):
+    monkeypatch.setattr("rwtool.network.devices._cpu_has_bf16", lambda: False)
+    assert predict_module._amp("auto", trained, torch.device(device)) == found
+    assert predict_module._amp("bf16", trained, torch.device(device)) == "bf16"
+
+
+def test_label_files_that_are_there_are_never_replaced_unasked(cohort, trained, tmp_path):
+    shutil.copytree(cohort / "labels", tmp_path / "labels")
+    truth = {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()}
+    result = predict(trained, cohort / "images", tmp_path / "labels", code=2)
+    assert "holds label files of 6 of these cases, first case_0.nii.gz; --overwrite replaces them" in result.output
+    assert {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()} == truth
+    predict(trained, cohort / "images", tmp_path / "labels", "--overwrite")
+    assert all(path.read_bytes() != truth[path.name] for path in (tmp_path / "labels").iterdir())
+
+
+def test_the_values_are_those_of_the_label_files(tmp_path):
+    cohort = write_cohort(tmp_path, values=(0, 1, 4))
+    run = train(cohort, tmp_path / "run", THOROUGH).folder
+    predict(run, cohort / "images", tmp_path / "out")
+    for folder in (tmp_path / "out", run / "predictions"):
+        for path in folder.iterdir():
+            found, truth = voxels(path), voxels(cohort / "labels" / path.name)
+            assert set(np.unique(found)) == {0, 1, 4}
+            assert dice(found == 4, truth == 4) > 0.9
+
+
+def test_two_channels_named_as_by_nnunet(tmp_path):
+    cohort = write_cohort(tmp_path)
+    for path in list((cohort / "images").iterdir()):
+        noise = np.random.default_rng(int(path.name[5])).normal(size=discs(0)[0].shape).astype(np.float32)
+        name = path.name.removesuffix(".nii.gz")
+        path.rename(path.with_name(f"{name}_0001.nii.gz"))
+        save(path.with_name(f"{name}_0000.nii.gz"), noise)
+    run = train(cohort, tmp_path / "run", THOROUGH).folder
+    result = predict(run, cohort / "images", tmp_path / "out")
+    assert "6 cases of 2 channels; classes 0 background, 1, 2; after 20 epochs of 20" in result.output
+    assert names_in(tmp_path / "out") == names_in(cohort / "labels")
+    for path in (run / "predictions").iterdir():
+        np.testing.assert_array_equal(voxels(tmp_path / "out" / path.name), voxels(path))
+        assert dice(voxels(path) == 2, voxels(cohort / "labels" / path.name) == 2) > 0.9
+    (cohort / "images" / "case_2_0001.nii.gz").unlink()
+    result = predict(run, cohort / "images", tmp_path / "out", code=2)
+    assert "case_2 lacks channel 0001: found case_2_0000.nii.gz" in result.output
+    for index in range(6):
+        (cohort / "images" / f"case_{index}_0001.nii.gz").unlink(missing_ok=True)
+    assert "case_0 lacks channel 0001" in predict(run, cohort / "images", tmp_path / "out", code=2).output
+
+
+def test_another_number_of_channels_than_in_training_is_refused(cohort, trained, tmp_path):
+    for channel in range(2):
+        shutil.copy(cohort / "images" / "case_0.nii.gz", tmp_path / f"case_0_000{channel}.nii.gz")
+    numbered = tmp_path / "numbered"
+    for source in (cohort / "images").iterdir():
+        numbered.mkdir(exist_ok=True)
+        shutil.copy(source, numbered / source.name.replace(".nii", "_0000.nii"))
+    run = rwtool.train_files(numbered, cohort / "labels", tmp_path / "run", **QUICK)[0].folder
+    result = predict(run, tmp_path, tmp_path / "out", code=2)
+    assert "case_0 has 2 channels (case_0_0000.nii.gz, case_0_0001.nii.gz); expected 1, as in training" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def by_hand(run, image, flips, which="last"):
+    """Softmax of a whole image whose sides suit the network: the mean over flips."""
+    network = load_checkpoint(run / f"{which}.pt").network().eval()
+    image = (image - image.mean()) / image.std()
+    x = torch.tensor(image.astype(np.float32).astype(np.float16)).float().unsqueeze(1)
+    with torch.inference_mode():
+        found = [network(x.flip(axes))[0].softmax(dim=1).flip(axes) for axes in flips]
+    return torch.stack(found).mean(dim=0).numpy()
+
+
+FLIPS = {"none": [()], "y": [(), (2,)], "x": [(), (3,)], "both": [(), (2,), (3,), (2, 3)]}
+
+
+@pytest.mark.parametrize(("option", "flip"), [([], "both"), (["--tta"], "both"), (["--tta"], "y"), (["--tta"], "x")])
+def test_probabilities_are_the_mean_softmax_over_the_flips_of_the_training(cohort, trained, tmp_path, option, flip):
+    checkpoint = load_checkpoint(trained / "last.pt")
+    replace(checkpoint, config=replace(checkpoint.config, augment=True, flip=flip)).save(tmp_path / "last.pt")
+    predict(tmp_path, cohort / "images" / "case_3.nii.gz", tmp_path / "out", "--probabilities", *option)
+    assert names_in(tmp_path / "out") == {"case_3.nii.gz", "probabilities"}
+    found = nib.load(tmp_path / "out" / "probabilities" / "case_3.nii.gz")
+    assert found.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(found.affine, nib.load(cohort / "images" / "case_3.nii.gz").affine)
+    softmax = np.asarray(found.dataobj).transpose(2, 3, 1, 0)  # (z, K, y, x)
+    image = voxels(cohort / "images" / "case_3.nii.gz").T.astype(float)
+    np.testing.assert_allclose(softmax, by_hand(trained, image, FLIPS[flip if option else "none"]), atol=1e-5)
+    np.testing.assert_allclose(softmax.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(voxels(tmp_path / "out" / "case_3.nii.gz").T, softmax.argmax(axis=1))
+    if option:
+        assert np.abs(softmax - by_hand(trained, image, FLIPS["none"])).max() > 0.01
+
+
+@pytest.mark.parametrize("untrained", [{"augment": False, "flip": "both"}, {"augment": True, "flip": "none"}])
+def test_flips_that_were_not_trained_are_refused(cohort, trained, tmp_path, untrained):
+    checkpoint = load_checkpoint(trained / "last.pt")
+    replace(checkpoint, config=replace(checkpoint.config, **untrained)).save(tmp_path / "last.pt")
+    result = predict(tmp_path, cohort / "images", tmp_path / "out", "--tta", code=2)
+    assert "it was trained without flips, so --tta would harm; leave it out" in " ".join(result.output.split())
+
+
+def test_probabilities_of_resampled_slices_sum_to_1_on_the_grid_of_the_image(cohort, tmp_path):
+    run = train(cohort, tmp_path / "run", spacing=(1.1, 1.0)).folder
+    predict(run, cohort / "images", tmp_path / "out", "--probabilities")
+    for path in (tmp_path / "out" / "probabilities").iterdir():
+        softmax, labels = nib.load(path), nib.load(tmp_path / "out" / path.name)
+        assert softmax.shape == (*labels.shape, 3)
+        np.testing.assert_allclose(np.asarray(softmax.dataobj).sum(axis=3), 1, atol=1e-5)
+        np.testing.assert_array_equal(np.asarray(softmax.dataobj).argmax(axis=3), np.asarray(labels.dataobj))
+        assert softmax.affine == pytest.approx(AFFINE)
+
+
+def test_best_and_last_are_the_checkpoints_of_their_names(cohort, trained, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    last = load_checkpoint(trained / "last.pt")
+    last.save(run / "last.pt")
+    worse = {name: -value for name, value in last.model.items()}
+    replace(last, model=worse, epoch=7).save(run / "best.pt")
+    image = cohort / "images" / "case_1.nii.gz"
+    predict(run, image, tmp_path / "last")
+    predict(run, image, tmp_path / "named", "--checkpoint", "last")
+    result = predict(run, image, tmp_path / "best", "--checkpoint", "best")
+    predict(run / "best.pt", image, tmp_path / "file")
+    found = {name: voxels(tmp_path / name / "case_1.nii.gz") for name in ("last", "named", "best", "file")}
+    np.testing.assert_array_equal(found["last"], found["named"])
+    np.testing.assert_array_equal(found["best"], found["file"])
+    assert "after 7 epochs of 20" in result.output
+    for which in ("last", "best"):
+        expected = by_hand(run, voxels(image).T.astype(float), [()], which).argmax(axis=1)
+        np.testing.assert_array_equal(found[which].T, expected)
+    assert (found["last"] != found["best"]).any()
+
+
+@pytest.mark.parametrize("size", [(20, 24), (19, 24), (20, 23), (19, 21), (3, 3)])
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_slice_is_put_to_the_network_where_it_lay_in_training(size, depth):
+    class Watch(torch.nn.Module):
+        stride, n_classes = 1 << (depth - 1), 2
+
+        def forward(self, x):
+            seen.append(x)
+            return [torch.zeros(len(x), 2, *x.shape[2:])]
+
+    seen = []
+    image = np.random.default_rng(0).normal(size=(1, 1, *size)).astype(np.float16)
+    codes = np.ones(image.shape[1:], dtype=np.uint8)
+    patch = round_patch((20, 24), 1 << (depth - 1))
+    data = SliceSet([Case("a", image, codes, None, (1.0, 1.0), None, ())], torch.device("cpu"), patch, augment=False)
+    (batch,) = data.batches(data.plan_epoch(1, 0, 0))
+    Segmenter(Watch(), torch.device("cpu"), amp="off", patch=patch).labels(image, size)
+    assert seen[0].shape[2:] == patch
+    torch.testing.assert_close(seen[0], batch.images, rtol=1e-4, atol=1e-4)
+
+
+def test_a_slice_larger_than_the_patch_is_seen_whole_and_many_slices_in_batches(monkeypatch):
+    class Watch(torch.nn.Module):
+        stride, n_classes = 4, 2
+
+        def forward(self, x):
+            seen.append(tuple(x.shape))
+            return [torch.stack((x[:, 0], -x[:, 0]), dim=1)]
+
+    seen = []
+    monkeypatch.setattr("rwtool.network.segmenter._PIXELS", 3 * 36 * 20)
+    image = np.random.default_rng(0).normal(size=(1, 7, 33, 17)).astype(np.float32)
+    found = Segmenter(Watch(), torch.device("cpu"), amp="off", patch=(16, 16)).labels(image, (33, 17))
+    assert seen == [(3, 1, 36, 20), (3, 1, 36, 20), (1, 1, 36, 20)]
+    np.testing.assert_array_equal(found, image[0] < 0)
+    assert found.dtype == np.uint8
+
+
+def test_the_softmax_returns_to_the_grid_of_the_image_edge_to_edge():
+    class Given(torch.nn.Module):
+        stride, n_classes = 1, 2
+
+        def forward(self, x):
+            return [torch.cat((x, 1 - x), dim=1).log()]
+
+    image = np.array([[0.25, 0.75]], dtype=np.float32).reshape(1, 1, 1, 2)
+    found = Segmenter(Given(), torch.device("cpu"), amp="off", patch=(1, 2)).probabilities(image, (1, 4))
+    np.testing.assert_allclose(found[0, 0, 0], [0.25, 0.375, 0.625, 0.75], rtol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=0), 1, rtol=1e-6)
+
+
+def test_a_model_predicts_in_eval_mode_and_goes_back_to_training():
+    class Watch(torch.nn.Module):
+        stride, n_classes = 1, 2
+
+        def forward(self, x):
+            seen.append((self.training, torch.is_grad_enabled()))
+            return [torch.cat((x, x), dim=1)]
+
+    seen, model = [], Watch()
+    segmenter = Segmenter(model, torch.device("cpu"), amp="off", patch=(4, 4))
+    for mode in (True, False):
+        model.train(mode)
+        segmenter.labels(np.zeros((1, 1, 4, 4), dtype=np.float32), (4, 4))
+        assert model.training is mode
+    assert seen == [(False, False)] * 2
+
+
+# Files
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd", ".npy"])
+def test_other_formats_give_the_labels_of_the_nifti_in_their_own_format(cohort, trained, tmp_path, suffix):
+    image = nib.load(cohort / "images" / "case_4.nii.gz")
+    path = tmp_path / "images" / f"case_4{suffix}"
+    path.parent.mkdir()
+    array = np.asarray(image.dataobj).T
+    if suffix == ".npy":
+        np.save(path, array)
+        result = predict(trained, path.parent, tmp_path / "out", code=2)
+        assert "case_4.npy: an .npy file carries no spacing; give --file-spacing Z Y X in mm" in result.output
+    elif suffix == ".nii":
+        nib.save(image, path)
+    else:
+        sitk.WriteImage(sitk.ReadImage(str(cohort / "images" / "case_4.nii.gz")), str(path))
+    more = ["--file-spacing", 4, 1.5, 0.8, "--probabilities"] if suffix == ".npy" else []
+    predict(trained, path.parent, tmp_path / "out", *more)
+    predict(trained, cohort / "images" / "case_4.nii.gz", tmp_path / "nifti")
+    expected = voxels(tmp_path / "nifti" / "case_4.nii.gz").T
+    out = tmp_path / "out" / f"case_4{suffix}"
+    if suffix == ".npy":
+        found = np.load(out)
+        assert np.load(tmp_path / "out" / "probabilities" / "case_4.npy").shape == (3, *found.shape)
+    else:
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(out)))
+        assert sitk.ReadImage(str(out)).GetSpacing() == sitk.ReadImage(str(path)).GetSpacing()
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("suffix", "written"), [(".png", ".png"), (".jpg", ".png")])
+def test_pictures_give_pictures_without_loss(cohort, trained, tmp_path, suffix, written):
+    path = tmp_path / f"case_0{suffix}"
+    picture = (voxels(cohort / "images" / "case_0.nii.gz").T[0] // 2).clip(0, 255).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(picture), str(path))
+    predict(trained, path, tmp_path / "out", "--file-spacing", 1, 1.5, 0.8)
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / f"case_0{written}")))
+    assert found.shape == picture.shape
+    assert set(np.unique(found)) == {0, 1, 2}
+
+
+def test_a_slice_axis_named_in_training_holds_in_prediction(tmp_path):
+    # equal spacings, so that nothing but the option says that these files are slice first
+    grid = {"affine": np.diag([2.0, 2.0, 2.0, 1.0]), "turn": (0, 1, 2)}
+    cohort = write_cohort(tmp_path, **grid)
+    source = Source(str(cohort / "images"), str(cohort / "labels"), slice_axis=0)
+    run_study(StudyRequest(source, tmp_path / "run", TrainConfig(**QUICK), QUICK, quiet=True))
+    predict(tmp_path / "run", cohort / "images", tmp_path / "out")
+    for path in (tmp_path / "run" / "predictions").iterdir():
+        np.testing.assert_array_equal(voxels(tmp_path / "out" / path.name), voxels(path))
+    predict(tmp_path / "run", cohort / "images" / path.name, tmp_path / "other", "--slice-axis", 2)
+    assert (voxels(tmp_path / "other" / path.name) != voxels(path)).any()
+
+
+def test_one_damaged_image_costs_only_itself(cohort, trained, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(cohort / "images", images)
+    (images / "case_1.nii.gz").write_bytes((images / "case_1.nii.gz").read_bytes()[:200])
+    image = discs(5)[0].astype(np.float32)
+    image[0, 0, 0] = np.nan
+    save(images / "case_5.nii.gz", image)
+    result = predict(trained, images, tmp_path / "out", "-j", 3, code=1)
+    assert "2 cases failed:" in result.output
+    assert f"case_1: {images / 'case_1.nii.gz'}: cannot be read" in result.output
+    assert f"case_5: {images / 'case_5.nii.gz'}: expected finite intensities; found nan" in result.output
+    assert "4 label files in" in result.output
+    assert names_in(tmp_path / "out") == {f"case_{index}.nii.gz" for index in (0, 2, 3, 4)}
+    assert "Traceback" not in result.output
+
+
+def test_files_are_never_written_where_the_images_are(cohort, trained, tmp_path):
+    before = {path: path.read_bytes() for path in (cohort / "images").iterdir()}
+    os.symlink(cohort / "images", tmp_path / "link")
+    for out in (cohort / "images", cohort / "images" / ".." / "images", tmp_path / "link"):
+        result = predict(trained, cohort / "images", out, code=2)
+        assert "where the images are; choose another OUT" in result.output
+    assert {path: path.read_bytes() for path in (cohort / "images").iterdir()} == before
+
+
+def test_a_glob_is_predicted_and_what_a_killed_process_left_is_removed(cohort, trained, tmp_path):
+    leftover(tmp_path / "out")
+    predict(trained, cohort / "images" / "case_[12].nii.gz", tmp_path / "out")
+    assert names_in(tmp_path / "out") == {"case_1.nii.gz", "case_2.nii.gz"}
+    result = predict(trained, cohort / "nothing*.nii.gz", tmp_path / "out", code=2)
+    assert "no file matches this glob" in result.output
+
+
+# Runs
+
+
+def test_a_folder_that_is_no_run_is_refused(cohort, trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = predict(tmp_path / "empty", cohort / "images", tmp_path / "out", code=2)
+    assert "no last.pt here; name the folder of a run of rwtool train" in result.output
+    assert "does not exist" in predict(tmp_path / "missing", cohort / "images", tmp_path / "out", code=2).output
+    (tmp_path / "last.pt").write_bytes((trained / "last.pt").read_bytes()[:3000])
+    result = predict(tmp_path, cohort / "images", tmp_path / "out", code=1)
+    assert "last.pt: cannot be read as a checkpoint; train again, or use another one" in result.output
+    result = predict(cohort / "images" / "case_0.nii.gz", cohort / "images", tmp_path / "out", code=1)
+    assert "case_0.nii.gz: cannot be read as a checkpoint" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_several_seeds_are_named(cohort, tmp_path):
+    rwtool.train_files(cohort / "images", cohort / "labels", tmp_path, seeds=[3, 4], **QUICK)
+    result = predict(tmp_path, cohort / "images", tmp_path / "out", code=2)
+    text = " ".join(result.output.split())
+    assert f"holds 2 runs; name one of them: {tmp_path / 'seed-3'}, {tmp_path / 'seed-4'}" in text
+    predict(tmp_path / "seed-4", cohort / "images", tmp_path / "out")
+    assert weights(tmp_path / "seed-3") != weights(tmp_path / "seed-4")
+
+
+def test_a_run_without_a_validation_has_no_best_checkpoint(cohort, tmp_path):
+    train(cohort, tmp_path / "run", val=0)
+    predict(tmp_path / "run", cohort / "images", tmp_path / "out")
+    result = predict(tmp_path / "run", cohort / "images", tmp_path / "out", "--checkpoint", "best", code=2)
+    assert "there is no best.pt (no validation has been done yet); found last.pt" in result.output
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("nonsense", "--device is auto, cpu, cuda or cuda:i; found 'nonsense'"),
+        ("mps", "--device is auto, cpu, cuda or cuda:i; found 'mps'"),
+        (f"cuda:{torch.cuda.device_count()}", "CUDA devices; give --device cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(cohort, trained, tmp_path, device, message):
+    result = predict(trained, cohort / "images", tmp_path / "out", "--device", device, code=2)
+    assert message in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+
+
+def test_quiet_prints_nothing(cohort, trained, tmp_path):
+    assert predict(trained, cohort / "images", tmp_path, "-q").output == ""
+
+
+def test_python_gives_the_files_and_the_reasons(cohort, trained, tmp_path):
+    outcomes = predict_files(trained, cohort / "images", tmp_path, amp="off", verbosity=-1)
+    assert [outcome.name for outcome in outcomes] == [f"case_{index}" for index in range(6)]
+    assert [outcome.result for outcome in outcomes] == [tmp_path / f"case_{index}.nii.gz" for index in range(6)]
+    assert {outcome.error for outcome in outcomes} == {None}
+
+
+def test_more_than_255_labels_are_written_as_uint16(tmp_path):
+    cohort = write_cohort(tmp_path)
+    for path in (cohort / "labels").iterdir():
+        save(path, (voxels(path).T.astype(np.uint16) * 300))
+    run = train(cohort, tmp_path / "run").folder
+    for path in (run / "predictions").iterdir():
+        assert nib.load(path).get_data_dtype() == np.uint16
+        assert set(np.unique(voxels(path))) == {0, 300, 600}
+
+
+def test_ignored_voxels_are_predicted_as_others(tmp_path):
+    cohort = write_cohort(tmp_path)
+    for path in (cohort / "labels").iterdir():
+        labels = voxels(path).T.copy()
+        labels[:, 1::3, 1::3] = 9
+        save(path, labels)
+    source = Source(str(cohort / "images"), str(cohort / "labels"), ignore=9)
+    (done,) = run_study(StudyRequest(source, tmp_path / "run", TrainConfig(**THOROUGH), THOROUGH, quiet=True))
+    assert done.validation.mean_dice > 0.9
+    classes = load_checkpoint(tmp_path / "run" / "last.pt").task.classes
+    assert classes == make_classes([0, 1, 2], ignore=9, source="the values in the label files")
+    for path in (tmp_path / "run" / "predictions").iterdir():
+        found, truth = voxels(path), voxels(cohort / "labels" / path.name)
+        assert set(np.unique(found)) == {0, 1, 2}
+        whole = discs(int(path.name[5]))[1].T
+        assert dice((found == 2) & (truth == 9), (whole == 2) & (truth == 9)) > 0.8

@@ -1,0 +1,84 @@
+"""The rooms and their order: each module imports only from those above it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "rwtool"
+
+ORDER = """
+errors
+files
+console
+parallel
+blocks
+losses
+io: names geometry volume labels nifti itk arrays formats
+datasets: classes cases channels subjects splits runs
+maps: parameters distances streaming kinds folder make check
+metrics: surface overlap measures
+evaluation: pairing regrid case rows evaluate
+statistics: permutation arms comparison
+report: text markdown csv latex write
+network: config unet devices normalization resample checkpoint segmenter predict
+training: display distributed map_source cohort augment slices objective validation record loop study
+demo
+cli: options output maps check train predict evaluate compare demo
+__main__
+"""
+
+
+def modules():
+    """Names of the modules from top to bottom, as in `rwtool/docs/contributing.md`."""
+    names = []
+    for line in ORDER.split("\n"):
+        package, colon, inside = line.partition(":")
+        if colon:
+            names += [package, *(f"{package}.{module}" for module in inside.split())]
+        elif package:
+            names.append(package)
+    return names
+
+
+RANK = {f"rwtool.{name}": rank for rank, name in enumerate(modules())}
+
+
+def imports_of(path):
+    """Modules of rwtool that a file imports anywhere, inside functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("rwtool"))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rwtool":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in RANK else str(node.module)
+
+
+def name_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def test_every_module_has_its_place():
+    assert {name_of(path) for path in FILES} == set(RANK)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_import_runs_up(path):
+    mine = name_of(path)
+    inside = {f"{mine}.{other.stem}" for other in path.parent.glob("*.py")} if path.stem == "__init__" else set()
+    for found in imports_of(path):
+        if found == "rwtool":
+            continue  # __version__ alone, see below
+        assert found in inside or RANK[found] < RANK[mine], f"{mine} imports {found}, which stands below it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_package_itself_gives_its_version_alone(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "rwtool":
+            assert {alias.name for alias in node.names} <= {"__version__"}

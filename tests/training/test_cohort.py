@@ -1,0 +1,460 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import rwtool
+from rwtool.cli import main
+from rwtool.datasets.classes import make_classes
+from rwtool.errors import GeometryError, RwtoolError, UsageError
+from rwtool.io.names import file_hash
+from rwtool.network.config import TrainConfig
+from rwtool.network.normalization import Normalization
+from rwtool.network.resample import as_half, resample_slices, resampled_size
+from rwtool.training import cohort as module
+from rwtool.training.cohort import CaseJob, Source, plan_cohort, read_case, read_cohort, sample_foreground
+
+AFFINE = np.diag([0.8, 1.5, 4, 1.0])
+SHAPE = (6, 9, 5)
+CLASSES = make_classes((0, 2, 4))
+RAW = TrainConfig(loss="ce", normalize="none")
+
+
+def random_labels(seed=0, values=(0, 2, 4), shape=SHAPE):
+    return np.asarray(values, dtype=np.int16)[np.random.default_rng(seed).integers(0, len(values), shape)]
+
+
+def random_image(seed=0, shape=SHAPE):
+    return np.random.default_rng(100 + seed).integers(-50, 50, shape).astype(np.int16)
+
+
+def save(path, array, affine=AFFINE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    else:
+        nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Four cases, a to d, of two channels; the first two are trained on."""
+    for seed, name in enumerate("abcd"):
+        save(tmp_path / "labels" / f"{name}.nii.gz", random_labels(seed))
+        for channel in (0, 1):
+            save(tmp_path / "images" / f"{name}_000{channel}.nii.gz", random_image(10 * channel + seed))
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["a", "b"], "val": ["c", "d"]}))
+    return tmp_path
+
+
+@pytest.fixture
+def job(tmp_path):
+    """One case to be read, of arrays in file order."""
+
+    def make(labels, *images, affine=AFFINE, suffix="nii.gz", classes=CLASSES, normalization="none", **options):
+        paths = [save(tmp_path / f"image_{n}.{suffix}", image, affine) for n, image in enumerate(images)]
+        path = save(tmp_path / f"labels.{suffix}", labels, affine)
+        return CaseJob("case", tuple(paths), path, file_hash(path), classes, Normalization(normalization), **options)
+
+    return make
+
+
+def source(folder, **options):
+    return Source(str(folder / "images"), str(folder / "labels"), **options)
+
+
+def read(where, config=RAW, **options):
+    return read_cohort(plan_cohort(where, config), config, verbosity=-1, **options)
+
+
+def refusal(where, config=RAW):
+    with pytest.raises(RwtoolError) as caught:
+        read(where, config)
+    return str(caught.value)
+
+
+def turned(array):
+    return array.transpose(2, 1, 0)
+
+
+# --- what is planned ---
+
+
+def test_a_plan_pairs_and_splits_the_cases_and_finds_the_classes(study):
+    plan = plan_cohort(source(study, split=str(study / "split.json")), TrainConfig())
+    assert (plan.classes.values, plan.classes.ignore) == ((0, 2, 4), None)
+    assert (plan.split.train, plan.split.val) == (("a", "b"), ("c", "d"))
+    assert (plan.n_channels, plan.numbered, plan.cases) == (2, True, {})
+    assert [path.name for path in plan.images["b"]] == ["b_0000.nii.gz", "b_0001.nii.gz"]
+    assert plan.labels["b"] == study / "labels" / "b.nii.gz"
+    assert plan.inspections["b"].shape == (5, 9, 6)
+    assert plan.map_use.describe() == "rrw maps computed now"
+
+
+def test_classes_and_the_ignored_label_can_be_named(study):
+    named = source(study, classes=make_classes((0, 2, 4, 6)))
+    assert plan_cohort(named, RAW).classes.values == (0, 2, 4, 6)
+    found = read(source(study, ignore=4, split=str(study / "split.json")))
+    assert (found.classes.values, found.classes.ignore) == ((0, 2), 4)
+    codes = np.array([1, 2, 0])[random_labels(0) // 2]
+    np.testing.assert_array_equal(found.cases["a"].codes, turned(codes))
+    assert (found.cases["c"].reference.array.max(), (random_labels(2) == 4).any()) == (255, True)
+
+
+def test_the_configuration_draws_the_split_where_no_file_does(study):
+    drawn = [plan_cohort(source(study), TrainConfig(loss="ce", val=0.25, split_seed=seed)).split for seed in range(5)]
+    assert {len(split.val) for split in drawn} == {1}
+    assert len(set(drawn)) > 1
+    with pytest.raises(UsageError, match="finds no subject in 'd'"):
+        plan_cohort(source(study), TrainConfig(loss="ce", subject="[abc]"))
+    assert plan_cohort(source(study), TrainConfig(loss="ce", val=0)).split.train == ("a", "b", "c", "d")
+
+
+def test_a_split_file_limits_the_cases_so_that_others_may_be_damaged(study):
+    (study / "labels" / "d.nii.gz").write_bytes(b"damaged")
+    (study / "images" / "d_0000.nii.gz").unlink()
+    (study / "split.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}, {"train": ["b"], "val": ["c"]}]))
+    found = read(source(study, split=f"{study / 'split.json'}:1"))
+    assert sorted(found.cases) == ["b", "c"]
+
+
+def test_a_loss_without_maps_takes_none(study):
+    assert plan_cohort(source(study), TrainConfig(loss="dice")).map_use is None
+
+
+def test_all_label_files_that_cannot_be_read_are_listed(study):
+    for name in "bd":
+        (study / "labels" / f"{name}.nii.gz").write_bytes(b"damaged")
+    first, *lines = refusal(source(study)).splitlines()
+    assert first == (
+        "2 of 4 cases cannot be read, and a study without them would be another one; mend them, or leave them out with "
+        "--split FILE:"
+    )
+    assert [line.partition(" the file is not gzip")[0] for line in lines] == [
+        f"  {name}: {study / 'labels' / f'{name}.nii.gz'}:" for name in "bd"
+    ]
+
+
+def test_bare_labels_need_the_spacing_of_the_option_that_train_has(tmp_path):
+    save(tmp_path / "images" / "a.npy", turned(random_image()))
+    path = save(tmp_path / "labels" / "a.npy", turned(random_labels()))
+    assert refusal(source(tmp_path)) == f"{path}: an .npy file carries no spacing; give --file-spacing Z Y X in mm"
+
+
+def test_a_file_spacing_that_no_label_file_needs_is_refused(study):
+    assert refusal(source(study, file_spacing_mm=(4, 1, 1))) == (
+        f"--file-spacing is for label files without one, such as .npy; {study / 'labels' / 'a.nii.gz'} carries its own"
+    )
+
+
+# --- what is read ---
+
+
+def test_training_cases_carry_codes_and_validation_cases_their_reference(study):
+    found = read(source(study, split=str(study / "split.json")))
+    a, c = found.cases["a"], found.cases["c"]
+    np.testing.assert_array_equal(a.image, [turned(random_image(0)), turned(random_image(10))])
+    np.testing.assert_array_equal(a.codes, turned(random_labels(0)) // 2 + 1)
+    assert (a.image.dtype, a.codes.dtype, a.reference, a.magnitudes) == (np.float16, np.uint8, None, None)
+    np.testing.assert_array_equal(c.image, [turned(random_image(2)), turned(random_image(12))])
+    np.testing.assert_array_equal(c.reference.array, turned(random_labels(2)) // 2)
+    assert (c.codes, c.magnitudes) == (None, None)
+    assert c.reference.spacing_mm == pytest.approx((4, 1.5, 0.8))
+    assert a.pixel_mm == c.pixel_mm == pytest.approx((1.5, 0.8))
+
+
+def test_hashes_are_those_of_the_labels_and_of_each_channel(study):
+    hashes = read(source(study)).hashes()
+    assert sorted(hashes) == ["a", "b", "c", "d"]
+    files = [study / "labels" / "b.nii.gz", study / "images" / "b_0000.nii.gz", study / "images" / "b_0001.nii.gz"]
+    assert hashes["b"] == [file_hash(path) for path in files]
+
+
+def test_without_training_arrays_the_validation_cases_stay_whole(study):
+    full = read(source(study, split=str(study / "split.json")), TrainConfig(normalize="none"))
+    light = full.without_training_arrays()
+    assert (light.cases["a"].image.size, light.cases["a"].codes, light.cases["a"].magnitudes) == (0, None, None)
+    assert light.cases["c"] is full.cases["c"]
+    assert light.hashes() == full.hashes()
+    assert full.cases["a"].magnitudes is not None
+
+
+def test_ignored_voxels_have_code_0_and_classes_count_from_1(job):
+    labels = random_labels(values=(0, 2, 4, -1))
+    case = read_case(job(labels, random_image(), classes=make_classes((0, 2, 4), ignore=-1)))
+    np.testing.assert_array_equal(case.codes, turned(np.where(labels < 0, 0, labels // 2 + 1)))
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "ignore", "dtype"),
+    [(254, None, np.uint8), (254, 999, np.uint8), (255, None, np.int16), (255, 999, np.int16), (300, 999, np.int16)],
+)
+def test_many_classes_take_a_wider_type(job, n_classes, ignore, dtype):
+    labels = random_labels(values=(0, 1, n_classes - 1, *([] if ignore is None else [ignore])))
+    case = read_case(job(labels, random_image(), classes=make_classes(range(n_classes), ignore=ignore)))
+    assert case.codes.dtype == dtype
+    np.testing.assert_array_equal(case.codes, turned(np.where(labels == 999, 0, labels + 1)))
+
+
+def test_each_image_and_channel_has_mean_0_and_sd_1_by_default(study):
+    found = read(source(study), TrainConfig(loss="ce"))
+    for case in found.cases.values():
+        image = case.image.astype(np.float64)
+        np.testing.assert_allclose(image.mean(axis=(1, 2, 3)), 0, atol=2e-3)
+        np.testing.assert_allclose(image.std(axis=(1, 2, 3)), 1, atol=2e-3)
+
+
+def test_several_processes_read_what_one_reads(study):
+    config = TrainConfig(loss="boundary")
+    one, two = (read(source(study), config, workers=workers).cases for workers in (1, 2))
+    assert list(one) == list(two)
+    for name, case in one.items():
+        np.testing.assert_array_equal(case.image, two[name].image)
+        np.testing.assert_array_equal(case.magnitudes, two[name].magnitudes)
+        assert case.hashes == two[name].hashes
+
+
+def test_what_the_headers_of_a_case_are_odd_about_is_noted_once(job):
+    sheared = AFFINE.copy()
+    sheared[0, 1] = 0.004
+    (note,) = read_case(job(random_labels(), random_image(), random_image(1), affine=sheared)).notes
+    assert "slightly sheared" in note
+    assert read_case(job(random_labels(), random_image())).notes == ()
+
+
+# --- grids ---
+
+
+def test_all_cases_whose_image_is_on_another_grid_are_listed(study):
+    shifted = AFFINE.copy()
+    shifted[0, 3] = 3
+    for channel in (0, 1):
+        save(study / "images" / f"b_000{channel}.nii.gz", random_image(), shifted)
+        save(study / "images" / f"d_000{channel}.nii.gz", random_image(shape=(6, 8, 5)))
+    save(study / "images" / "c_0001.nii.gz", random_image(), shifted)
+    images, labels = study / "images", study / "labels"
+    split = str(study / "split.json")
+    assert refusal(source(study, split=split)).splitlines() == [
+        "3 of 4 cases cannot be read, and a study without them would be another one; mend them, or leave them out with "
+        "--split FILE:",
+        f"  b: {images / 'b_0000.nii.gz'}: it lies on another grid than its labels {labels / 'b.nii.gz'}: the origins "
+        "differ by (-3, 0, 0) mm (right, anterior, superior); resample one of them",
+        f"  c: {images / 'c_0001.nii.gz'}: it lies on another grid than c_0000.nii.gz: the origins differ by (3, 0, 0) "
+        "mm (right, anterior, superior); resample it",
+        f"  d: {images / 'd_0000.nii.gz'}: it lies on another grid than its labels {labels / 'd.nii.gz'}: the shapes "
+        "differ: (6, 8, 5) and (6, 9, 5); resample one of them",
+    ]
+
+
+@pytest.mark.parametrize(("image", "labels"), [("npy", "nii.gz"), ("nii.gz", "npy"), ("npy", "npy")])
+def test_a_file_without_a_grid_fits_one_of_its_shape(tmp_path, image, labels):
+    for folder, suffix, array in (("images", image, random_image()), ("labels", labels, random_labels())):
+        save(tmp_path / folder / f"a.{suffix}", turned(array) if suffix == "npy" else array)
+    where = source(tmp_path, file_spacing_mm=(4, 3, 2) if labels == "npy" else None)
+    case = read(where, TrainConfig(loss="ce", normalize="none", val=0)).cases["a"]
+    np.testing.assert_array_equal(case.image[0], turned(random_image()))
+    np.testing.assert_array_equal(case.codes, turned(random_labels()) // 2 + 1)
+    assert case.pixel_mm == pytest.approx((3, 2) if labels == "npy" else (1.5, 0.8))
+
+
+def test_a_file_without_a_grid_does_not_fit_another_shape(job):
+    with pytest.raises(GeometryError) as caught:
+        read_case(
+            job(turned(random_labels()), turned(random_image(shape=(6, 8, 5))), suffix="npy", file_spacing_mm=(4, 1, 1))
+        )
+    assert "the shapes (z, y, x) differ: (5, 8, 6) and (5, 9, 6); resample one of them" in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "axis"), [(None, 0), (2, 2), (1, 1)])
+def test_images_are_sliced_as_their_labels(tmp_path, given, axis):
+    affine = np.diag([4.0, 1.5, 1.5, 1])
+    save(tmp_path / "images" / "a.nii.gz", random_image(), affine)
+    save(tmp_path / "labels" / "a.nii.gz", random_labels(), affine)
+    config = TrainConfig(loss="ce", normalize="none", val=0)
+    found = read(source(tmp_path, slice_axis=given), config)
+    order = {0: (0, 1, 2), 1: (1, 2, 0), 2: (2, 1, 0)}[axis]
+    assert found.inspections["a"].slice_axis == axis
+    np.testing.assert_array_equal(found.cases["a"].image[0], random_image().transpose(order))
+    np.testing.assert_array_equal(found.cases["a"].codes, random_labels().transpose(order) // 2 + 1)
+    assert found.cases["a"].pixel_mm == pytest.approx(tuple(np.array([4, 1.5, 1.5])[list(order[1:])]))
+
+
+# --- maps ---
+
+
+def truth(kind, labels):
+    if kind == "rrw":
+        return -rwtool.rrw_map(labels.array, labels.spacing_mm, n_classes=3, layout="packed")[np.newaxis]
+    if kind == "boundary":
+        return np.abs(rwtool.boundary_map(labels.array, labels.spacing_mm, n_classes=3))
+    return np.sqrt(rwtool.hd_map(labels.array, labels.spacing_mm, n_classes=3))
+
+
+def make_maps(folder, *options):
+    run = ["maps", folder / "labels", folder / "maps", *options, "-q", "-j", 1]
+    result = CliRunner().invoke(main, [str(part) for part in run], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("loss", ["rrw", "wce-rrw", "boundary", "hd"])
+def test_maps_of_a_folder_and_maps_computed_now_train_alike(study, loss):
+    kind = TrainConfig(loss=loss).map_kind
+    make_maps(study, "--kind", kind)
+    (study / "maps" / kind / "c.nii.gz").unlink()  # of a validation case, which needs none
+    config, split = TrainConfig(loss=loss), str(study / "split.json")
+    computed, found = (read(source(study, split=split, maps=maps), config) for maps in (None, study / "maps"))
+    for name in "ab":
+        labels = rwtool.read_labels(study / "labels" / f"{name}.nii.gz", classes=(0, 2, 4))
+        for case in (found.cases[name], computed.cases[name]):
+            assert case.magnitudes.dtype == np.float16
+            np.testing.assert_allclose(case.magnitudes, truth(kind, labels), rtol=1e-3)
+    assert {found.cases[name].magnitudes for name in "cd"} == {None}
+
+
+def test_all_training_cases_whose_map_does_not_fit_are_listed(study):
+    make_maps(study)
+    save(study / "labels" / "a.nii.gz", random_labels(77))
+    save(study / "labels" / "c.nii.gz", random_labels(78))  # validated on: no map is read
+    maps = study / "maps" / "rrw"
+    (maps / "b.nii.gz").unlink()
+    message = refusal(source(study, split=str(study / "split.json"), maps=study / "maps"), TrainConfig())
+    assert message.splitlines()[1:] == [
+        f"  a: {maps / 'a.nii.gz'}: it was made from other labels (their hash differs); run rwtool maps again",
+        f"  b: {maps / 'b.nii.gz'}: no such file, though maps.json names it; run rwtool maps again",
+    ]
+
+
+# --- spacing in the plane ---
+
+
+def test_a_slice_keeps_its_extent_to_half_a_pixel():
+    assert resampled_size((9, 6), (1.5, 0.8), (3, 0.8)) == (4, 6)
+    assert resampled_size((9, 6), (1.5, 0.8), (2.9, 0.7)) == (5, 7)
+    assert resampled_size((9, 6), (1.5, 0.8), (0.5, 0.4)) == (27, 12)
+    assert resampled_size((3, 3), (1, 1), (100, 100)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (4, [1, 3, 5, 7]),
+        (2, [2, 6]),
+        (8, [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5]),
+        (16, [0.5, 0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75, 4.25, 4.75, 5.25, 5.75, 6.25, 6.75, 7.25, 7.5]),
+    ],
+)
+def test_edges_stay_where_they_are(size, expected):
+    mm = (np.arange(8, dtype=np.float32) + 0.5) * np.ones((2, 3, 8), np.float32)  # of the centre of each pixel
+    result = resample_slices(mm, (3, size), order=1)
+    assert (result.shape, result.dtype) == ((2, 3, size), np.float32)
+    np.testing.assert_allclose(result, np.broadcast_to(expected, result.shape), rtol=1e-6)
+    np.testing.assert_array_equal(resample_slices(mm.swapaxes(1, 2), (size, 3), order=1), result.swapaxes(1, 2))
+
+
+@pytest.mark.parametrize("size", [4, 16, 24])
+def test_labels_keep_their_values_and_their_edges(size):
+    codes = np.array([[1, 1, 3, 3, 3, 3, 200, 200]], dtype=np.uint8)
+    result = resample_slices(codes, (1, size), order=0)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result[0], np.repeat([1, 3, 3, 200], size // 4))
+
+
+def test_what_has_the_size_already_is_left_alone():
+    array = np.zeros((2, 3, 4), np.float32)
+    assert resample_slices(array, (3, 4), order=1) is array
+
+
+def test_a_case_is_resampled_in_the_plane_and_validated_on_its_own_grid(study):
+    where = source(study, split=str(study / "split.json"))
+    native, found = (
+        read(where, TrainConfig(loss="boundary", normalize="none", spacing=spacing)) for spacing in (None, (3.0, 0.4))
+    )
+    for name in "abcd":
+        case = found.cases[name]
+        assert case.image.shape == (2, 5, 4, 12)
+        assert case.pixel_mm == pytest.approx((9 * 1.5 / 4, 0.4))  # so that the extent stays
+        image = resample_slices(native.cases[name].image.astype(np.float32), (4, 12), order=1)
+        np.testing.assert_allclose(case.image, image, rtol=0, atol=0.02)
+    a, b = native.cases["a"], found.cases["a"]
+    np.testing.assert_array_equal(b.codes, resample_slices(a.codes, (4, 12), order=0))
+    magnitudes = resample_slices(a.magnitudes.astype(np.float32), (4, 12), order=1)
+    np.testing.assert_allclose(b.magnitudes, magnitudes, rtol=0, atol=0.02)
+    assert b.magnitudes.shape == (3, 5, 4, 12)
+    np.testing.assert_array_equal(found.cases["c"].reference.array, native.cases["c"].reference.array)
+
+
+# --- half precision ---
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0, 1, -3], np.float16),
+        ([0, 59_000], np.float16),
+        ([0, 66_000], np.float32),
+        ([-66_000, 0], np.float32),
+        ([0, 1e-3], np.float16),
+        ([0, 1e-6], np.float32),
+        ([0, -1e-6], np.float32),
+        ([0, 0], np.float16),
+    ],
+)
+def test_half_precision_is_taken_where_it_holds_the_values(values, dtype):
+    array = np.array(values, dtype=np.float32)
+    result = as_half(array)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result, array, rtol=1e-3)
+
+
+def test_each_case_has_the_precision_that_its_own_values_need(job):
+    image = random_image().astype(np.float32)
+    assert read_case(job(random_labels(), image)).image.dtype == np.float16
+    loud = read_case(job(random_labels(), image * 1e4))
+    assert loud.image.dtype == np.float32
+    np.testing.assert_array_equal(loud.image[0], turned(image * np.float32(1e4)))
+    assert read_case(job(random_labels(), image * 1e4, normalization="zscore")).image.dtype == np.float16
+
+
+# --- statistics of the foreground, for ct ---
+
+
+def test_foreground_is_what_is_neither_background_nor_ignored(job):
+    labels = random_labels(values=(0, 2, 4, 9))
+    sampled = sample_foreground(job(labels, random_image(), random_image(1), classes=make_classes((0, 2, 4), ignore=9)))
+    inside = turned((labels == 2) | (labels == 4))
+    np.testing.assert_array_equal(sampled, [turned(random_image())[inside], turned(random_image(1))[inside]])
+
+
+@pytest.mark.parametrize(("limit", "step"), [(270, 1), (269, 2), (135, 2), (100, 3), (1, 270)])
+def test_a_large_foreground_is_sampled_evenly(job, monkeypatch, limit, step):
+    monkeypatch.setattr(module, "_SAMPLES", limit)
+    sampled = sample_foreground(job(np.full(SHAPE, 2, np.uint8), random_image()))
+    np.testing.assert_array_equal(sampled[0], turned(random_image()).ravel()[::step])
+    assert sampled.shape[1] <= limit
+
+
+def test_ct_takes_its_statistics_from_the_training_cases_alone(study):
+    config = TrainConfig(loss="ce", normalize="ct")
+    save(study / "images" / "c_0000.nii.gz", 30 * random_image(2))
+    found = read(source(study, split=str(study / "split.json")), config)
+    assert (found.normalization.kind, len(found.normalization.channels)) == ("ct", 2)
+    for channel in (0, 1):
+        pooled = np.concatenate(
+            [random_image(10 * channel + seed)[random_labels(seed) > 0].astype(float) for seed in (0, 1)]
+        )
+        low, high = np.percentile(pooled, [0.5, 99.5])
+        inside = np.clip(pooled, low, high)
+        assert found.normalization.channels[channel] == pytest.approx((low, high, inside.mean(), inside.std()))
+    low, high, mean, sd = found.normalization.channels[0]
+    expected = (np.clip(turned(30 * random_image(2)), low, high) - mean) / sd
+    np.testing.assert_allclose(found.cases["c"].image[0], expected, rtol=0, atol=2e-3)
+
+
+def test_ct_needs_a_foreground(study):
+    for name in "ab":
+        save(study / "labels" / f"{name}.nii.gz", np.zeros(SHAPE, np.uint8))
+    with pytest.raises(UsageError, match="the foreground of the training images; it is empty"):
+        read(source(study, split=str(study / "split.json")), TrainConfig(loss="ce", normalize="ct"))
