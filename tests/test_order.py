@@ -15,7 +15,7 @@ parallel
 blocks
 losses
 io: names geometry volume labels nifti itk arrays formats
-datasets: classes cases channels subjects splits runs
+datasets: classes cases channels subjects splits runs plan
 maps: parameters distances streaming kinds folder make check
 metrics: surface overlap measures
 evaluation: pairing regrid case rows evaluate

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from rwtool import __version__
-from rwtool.datasets.cases import Inspection
 from rwtool.datasets.classes import Classes
+from rwtool.datasets.plan import Inspection
 from rwtool.errors import RwtoolError
 from rwtool.evaluation.regrid import Alignment, read_aligned
 from rwtool.files import atomic

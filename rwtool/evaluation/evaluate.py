@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rwtool.datasets.cases import Inspection, inspect_cases
 from rwtool.datasets.classes import Classes, make_classes
+from rwtool.datasets.plan import Inspection, inspect_cases
 from rwtool.datasets.subjects import find_subjects, read_groups, suggest_subject_regex
 from rwtool.errors import UsageError
 from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, peak_bytes

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwtool import __version__
-from rwtool.datasets.cases import Inspection
 from rwtool.datasets.classes import Classes
+from rwtool.datasets.plan import Inspection
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import atomic, file_crc32, locked
 from rwtool.io.formats import create, read_channels, read_labels, storage_axes

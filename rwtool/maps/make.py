@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rwtool.datasets.cases import Inspection, find_cases, inspect_cases
+from rwtool.datasets.cases import find_cases
 from rwtool.datasets.classes import Classes
+from rwtool.datasets.plan import Inspection, inspect_cases
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import make_folder, remove_leftovers
 from rwtool.io.formats import write

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rwtool.datasets.cases import Inspection, find_cases, inspect_cases
+from rwtool.datasets.cases import find_cases
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.datasets.classes import Classes
+from rwtool.datasets.plan import Inspection, inspect_cases
 from rwtool.datasets.splits import Split, make_split, read_split
 from rwtool.errors import GeometryError, RwtoolError, UsageError
 from rwtool.io.formats import read_labels

@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from rwtool.datasets.cases import find_cases, inspect_cases
+from rwtool.datasets.cases import find_cases
 from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, parse_values
 from rwtool.datasets.classes import read_dataset_json as read_classes
+from rwtool.datasets.plan import inspect_cases
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.io.names import file_hash
 
