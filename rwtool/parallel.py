@@ -136,6 +136,7 @@ def run_cases(
     jobs: int,
     label: str,
     verbosity: int = 0,
+    bar_only: bool = False,
     on_done: Callable[[Outcome[Result]], None] | None = None,
 ) -> list[Outcome[Result]]:
     """Call a function on every case, in parallel, and gather what became of each.
@@ -153,6 +154,8 @@ def run_cases(
         What is being done, for the progress bar.
     verbosity : int
         -1 shows no progress.
+    bar_only : bool
+        A bar on a terminal, and nothing elsewhere: for work that is not the command's own, such as hashing.
     on_done : callable, optional
         Called with each outcome as it comes.
 
@@ -164,7 +167,7 @@ def run_cases(
     outcomes: dict[str, Outcome[Result]] = {}
     largest_first = sorted(work, key=lambda item: -item.voxels)
     voxels = {item.name: item.voxels for item in work}
-    with show_progress(label, voxels, quiet=verbosity < 0) as advance:
+    with show_progress(label, voxels, quiet=verbosity < 0, bar_only=bar_only) as advance:
         for outcome in _outcomes(function, largest_first, jobs):
             outcomes[outcome.name] = outcome
             if on_done is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,12 @@ import click
 from rwtool.cli import options
 from rwtool.cli.output import print_failures, print_notes
 from rwtool.console import count, duration, print_table, size
-from rwtool.errors import UsageError
+from rwtool.maps.folder import Storage
+from rwtool.maps.parameters import KINDS, MapParameters
 
 if TYPE_CHECKING:
-    from rwtool.maps.make import Plan
+    from rwtool.maps.make import MadeMaps, MapPlan
     from rwtool.parallel import Outcome
-
-_KINDS = ("ac", "boundary", "constant", "hd", "rrw")
 
 
 @click.command()
@@ -26,54 +24,25 @@ _KINDS = ("ac", "boundary", "constant", "hd", "rrw")
 @click.option(
     "--kind",
     "kinds",
-    type=click.Choice([*_KINDS, "all"]),
+    type=click.Choice([*KINDS, "all"]),
     multiple=True,
     default=("rrw",),
     show_default=True,
     help="Kind of map; repeat it for several.",
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["nii.gz", "nii", "npy"]),
-    default="nii.gz",
-    show_default=True,
-    help="NIfTI with channels as the fourth axis, or .npy of shape (K, Z, Y, X).",
+@options.of_record(Storage, "format", "NIfTI with channels as the fourth axis, or .npy of shape (K, Z, Y, X).")
+@options.of_record(Storage, "dtype", "int16: NIfTI with scl_slope; float16: .npy. Both for ac, constant and rrw only.")
+@options.of_record(
+    Storage,
+    "layout",
+    "packed: one channel, the own value, for ac, constant and rrw; it is read together with its label file.",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "float16", "int16"]),
-    default="float32",
-    show_default=True,
-    help="int16: NIfTI with scl_slope; float16: .npy. Both for ac, constant and rrw only.",
-)
-@click.option(
-    "--layout",
-    type=click.Choice(["dense", "packed"]),
-    default="dense",
-    show_default=True,
-    help="packed: one channel, the own value, for ac, constant and rrw; it is read together with its label file.",
-)
-@click.option(
-    "--units",
-    type=click.Choice(["mm", "voxel"]),
-    default="mm",
-    show_default=True,
-    help="Unit of distances; the paper's are in voxels.",
-)
-@click.option(
-    "--dims",
-    type=click.Choice(["3", "2"]),
-    default="3",
-    show_default=True,
-    help="Distances in the volume, or slice by slice.",
-)
-@click.option(
-    "--convention",
-    type=click.Choice(["across", "inner", "kervadec"]),
-    default="across",
-    show_default=True,
-    help="Distances inside a class: to the nearest voxel of another class (the paper's code), to the nearest boundary "
+@options.of_record(MapParameters, "units", "Unit of distances; the paper's are in voxels.")
+@options.of_record(MapParameters, "dims", "Distances in the volume, or slice by slice.", type=click.Choice(["3", "2"]))
+@options.of_record(
+    MapParameters,
+    "convention",
+    "Distances inside a class: to the nearest voxel of another class (the paper's code), to the nearest boundary "
     "voxel of its own (Eq. 3 to the letter), or the first less one voxel (Kervadec's code; needs --units voxel).",
 )
 @click.option(
@@ -87,13 +56,7 @@ _KINDS = ("ac", "boundary", "constant", "hd", "rrw")
     metavar="LABEL=W",
     help="Factor on the other-class value at voxels of a class (ac, constant, rrw); repeat it for several.",
 )
-@click.option(
-    "--absent",
-    type=click.Choice(["zero", "farthest"]),
-    default="zero",
-    show_default=True,
-    help="boundary, hd: channel of a class that is not in the volume.",
-)
+@options.of_record(MapParameters, "absent", "boundary, hd: channel of a class that is not in the volume.")
 @options.classes
 @options.ignore
 @options.spacing
@@ -106,26 +69,13 @@ _KINDS = ("ac", "boundary", "constant", "hd", "rrw")
 def maps(
     labels: str,
     out: Path,
-    kinds: tuple[str, ...],
-    format_: Any,
-    dtype: Any,
-    layout: Any,
-    units: Any,
-    dims: str,
-    convention: Any,
-    alpha: float | None,
-    beta: float | None,
+    kinds: tuple[Any, ...],
+    dims: str | None,
     class_weights: tuple[str, ...],
-    absent: Any,
-    classes: str | None,
-    ignore: int | None,
-    spacing_mm: tuple[float, float, float] | None,
-    slice_axis: int | None,
-    jobs: int | None,
-    overwrite: bool,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
+    **given: Any,
 ) -> None:
     """Make region-wise maps of the label files LABELS (a folder, a file or a quoted glob) in OUT/<kind>.
 
@@ -138,106 +88,46 @@ def maps(
       rwtool maps labels maps --kind rrw --kind boundary -j 4
       rwtool maps labels maps --format npy --layout packed --dtype float16
     """  # noqa: D301
-    from rwtool.datasets.classes import make_classes, parse_values
-    from rwtool.maps.folder import Storage
-    from rwtool.maps.make import Request, make_maps, plan_maps
-    from rwtool.maps.parameters import MapParameters
+    from rwtool.maps.make import make_maps
 
-    chosen = [kind for kind in _KINDS if kind in kinds or "all" in kinds]
-    weights = options.parse_pairs(class_weights, "--class-weight")
-    _refuse_ambiguous(chosen, alpha, bool(weights))
-    _refuse_useless(chosen)
-    parameters = tuple(
-        MapParameters(
-            kind,  # type: ignore[arg-type]
-            convention=convention,
-            units=units,
-            dims=int(dims),
-            alpha=alpha if kind in ("constant", "hd") else None,
-            beta=beta if kind == "constant" else None,
-            absent=absent,
-        )
-        for kind in chosen
-    )
-    request = Request(
-        source=labels,
-        out=out,
-        parameters=parameters,
-        storage=Storage(format_, dtype, layout),
-        classes=None if classes is None else make_classes(parse_values(classes), ignore=ignore, source="--classes"),
-        class_weights=weights,
-        ignore=ignore,
-        spacing_mm=spacing_mm,
-        slice_axis=slice_axis,
-        jobs=jobs,
-        overwrite=overwrite,
+    made = make_maps(
+        labels,
+        out,
+        kinds=KINDS if "all" in kinds else kinds,
+        dims=None if dims is None else int(dims),
+        class_weights=options.parse_pairs(class_weights, "--class-weight"),
+        dry_run=dry_run,
         verbosity=options.verbosity(quiet, verbose),
+        on_plan=None if quiet else _print_plan,
+        **{name: value for name, value in given.items() if value is not None},
     )
-    plan = plan_maps(request)
-    if not quiet:
-        _print_plan(plan)
     if dry_run:
-        _print_dry_run(plan)
-        outcomes: list[Outcome[Any]] = plan.failed
-    else:
-        start = time.perf_counter()
-        outcomes = plan.failed + make_maps(request, plan)
-        if not quiet:
-            _print_summary(plan, outcomes, time.perf_counter() - start, verbose=verbose)
-    print_failures(outcomes)
-    if any(outcome.error for outcome in outcomes):
+        _print_dry_run(made.plan)
+    elif not quiet:
+        _print_summary(made, verbose=verbose)
+    print_failures(made.outcomes)
+    if made.failed:
         raise SystemExit(1)
 
 
-def _refuse_useless(kinds: list[str]) -> None:
-    """Refuse an option that was given and means nothing to any of the kinds."""
-    from rwtool.maps.parameters import USED_BY_KIND
-
-    context = click.get_current_context()
-    used = {name for kind in kinds for name in USED_BY_KIND[kind]}  # type: ignore[index]
-    for name in ("units", "dims", "convention", "absent", "beta"):
-        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if given and name not in used:
-            owners = " and ".join(kind for kind, names in USED_BY_KIND.items() if name in names)
-            raise UsageError(f"--{name} belongs to {owners} maps; it has no meaning for {', '.join(kinds)}")
-
-
-def _refuse_ambiguous(kinds: list[str], alpha: float | None, weighted: bool) -> None:
-    if alpha is not None and len({"constant", "hd"} & set(kinds)) != 1:
-        raise UsageError(
-            "--alpha belongs to hd or to constant maps; make exactly one of the two kinds at a time with it"
-        )
-    if weighted and set(kinds) & {"boundary", "hd"}:
-        raise UsageError(
-            "--class-weight belongs to ac, constant and rrw maps; make boundary and hd maps apart from them"
-        )
-
-
-def _print_plan(plan: Plan) -> None:
-    inspections = plan.inspections.values()
-    click.echo(f"{count(len(plan.classes), 'class')}: {plan.classes.describe()} (from {plan.classes.source})")
-    if plan.classes.ignore is not None:
-        click.echo(f"ignored label: {plan.classes.ignore}")
-    axes = sorted({inspection.slice_axis for inspection in inspections})
-    if axes:
-        click.echo(f"slice axis: file axis {' or '.join(map(str, axes))}")
+def _print_plan(plan: MapPlan) -> None:
+    for line in plan.dataset.describe():
+        click.echo(line)
     click.echo(
         f"{count(len(plan.work), 'case')} to do, {plan.jobs} at once"
         + (f"; {count(len(plan.skipped), 'case')} unchanged since the last run" if plan.skipped else "")
     )
 
 
-def _print_dry_run(plan: Plan) -> None:
-    from rwtool.maps.make import estimate_seconds
-
+def _print_dry_run(plan: MapPlan) -> None:
     print_table(
         "Cases to do",
         ("case", "shape (z, y, x)", "spacing in mm", "memory", "kinds"),
         (
             (
                 item.name,
-                " x ".join(map(str, plan.inspections[item.name].shape)),
-                " x ".join(f"{s:.4g}" for s in plan.inspections[item.name].spacing_mm),
+                " x ".join(map(str, item.argument.labels.shape)),
+                " x ".join(f"{mm:.4g}" for mm in item.argument.labels.spacing_mm),
                 size(item.peak_bytes),
                 " ".join(parameters.kind for parameters, _ in item.argument.outputs),
             )
@@ -245,46 +135,41 @@ def _print_dry_run(plan: Plan) -> None:
         ),
     )
     click.echo(
-        f"it would take about {duration(estimate_seconds(plan))} (from a trial on this machine just now) and write up "
-        f"to {size(sum(_uncompressed(item) for item in plan.work))} before compression; nothing was written"
+        f"it would take about {duration(plan.estimate_seconds())} (from a trial on this machine just now) and write up "
+        f"to {size(plan.uncompressed_bytes())} before compression; nothing was written"
     )
 
 
-def _uncompressed(item: Any) -> int:
-    storage, classes = item.argument.storage, item.argument.classes
-    channels = 1 if storage.layout == "packed" else len(classes)
-    width = 4 if storage.dtype == "float32" else 2
-    return int(item.voxels * channels * width * len(item.argument.outputs))
-
-
-def _print_summary(plan: Plan, outcomes: list[Outcome[Any]], seconds: float, *, verbose: bool) -> None:
+def _print_summary(made: MadeMaps, *, verbose: bool) -> None:
     rows = []
-    for kind, maps in plan.sets.items():
-        made = [outcome.result[kind] for outcome in outcomes if outcome.result and kind in outcome.result]
+    for kind, maps in made.sets.items():
+        records = [outcome.result[kind] for outcome in made.outcomes if outcome.result and kind in outcome.result]
         largest: dict[str, float] = {}
-        for record in made:
+        for record in records:
             for value, distance in record["largest_distance"].items():
                 largest[value] = max(distance, largest.get(value, 0.0))
         rows.append(
             (
                 kind,
-                str(len(made)),
-                str(len(maps.cases) - len(made)),
-                str(sum(outcome.error is not None for outcome in outcomes)),
+                str(len(records)),
+                str(len(maps.cases) - len(records)),
+                str(len(made.failed)),
                 size(sum(record["bytes"] for record in maps.cases.values())),
                 ", ".join(f"{value}: {distance:.1f}" for value, distance in largest.items())
                 + (f" {maps.settings['unit']}" if largest else "-"),
             )
         )
     print_table(
-        f"Maps in {next(iter(plan.sets.values())).folder.parent}, {duration(seconds)}",
+        f"Maps in {next(iter(made.sets.values())).folder.parent}, {duration(made.seconds)}",
         ("kind", "made", "kept", "failed", "size", "largest distance by label"),
         rows,
     )
     if verbose:
-        _print_cases(outcomes)
-    _print_edge_cases(plan)
-    print_notes({o.name: [note for record in (o.result or {}).values() for note in record["notes"]] for o in outcomes})
+        _print_cases(made.outcomes)
+    _print_edge_cases(made)
+    print_notes(
+        {o.name: [note for record in (o.result or {}).values() for note in record["notes"]] for o in made.outcomes}
+    )
 
 
 def _print_cases(outcomes: list[Outcome[Any]]) -> None:
@@ -299,9 +184,9 @@ def _print_cases(outcomes: list[Outcome[Any]]) -> None:
     )
 
 
-def _print_edge_cases(plan: Plan) -> None:
+def _print_edge_cases(made: MadeMaps) -> None:
     """Count each edge case; it is the same labels for every kind."""
-    for kind, maps in plan.sets.items():
+    for kind, maps in made.sets.items():
         records = list(maps.cases.values())
         for key, what in (
             ("absent", "is absent"),

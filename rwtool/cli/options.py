@@ -1,13 +1,85 @@
-"""Options that several commands share, defined once."""
+"""Options that several commands share, defined once; and what the library says of a parameter, said of its option."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import click
 
 from rwtool.errors import UsageError
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def of_record(record: type[Any], name: str, help: str, *, option: str | None = None, **more: Any) -> Decorator:  # noqa: A002
+    """An option for the field of a record, whose default stands there alone: None where it is not given.
+
+    Parameters
+    ----------
+    record : type
+        A dataclass.
+    name : str
+        Of its field.
+    help : str
+        The default is added to it.
+    option : str, optional
+        By default ``--`` and the name.
+    **more
+        As for ``click.option``; choices come from the type of the field.
+    """
+    default = next(field.default for field in fields(record) if field.name == name)
+    kind = get_type_hints(record)[name]
+    choices = [str(choice) for choice in get_args(kind) if isinstance(choice, (str, int))]
+    flag = option or "--" + name.replace("_", "-")
+    if kind is bool:
+        flag = f"{flag}/--no-{flag[2:]}"
+        default = "on" if default else "off"
+    elif choices and "type" not in more:
+        more["type"] = click.Choice(choices)
+    if default is not None and "[default" not in help:
+        help = f"{help}  [default: {default}]"  # noqa: A001
+    return click.option(flag, name, default=None, help=help, **more)
+
+
+def for_shell(text: str, command: click.Command) -> str:
+    """Say what the library says of its parameters, ``overwrite=True``, of the options of a command: ``--overwrite``.
+
+    >>> resample = click.Option(["--resample"], is_flag=True)
+    >>> for_shell("give resample=True", click.Command("evaluate", params=[resample]))
+    'give --resample'
+    """
+    known = {parameter.name: parameter for parameter in command.params if parameter.name}
+
+    def said(match: re.Match[str]) -> str:
+        parameter = known.get(match["name"])
+        if parameter is None:
+            return match[0]
+        value = (match["value"] or "").strip("\"'")
+        if isinstance(parameter, click.Argument):
+            return parameter.make_metavar(click.Context(command)).strip("[].") if not value else match[0]
+        option = max(parameter.opts, key=len)
+        if value == "True" and getattr(parameter, "is_flag", False):
+            return option
+        if value == "False" and parameter.secondary_opts:
+            return parameter.secondary_opts[0]
+        if not value:
+            return option
+        if value.startswith("("):
+            parts = [part.strip() for part in value.strip("()").split(",") if part.strip()]
+            value = (" " if parameter.nargs > 1 else ",").join(parts)
+        elif value.startswith("{"):
+            value = value.strip("{}").replace(": ", "=").replace('"', "").replace("'", "")
+        return f"{option} {value}"
+
+    pattern = (
+        r"(?<![\w.-])(?P<name>[a-z][a-z0-9_]*)=(?P<value>\([^()]*\)|\{[^{}]*\}|\"[^\"]*\"|'[^']*'|[\w.+-]*\w)?(?!=)"
+    )
+    return re.sub(pattern, said, text)
 
 
 def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[int, float]:
@@ -22,6 +94,16 @@ def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[int, float]:
         except ValueError:
             raise UsageError(f"{what} takes LABEL=NUMBER, such as 2=3.5; found {pair!r}") from None
     return found
+
+
+def parse_values(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Parse a list of label values such as ``0,1,2,4``."""
+    if value is None:
+        return None
+    try:
+        return tuple(int(part) for part in value.replace(" ", "").split(",") if part)
+    except ValueError:
+        raise click.BadParameter(f"it is numbers with commas, such as 0,1,2; found {value!r}", ctx, parameter) from None
 
 
 def parse_undefined(ctx: click.Context, parameter: click.Parameter, value: str) -> str | float:
@@ -45,14 +127,6 @@ spacing = click.option(
     metavar="Z Y X",
     help="Voxel spacing in mm, for files that carry none: .npy, .png, .tif, ...",
 )
-file_spacing = click.option(
-    "--file-spacing",
-    "file_spacing_mm",
-    nargs=3,
-    type=float,
-    metavar="Z Y X",
-    help="Voxel spacing in mm of files that carry none: .npy, .png, .tif, ...",
-)
 slice_axis = click.option(
     "--slice-axis",
     type=click.IntRange(0, 2),
@@ -62,6 +136,7 @@ slice_axis = click.option(
 classes = click.option(
     "--classes",
     metavar="0,1,...",
+    callback=parse_values,
     help="Label values of all classes, background first.  [default: dataset.json beside or above the labels, else "
     "the values found in all of them]",
 )
@@ -105,13 +180,13 @@ undefined = click.option(
     help="Distance of a missed or hallucinated structure: the diagonal of its volume, none (the case is left out and "
     "counted), or this many mm. Results under exclude stand beside the others in any case.",
 )
-format_ = click.option(
+printed = click.option(
     "--format",
-    "format_",
+    "printed",
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="Print tables for people, or the content of summary.json for scripts.",
+    help="Print tables for people, or JSON for scripts.",
 )
 out = click.option(
     "-o",
@@ -119,9 +194,11 @@ out = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for cases.csv, tests.csv, summary.json, summary.md and summary.tex.",
 )
+device = click.option(
+    "--device", metavar="auto|cpu|cuda[:i]", help="Where to compute.  [default: auto, a CUDA device if there is one]"
+)
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts, instead of a table.")
 
 
 def verbosity(quiet: bool, verbose: bool) -> int:

@@ -1,66 +1,204 @@
-"""What every command asks of a data set: which label files, of which classes, on which grids, and how many at once."""
+"""What every command asks of a data set, looked at once: its label files, of which classes, on which grids."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rwtool.console import count
+from rwtool.datasets.cases import find_cases
 from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, read_dataset_json
 from rwtool.errors import UsageError
-from rwtool.io.formats import read_header, read_label_values
+from rwtool.io.formats import read_header, read_label_values, read_labels
 from rwtool.io.names import NO_SPACING, file_hash, split_name
-from rwtool.parallel import Outcome, Work, run_cases
+from rwtool.io.volume import Volume
+from rwtool.parallel import Outcome, Work, plan_jobs, run_cases
+
+_FEW = 4  # files that are looked at sooner than a second process starts
+
+Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file as it is to be read.
+    """A label file that was looked at, and how it is to be read.
 
     Attributes
     ----------
     path : Path
-    spacing_mm : (3,) float, optional
-        For ``.npy``.
-    slice_axis : int, optional
-    ignore : int, optional
-    scan : bool
-        Whether to look which values it holds.
-    """
-
-    path: Path
-    spacing_mm: tuple[float, float, float] | None = None
-    slice_axis: int | None = None
-    ignore: int | None = None
-    scan: bool = False
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a label file says before anything is made of it.
-
-    Attributes
-    ----------
+    classes : Classes
+    sha256 : str
     shape : (3,) int
         ``(Z, Y, X)``.
     spacing_mm : (3,) float
     slice_axis : int
     itemsize : int
         Bytes per voxel as stored.
-    sha256 : str
-    values : tuple of int
-        Label values that occur, where they were looked for.
     """
 
+    path: Path
+    classes: Classes
+    sha256: str
     shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: Spacing
+    slice_axis: int
+    itemsize: int
+
+    @property
+    def voxels(self) -> int:
+        """How many there are."""
+        return math.prod(self.shape)
+
+    def read(self) -> Volume:
+        """Read the labels as class indices 0..K-1.
+
+        Raises
+        ------
+        VolumeError
+            It cannot be read, or holds a value that is no class.
+        """
+        suffix = split_name(self.path)[1]
+        return read_labels(
+            self.path,
+            classes=self.classes.values,
+            ignore=self.classes.ignore,
+            spacing_mm=self.spacing_mm if suffix in NO_SPACING else None,
+            slice_axis=None if suffix == ".npy" else self.slice_axis,
+        )
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Label files with one class list.
+
+    Attributes
+    ----------
+    files : dict of str to LabelFile
+        By case, of those that can be read.
+    paths : dict of str to Path
+        Of all cases.
+    classes : Classes
+    failed : tuple of Outcome
+        The cases that cannot be read, with their reasons.
+    """
+
+    files: dict[str, LabelFile]
+    paths: dict[str, Path]
+    classes: Classes
+    failed: tuple[Outcome[None], ...] = ()
+
+    @property
+    def folders(self) -> set[Path]:
+        """Where the label files are; nothing may be written among them."""
+        return {path.resolve().parent for path in self.paths.values()}
+
+    def describe(self) -> list[str]:
+        """Classes, ignored label and slice axes, a line each."""
+        classes = self.classes
+        lines = [f"{count(len(classes), 'class')}: {classes.describe()} (from {classes.source})"]
+        if classes.ignore is not None:
+            lines.append(f"ignored label: {classes.ignore}")
+        axes = sorted({file.slice_axis for file in self.files.values()})
+        if axes:
+            lines.append(f"slice axis: file axis {' or '.join(map(str, axes))}")
+        return lines
+
+
+def plan_dataset(
+    source: str | Path | Mapping[str, Path],
+    *,
+    classes: Sequence[int] | None = None,
+    ignore: int | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    slice_axis: int | None = None,
+    jobs: int | None = None,
+    verbosity: int = 0,
+) -> DataSet:
+    """Look at all label files of a data set, and settle its class list.
+
+    Parameters
+    ----------
+    source : path, glob, or dict of str to Path
+        Label files, or the cases that :func:`find_cases` found.
+    classes : sequence of int, optional
+        Label values of all classes; else they are read from ``dataset.json`` beside or above the files, else the values
+        that occur in the whole data set make the list.
+    ignore : int, optional
+        The value of voxels without a class; wins over the one of ``dataset.json``.
+    spacing_mm : (3,) float, optional
+        Of files that carry none.
+    slice_axis : int, optional
+        The file axis that is z.
+    jobs : int, optional
+        Processes; by default what pays.
+    verbosity : int
+        -1 shows no progress.
+
+    Returns
+    -------
+    DataSet
+
+    Raises
+    ------
+    UsageError
+        There are no cases, no list of two classes or more comes about, or `spacing_mm` does not fit the files.
+    """
+    paths = dict(source) if isinstance(source, Mapping) else find_cases(source)
+    spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
+    _check_spacing(paths, spacing)
+    known = _known_classes(paths, classes, ignore)
+    ignored = ignore if known is None else known.ignore
+    work = [
+        Work(
+            name,
+            _Question(path, spacing if split_name(path)[1] in NO_SPACING else None, slice_axis, ignored, known is None),
+        )
+        for name, path in paths.items()
+    ]
+    processes = jobs or plan_jobs(work)[0]
+    outcomes = run_cases(
+        _look, work, jobs=processes if len(work) >= _FEW else 1, label="look at", verbosity=verbosity, bar_only=True
+    )
+    answers = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
+    settled = known or _found_classes(
+        [value for answer in answers.values() for value in answer.values], ignore, answers
+    )
+    files = {
+        name: LabelFile(
+            paths[name], settled, answer.sha256, answer.shape, answer.spacing_mm, answer.slice_axis, answer.itemsize
+        )
+        for name, answer in answers.items()
+    }
+    failed = tuple(Outcome(o.name, None, o.error, o.details, o.seconds) for o in outcomes if o.result is None)
+    return DataSet(files, paths, settled, failed)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A label file to look at; with `scan`, for its values too."""
+
+    path: Path
+    spacing_mm: Spacing | None
+    slice_axis: int | None
+    ignore: int | None
+    scan: bool
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What it says of itself."""
+
+    shape: tuple[int, int, int]
+    spacing_mm: Spacing
     slice_axis: int
     itemsize: int
     sha256: str
     values: tuple[int, ...] = ()
 
 
-def inspect(file: LabelFile) -> Inspection:
-    """Read the header, the hash and, if asked for, the values of a label file."""
+def _look(file: _Question) -> _Answer:
     header = read_header(file.path, spacing_mm=file.spacing_mm, slice_axis=file.slice_axis)
     values: tuple[int, ...] = ()
     if file.scan:
@@ -69,87 +207,43 @@ def inspect(file: LabelFile) -> Inspection:
         )
         values = tuple(counts)
     geometry = header.geometry
-    return Inspection(
-        geometry.array_shape,
-        geometry.spacing_mm,
-        geometry.slice_axis,
-        header.dtype.itemsize,
-        file_hash(file.path),
-        values,
+    sha256 = file_hash(file.path)
+    return _Answer(
+        geometry.array_shape, geometry.spacing_mm, geometry.slice_axis, header.dtype.itemsize, sha256, values
     )
 
 
-def inspect_cases(
-    cases: dict[str, Path],
-    *,
-    classes: Classes | None,
-    ignore: int | None = None,
-    spacing_mm: tuple[float, float, float] | None = None,
-    slice_axis: int | None = None,
-    jobs: int = 1,
-    verbosity: int = 0,
-) -> tuple[Classes, list[Outcome[Inspection]]]:
-    """Inspect all label files of a data set, and settle its class list.
+def _known_classes(paths: dict[str, Path], listed: Sequence[int] | None, ignore: int | None) -> Classes | None:
+    """The class list where it does not take a look into all files."""
+    if listed is not None:
+        return make_classes(listed, ignore=ignore, source="classes=")
+    beside = find_dataset_json(paths)
+    found = None if beside is None else read_dataset_json(beside)
+    if found is None or ignore is None:
+        return found
+    names = dict(zip(found.values, found.names, strict=True))
+    return make_classes(found.values, names=names, ignore=ignore, source=found.source)
 
-    Parameters
-    ----------
-    cases : dict of str to Path
-    classes : Classes or None
-        The list, if known; else it is read from ``dataset.json`` beside or above the files, else the values that
-        occur in the whole data set make it.
-    ignore : int, optional
-        The value of voxels without a class; wins over the one of ``dataset.json``.
-    spacing_mm, slice_axis
-        As for :func:`rwtool.read_labels`.
-    jobs, verbosity : int
 
-    Returns
-    -------
-    classes : Classes
-    inspections : list of Outcome
-        In the order of the cases; a file that cannot be read has its reason.
-
-    Raises
-    ------
-    UsageError
-        If no list of two classes or more comes about, or `spacing_mm` does not fit the files.
-    """
-    _check_spacing(cases, spacing_mm)
-    if classes is None and (path := find_dataset_json(cases)) is not None:
-        classes = read_dataset_json(path)
-    if classes is not None and ignore is not None:
-        classes = make_classes(
-            classes.values,
-            names=dict(zip(classes.values, classes.names, strict=True)),
-            ignore=ignore,
-            source=classes.source,
+def _found_classes(values: Sequence[int], ignore: int | None, readable: Mapping[str, _Answer]) -> Classes:
+    """The class list that the values in the files make."""
+    found = sorted({0, *values})
+    if len(found) < 2 and readable:
+        raise UsageError(
+            "no label but 0 in any case, so there is nothing to segment; name the classes with classes=(0, 1, ...)"
         )
-    if classes is not None:
-        ignore = classes.ignore
-    work = []
-    for name, path in cases.items():
-        spacing = spacing_mm if split_name(path)[1] in NO_SPACING else None
-        work.append(Work(name, LabelFile(path, spacing, slice_axis, ignore, scan=classes is None)))
-    inspections = run_cases(inspect, work, jobs=jobs, label="read", verbosity=min(verbosity, -1))
-    if classes is None:
-        found = sorted({0, *(value for outcome in inspections if outcome.result for value in outcome.result.values)})
-        readable = any(outcome.result for outcome in inspections)
-        if len(found) < 2 and readable:
-            raise UsageError(
-                "no label but 0 in any case, so there is nothing to segment; name the classes with --classes 0,1,..."
-            )
-        if not readable:
-            found = [0, 1]  # nothing will be made of it
-        classes = make_classes(found, ignore=ignore, source="the values in the label files")
-    return classes, inspections
+    # where no file can be read nothing will be made of the list
+    return make_classes(found if readable else (0, 1), ignore=ignore, source="the values in the label files")
 
 
-def _check_spacing(cases: dict[str, Path], spacing_mm: tuple[float, float, float] | None) -> None:
+def _check_spacing(paths: dict[str, Path], spacing_mm: Spacing | None) -> None:
     """Refuse a spacing that no file needs, and its lack where one does, before anything is read."""
-    bare = [path for path in cases.values() if split_name(path)[1] in NO_SPACING]
+    bare = [path for path in paths.values() if split_name(path)[1] in NO_SPACING]
     if bare and spacing_mm is None:
-        raise UsageError(f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give --spacing Z Y X in mm")
+        raise UsageError(
+            f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give spacing_mm=(Z, Y, X) in mm"
+        )
     if spacing_mm is not None and not bare:
         raise UsageError(
-            f"--spacing is for files without one, such as .npy; {next(iter(cases.values()))} carries its own spacing"
+            f"spacing_mm= is for files without one, such as .npy; {next(iter(paths.values()))} carries its own spacing"
         )

@@ -18,7 +18,7 @@ from rwtool.errors import RwtoolError
 from rwtool.evaluation.regrid import Alignment, read_aligned
 from rwtool.files import atomic
 from rwtool.io.formats import read_header, read_labels
-from rwtool.io.labels import ignored_value, label_dtype
+from rwtool.io.labels import label_dtype
 from rwtool.io.names import NO_SPACING, file_hash, split_name
 from rwtool.io.volume import Volume
 from rwtool.metrics.measures import ClassMetrics, HD95Rule, evaluate_labels
@@ -136,8 +136,8 @@ def measure_case(job: CaseJob) -> list[Measured]:
     spacing_mm = job.settings.spacing_mm if split_name(job.reference)[1] in NO_SPACING else None
     reference = read_labels(job.reference, classes=classes.values, ignore=classes.ignore, spacing_mm=spacing_mm)
     voxels = reference.array.size
-    if classes.ignore is not None:
-        voxels -= int(np.count_nonzero(reference.array == ignored_value(reference.array.dtype)))
+    if reference.ignored is not None:
+        voxels -= int(np.count_nonzero(reference.array == reference.ignored))
     results = []
     for path, sha256, key in zip(job.predictions, hashes, keys, strict=True):
         if key in known:
@@ -204,7 +204,7 @@ def _measure(job: CaseJob, reference: Volume, path: Path | None) -> Measured:
         distances=settings.distances and path is not None,
         hd95=settings.hd95,
         nsd_tolerance_mm=settings.nsd_tolerance_mm,
-        ignore=None if settings.classes.ignore is None else ignored_value(labels.dtype),
+        ignore=reference.ignored,
         threads=job.threads,
     )
     return Measured(tuple(metrics), alignment=alignment, notes=tuple(notes))

@@ -17,7 +17,6 @@ from rwtool.errors import GeometryError, VolumeError
 from rwtool.io.formats import read_header, read_labels
 from rwtool.io.geometry import SAME_GRID_VOXELS, Geometry, column_norms, grid_difference
 from rwtool.io.itk import to_sitk
-from rwtool.io.labels import ignored_value
 from rwtool.io.names import NO_SPACING, split_name
 from rwtool.io.volume import Volume
 
@@ -107,7 +106,7 @@ def read_aligned(
             "header, or give --resample to bring the prediction onto the reference's grid (nearest neighbour)"
         )
     if classes.ignore is not None:
-        _refuse_ignored(path, array, reference.array, classes.ignore)
+        _refuse_ignored(path, array, reference, classes.ignore)
     return Aligned(array, alignment, volume.notes)
 
 
@@ -141,10 +140,9 @@ def _resampled(volume: Volume, reference: Volume) -> NDArray[Any]:
     return reference.geometry.to_array(sitk.GetArrayFromImage(image).transpose())
 
 
-def _refuse_ignored(path: Path, prediction: NDArray[Any], reference: NDArray[Any], ignore: int) -> None:
+def _refuse_ignored(path: Path, prediction: NDArray[Any], reference: Volume, ignore: int) -> None:
     """The ignored label is no class: a prediction may hold it only where the reference does."""
-    value = ignored_value(reference.dtype)
-    stray = np.count_nonzero((prediction == value) & (reference != value))
+    stray = np.count_nonzero((prediction == reference.ignored) & (reference.array != reference.ignored))
     if stray:
         raise VolumeError(
             f"{path}: {stray:,} voxels hold the ignored label {ignore} where the reference has a class; a prediction "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rwtool.files import atomic, naming
 from rwtool.io.arrays import given_spacing, map_npy, npy_geometry, open_npy
 from rwtool.io.geometry import Geometry
 from rwtool.io.itk import open_sitk, write_sitk
-from rwtool.io.labels import label_counts, round_labels, to_classes
+from rwtool.io.labels import ignored_value, label_counts, round_labels, to_classes
 from rwtool.io.names import NIFTI_SUFFIXES, NO_SPACING, READ_ERRORS, SUFFIXES, first_bytes, split_name
 from rwtool.io.nifti import describe_nifti, nifti_header, nifti_stream, open_nifti
 from rwtool.io.volume import Header, Stored, Volume, to_volume
@@ -97,8 +98,8 @@ def read_labels(
         The file's value of each class, ascending, 0 first. Given, the array holds class indices 0..K-1; without, it
         holds the file's own values.
     ignore : int, optional
-        The file's value for voxels without a class; they become the largest value of the array's type
-        (:func:`rwtool.io.labels.ignored_value`).
+        The file's value for voxels without a class; they become the largest value of the array's type, which
+        ``Volume.ignored`` names.
     spacing_mm, slice_axis
         As for :func:`read_image`.
 
@@ -124,7 +125,8 @@ def read_labels(
         ).transpose(turn)
         if classes is not None:
             array = to_classes(array, classes, ignored=ignore is not None)
-    return to_volume(stored.header, array)
+    volume = to_volume(stored.header, array)
+    return volume if ignore is None else replace(volume, ignored=ignored_value(array.dtype))
 
 
 def read_label_values(path: str | Path, *, ignore: int | None = None, **where: Any) -> dict[int, int]:

@@ -25,12 +25,15 @@ class Volume:
         The grid of the file.
     notes : tuple of str
         What a user should know of the file, such as a header that disagrees with itself.
+    ignored : int or None
+        The value of `array` that marks voxels without a class; None where there can be none.
     """
 
     array: NDArray[Any]
     spacing_mm: tuple[float, float, float]
     geometry: Geometry
     notes: tuple[str, ...] = ()
+    ignored: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,6 @@ from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32
 from rwtool.io.formats import read_channels, read_header
 from rwtool.io.geometry import grid_difference
-from rwtool.io.labels import ignored_value
 from rwtool.io.names import file_hash
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.maps.parameters import KINDS, RECTIFIED
@@ -114,50 +113,81 @@ def gradient_signs(z: NDArray[Any], softmax: NDArray[Any] | None = None, *, kind
     return _count_signs(lambda: iter(flat), [draw], n_classes=len(flat), squared=kind == "hd")[0]
 
 
+@dataclass(frozen=True)
+class CheckedMaps:
+    """What was found of a folder of maps.
+
+    Attributes
+    ----------
+    maps : MapSet
+    cases : tuple of CaseCheck
+        One per case of the sidecar, and one per label file without a map.
+    """
+
+    maps: MapSet
+    cases: tuple[CaseCheck, ...]
+
+    @property
+    def bad(self) -> tuple[CaseCheck, ...]:
+        """The cases that do not verify."""
+        return tuple(case for case in self.cases if case.problems)
+
+    @property
+    def uniform(self) -> SignCount:
+        """Over all cases, at uniform softmax."""
+        return sum((case.uniform for case in self.cases), SignCount())
+
+    @property
+    def random(self) -> SignCount:
+        """Over all cases, at one random softmax per voxel."""
+        return sum((case.random for case in self.cases), SignCount())
+
+
 def check_maps(
-    folder: str | Path,
+    maps: str | Path,
     *,
-    labels: str | None = None,
+    labels: str | Path | None = None,
     seed: int = 0,
     jobs: int | None = None,
-    verbosity: int = 0,
-) -> tuple[MapSet, list[CaseCheck]]:
-    """Check a folder of maps.
+    verbosity: int = -1,
+) -> CheckedMaps:
+    """Check a folder of maps: what ``rwtool check`` does.
 
     Parameters
     ----------
-    folder : path
+    maps : path
         The folder of one kind, with its ``maps.json``.
-    labels : str, optional
+    labels : path, optional
         Folder, file or glob of the label files; by default they are where the sidecar says they were.
     seed : int
         Of the random softmax.
     jobs : int, optional
+        Cases at once; by default what cores and free memory allow.
     verbosity : int
+        -1 shows no progress.
 
     Returns
     -------
-    maps : MapSet
-    checks : list of CaseCheck
-        One per case of the sidecar, and one per label file without a map.
+    CheckedMaps
 
     Raises
     ------
     UsageError
         If the folder holds no sidecar.
     """
-    maps = read_map_set(folder)
-    if maps is None:
-        inside = [kind for kind in KINDS if (Path(folder) / kind / "maps.json").is_file()]
-        hint = f"; it holds {', '.join(inside)}: check one of these" if inside else ""
+    folder = Path(maps)
+    found = read_map_set(folder)
+    if found is None:
+        inside = [kind for kind in KINDS if (folder / kind / "maps.json").is_file()]
+        hint = f"; it holds {', '.join(inside)}: check one of these" if inside else "; make maps with rwtool maps"
         raise UsageError(f"{folder}: no maps.json here, so this is not the folder of one kind of maps{hint}")
-    if not maps.cases:
+    if not found.cases:
         raise UsageError(f"{folder}: its maps.json lists no case; run rwtool maps again")
     files = find_cases(labels) if labels is not None else {}
     work = []
-    for name, record in maps.cases.items():
-        source = files.get(name) if labels is not None else maps.source(name)
-        item = (maps, name, source, labels is not None, seed)
+    for name, record in found.cases.items():
+        source = files.get(name) if labels is not None else found.source(name)
+        item = (found, name, source, labels is not None, seed)
         voxels = int(np.prod(record["shape"]))
         work.append(Work(name, item, voxels, 40 * voxels + 200_000_000))
     refused: list[Outcome[CaseCheck]] = []
@@ -171,9 +201,9 @@ def check_maps(
     missing = [
         CaseCheck(name, (f"no map of {path}; run rwtool maps again",))
         for name, path in files.items()
-        if name not in maps.cases
+        if name not in found.cases
     ]
-    return maps, [*checks, *missing]
+    return CheckedMaps(found, (*checks, *missing))
 
 
 def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseCheck:
@@ -229,8 +259,8 @@ def _signs(maps: MapSet, name: str, source: Path | None, seed: int) -> list[Sign
     path, record = maps.path(name), maps.cases[name]
     ignored = None
     if maps.ignore is not None and source is not None and source.is_file():
-        index = read_source(maps, name, source)
-        ignored = index == ignored_value(index.dtype)
+        labels = read_source(maps, name, source)
+        ignored = labels.array == labels.ignored
     expected, shape = maps.n_classes, tuple(record["shape"])
 
     def channels() -> Iterator[NDArray[Any]]:
@@ -341,8 +371,3 @@ def _dirichlet(seed: int, case: str) -> Draw:
         return lambda where: rng.standard_exponential(where.stop - where.start)
 
     return draw
-
-
-def total_signs(checks: Sequence[CaseCheck]) -> tuple[SignCount, SignCount]:
-    """Counts over all cases, at uniform and at random softmax."""
-    return sum((c.uniform for c in checks), SignCount()), sum((c.random for c in checks), SignCount())

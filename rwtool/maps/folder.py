@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from rwtool import __version__
 from rwtool.datasets.classes import Classes
-from rwtool.datasets.plan import Inspection
+from rwtool.datasets.plan import LabelFile
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import atomic, file_crc32, locked
 from rwtool.io.formats import create, read_channels, read_labels, storage_axes
-from rwtool.io.labels import ignored_value
 from rwtool.io.names import NO_SPACING, file_hash, split_name
 from rwtool.io.volume import Volume
 from rwtool.maps.parameters import MapParameters, MapSummary
@@ -80,45 +79,35 @@ class MapJob:
     Attributes
     ----------
     name : str
-    labels : Path
-    sha256 : str
-        Of the label file.
-    classes : Classes
-    outputs : dict of MapParameters to Path
+    labels : LabelFile
+    outputs : tuple of (MapParameters, Path)
         The folder that each map goes to.
     storage : Storage
-    spacing_mm : (3,) float, optional
-        For ``.npy`` labels.
-    slice_axis : int, optional
     threads : int
     """
 
     name: str
-    labels: Path
-    sha256: str
-    classes: Classes
+    labels: LabelFile
     outputs: tuple[tuple[MapParameters, Path], ...]
     storage: Storage
-    spacing_mm: tuple[float, float, float] | None = None
-    slice_axis: int | None = None
     threads: int = 1
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Of all maps together, before compression."""
+        channels = 1 if self.storage.layout == "packed" else len(self.labels.classes)
+        return channels * np.dtype(self.storage.dtype).itemsize * len(self.outputs)
 
 
 def write_maps(job: MapJob) -> dict[str, dict[str, Any]]:
     """Make all maps of a case; returns the sidecar's record of the case by kind."""
-    volume = read_labels(
-        job.labels,
-        classes=job.classes.values,
-        ignore=job.classes.ignore,
-        spacing_mm=job.spacing_mm,
-        slice_axis=job.slice_axis,
-    )
+    volume = job.labels.read()
     return {parameters.kind: _write_map(job, parameters, folder, volume) for parameters, folder in job.outputs}
 
 
 def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Volume) -> dict[str, Any]:
     start = time.perf_counter()
-    classes, storage, summary = job.classes, job.storage, MapSummary()
+    classes, storage, summary = job.labels.classes, job.storage, MapSummary()
     path = folder / f"{job.name}.{storage.format}"
     blocks = map_blocks(
         volume.array,
@@ -126,7 +115,7 @@ def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Vol
         len(classes),
         parameters,
         summary,
-        ignore=None if classes.ignore is None else ignored_value(volume.array.dtype),
+        ignore=volume.ignored,
         layout=storage.layout,
         axis=storage_axes(volume.geometry, f".{storage.format}")[0],
         threads=job.threads,
@@ -142,9 +131,9 @@ def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Vol
         "file": path.name,
         "bytes": path.stat().st_size,
         "crc32": file_crc32(path),
-        "source": relative(job.labels, folder),
-        "source_bytes": job.labels.stat().st_size,
-        "source_sha256": job.sha256,
+        "source": relative(job.labels.path, folder),
+        "source_bytes": job.labels.path.stat().st_size,
+        "source_sha256": job.labels.sha256,
         "shape": list(volume.array.shape),
         "spacing_mm": list(volume.spacing_mm),
         "slice_axis": volume.geometry.slice_axis,
@@ -214,16 +203,16 @@ class MapSet:
         """The label file that the map of a case was made from, as far as the sidecar knows."""
         return Path(os.path.normpath(self.folder / str(self.cases[case]["source"])))
 
-    def is_done(self, case: str, inspection: Inspection) -> bool:
+    def is_done(self, case: str, labels: LabelFile) -> bool:
         """Whether the map of a case is there, whole, and made from this label file read in this way."""
         record = self.cases.get(case)
         if record is None or any(
             record[key] != value
             for key, value in (
-                ("source_sha256", inspection.sha256),
-                ("shape", list(inspection.shape)),
-                ("spacing_mm", list(inspection.spacing_mm)),
-                ("slice_axis", inspection.slice_axis),
+                ("source_sha256", labels.sha256),
+                ("shape", list(labels.shape)),
+                ("spacing_mm", list(labels.spacing_mm)),
+                ("slice_axis", labels.slice_axis),
             )
         ):
             return False
@@ -329,11 +318,10 @@ def iterate_map(path: str | Path, *, labels: str | Path | None = None) -> Iterat
             yield volume.array
         return
     own = next(iter(read_channels(path, **where))).array
-    index = read_source(maps, case, labels)
-    ignore = None if maps.ignore is None else ignored_value(index.dtype)
+    source = read_source(maps, case, labels)
     others = maps.other_values()
     for k in range(maps.n_classes):
-        yield expand_channel(own, index, others, k, ignore=ignore)
+        yield expand_channel(own, source.array, others, k, ignore=source.ignored)
 
 
 def read_map(path: str | Path, *, labels: str | Path | None = None) -> NDArray[np.float32]:
@@ -359,7 +347,7 @@ def read_map(path: str | Path, *, labels: str | Path | None = None) -> NDArray[n
     return np.stack(list(iterate_map(path, labels=labels)))
 
 
-def read_source(maps: MapSet, case: str, labels: str | Path | None = None) -> NDArray[Any]:
+def read_source(maps: MapSet, case: str, labels: str | Path | None = None) -> Volume:
     """Read the label file that a map was made from, as class indices, and make sure that it is the same one.
 
     Parameters
@@ -371,7 +359,7 @@ def read_source(maps: MapSet, case: str, labels: str | Path | None = None) -> ND
 
     Returns
     -------
-    (Z, Y, X) array of an unsigned type
+    Volume
 
     Raises
     ------
@@ -388,7 +376,7 @@ def read_source(maps: MapSet, case: str, labels: str | Path | None = None) -> ND
         raise VolumeError(
             f"{source}: this is not the label file that the map {maps.path(case)} was made from; its hash differs"
         )
-    return read_labels(source, classes=maps.class_values, ignore=maps.ignore, **grid_of(source, record)).array
+    return read_labels(source, classes=maps.class_values, ignore=maps.ignore, **grid_of(source, record))
 
 
 def grid_of(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:

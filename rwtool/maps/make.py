@@ -1,85 +1,58 @@
-"""From a folder of label files to folders of maps: plan, resume, make, and tell."""
+"""From a folder of label files to folders of maps: plan, resume, make."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rwtool.datasets.cases import find_cases
-from rwtool.datasets.classes import Classes
-from rwtool.datasets.plan import Inspection, inspect_cases
+from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import make_folder, remove_leftovers
 from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
-from rwtool.io.names import NO_SPACING, file_hash, split_name
+from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
-from rwtool.maps.folder import MapJob, MapSet, Storage, difference, make_settings, read_map_set, write_maps
-from rwtool.maps.parameters import MapParameters
+from rwtool.maps.folder import (
+    DType,
+    Format,
+    Layout,
+    MapJob,
+    MapSet,
+    Storage,
+    difference,
+    make_settings,
+    read_map_set,
+    write_maps,
+)
+from rwtool.maps.parameters import KINDS, RECTIFIED, USED_BY_KIND, Absent, Convention, Kind, MapParameters, Units
 from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
 
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 _TRIAL_SIDE = 96
 
+Records = dict[str, dict[str, Any]]
+"""What the sidecars say of a case, by kind."""
+
 
 @dataclass(frozen=True)
-class Request:
-    """What to make, of what, and how.
+class MapPlan:
+    """What is to be made.
 
     Attributes
     ----------
-    source : str
-        Folder, file or glob of label files.
-    out : Path
-        Each kind gets a folder in it.
-    parameters : tuple of MapParameters
-        One per kind.
-    storage : Storage
-    classes : Classes, optional
-    class_weights : dict of int to float
-        File value to weight; it joins the parameters once the classes are known.
-    ignore : int, optional
-    spacing_mm : (3,) float, optional
-    slice_axis : int, optional
-    jobs : int, optional
-    overwrite : bool
-    verbosity : int
-    """
-
-    source: str
-    out: Path
-    parameters: tuple[MapParameters, ...]
-    storage: Storage = field(default_factory=Storage)
-    classes: Classes | None = None
-    class_weights: dict[int, float] = field(default_factory=dict)
-    ignore: int | None = None
-    spacing_mm: tuple[float, float, float] | None = None
-    slice_axis: int | None = None
-    jobs: int | None = None
-    overwrite: bool = False
-    verbosity: int = 0
-
-
-@dataclass
-class Plan:
-    """What a request comes to.
-
-    Attributes
-    ----------
-    classes : Classes
+    dataset : DataSet
     sets : dict of str to MapSet
         By kind.
     work : list of Work
         Cases to be done.
     skipped : list of str
         Cases whose maps are there already.
-    inspections : dict of str to Inspection
-        Of all readable cases.
     failed : list of Outcome
         Cases that cannot be done, with their reasons.
     stale : list of Path
@@ -87,90 +60,214 @@ class Plan:
     jobs, threads : int
     """
 
-    classes: Classes
+    dataset: DataSet
     sets: dict[str, MapSet]
     work: list[Work[MapJob]]
     skipped: list[str]
-    inspections: dict[str, Inspection]
     failed: list[Outcome[Any]]
     stale: list[Path]
     jobs: int
     threads: int
 
+    def uncompressed_bytes(self) -> int:
+        """Size of all maps before compression."""
+        return sum(item.voxels * item.argument.bytes_per_voxel for item in self.work)
 
-def plan_maps(request: Request) -> Plan:
-    """Look at every label file and settle what is to be done; nothing is written.
+    def estimate_seconds(self) -> float:
+        """Time that it would take, from a trial of the same maps on a small phantom in a temporary folder."""
+        return _estimate_seconds(self)
+
+
+@dataclass(frozen=True)
+class MadeMaps:
+    """What became of the maps of a data set.
+
+    Attributes
+    ----------
+    plan : MapPlan
+    outcomes : list of Outcome
+        Of each case that was tried or could not be; the result is what its sidecars say of it, by kind.
+    seconds : float
+    """
+
+    plan: MapPlan
+    outcomes: list[Outcome[Records]]
+    seconds: float = 0.0
+
+    @property
+    def sets(self) -> dict[str, MapSet]:
+        """The folders of maps, by kind."""
+        return self.plan.sets
+
+    @property
+    def failed(self) -> list[Outcome[Records]]:
+        """The cases without maps, with their reasons."""
+        return [outcome for outcome in self.outcomes if outcome.error is not None]
+
+
+def make_maps(
+    labels: str | Path,
+    out: str | Path,
+    *,
+    kinds: Sequence[Kind] = ("rrw",),
+    convention: Convention | None = None,
+    units: Units | None = None,
+    dims: int | None = None,
+    alpha: float | None = None,
+    beta: float | None = None,
+    class_weights: Mapping[int, float] | None = None,
+    absent: Absent | None = None,
+    format: Format = Storage.format,  # noqa: A002  # the option's name
+    dtype: DType = Storage.dtype,
+    layout: Layout = Storage.layout,
+    classes: Sequence[int] | None = None,
+    ignore: int | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    slice_axis: int | None = None,
+    jobs: int | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    verbosity: int = -1,
+    on_plan: Callable[[MapPlan], None] | None = None,
+) -> MadeMaps:
+    """Make region-wise maps of label files: what ``rwtool maps`` does.
+
+    Parameters
+    ----------
+    labels : path
+        Folder, file or glob of label files.
+    out : path
+        Each kind gets a folder in it. A rerun makes only what is missing or has changed.
+    kinds : sequence of {"ac", "boundary", "constant", "hd", "rrw"}
+    convention, units, dims, alpha, beta, absent
+        As the attributes of :class:`rwtool.MapParameters`; one that means nothing to any of the kinds is refused.
+    class_weights : dict of int to float, optional
+        Label value to the factor on the other-class value at its voxels (rectified kinds).
+    format, dtype, layout
+        As the attributes of :class:`rwtool.Storage`.
+    classes : sequence of int, optional
+        Label values of all classes, the background first; by default those of ``dataset.json``, or those that occur.
+    ignore : int, optional
+        Label value of voxels without a class.
+    spacing_mm : (3,) float, optional
+        Along ``(z, y, x)``, of files that carry none.
+    slice_axis : int, optional
+        The file axis that is z.
+    jobs : int, optional
+        Cases at once; by default what cores and free memory allow.
+    overwrite : bool
+        Make all maps anew, also where maps of other settings are.
+    dry_run : bool
+        Plan, and write nothing.
+    verbosity : int
+        -1 shows no progress.
+    on_plan : callable, optional
+        Called with the plan before anything is made.
+
+    Returns
+    -------
+    MadeMaps
+        One bad case does not cost the others: see its `failed`.
 
     Raises
     ------
     UsageError
-        If there are no cases, the options do not fit, or a map folder holds maps of other settings.
-    """
-    cases = find_cases(request.source)
-    for parameters in request.parameters:
-        request.storage.check(parameters.kind, parameters.rectified)
-    readers = request.jobs or plan_jobs([Work(name, None) for name in cases])[0]
-    classes, inspections = inspect_cases(
-        cases,
-        classes=request.classes,
-        ignore=request.ignore,
-        spacing_mm=request.spacing_mm,
-        slice_axis=request.slice_axis,
-        jobs=readers if len(cases) >= 4 else 1,
-        verbosity=request.verbosity,
-    )
-    every = _weighted(request, classes)
-    opened = {str(parameters.kind): _open_set(request, parameters, classes) for parameters in every}
-    sets = {kind: maps for kind, (maps, _) in opened.items()}
-    stale = [path for _, paths in opened.values() for path in paths]
-    for kind, maps in sets.items():
-        if any(path.resolve().parent == maps.folder.resolve() for path in cases.values()):
-            raise UsageError(
-                f"the {kind} maps would go to {maps.folder}, where the label files are; choose another OUT"
-            )
+        There are no cases, the options do not fit, or a map folder holds maps of other settings.
 
-    found = {outcome.name: outcome.result for outcome in inspections if outcome.result is not None}
-    failed: list[Outcome[Any]] = [outcome for outcome in inspections if outcome.result is None]
+    Examples
+    --------
+    ``rwtool.make_maps("labels", "maps", kinds=("rrw", "boundary"), jobs=4)``
+    """
+    given = {"convention": convention, "units": units, "dims": dims, "alpha": alpha, "beta": beta, "absent": absent}
+    parameters = choose_parameters(kinds, {name: value for name, value in given.items() if value is not None})
+    storage = Storage(format, dtype, layout)
+    for one in parameters:
+        storage.check(one.kind, one.rectified)
+    dataset = plan_dataset(
+        labels,
+        classes=classes,
+        ignore=ignore,
+        spacing_mm=spacing_mm,
+        slice_axis=slice_axis,
+        jobs=jobs,
+        verbosity=verbosity,
+    )
+    weighted = _weighted(parameters, class_weights or {}, dataset)
+    plan = _plan(dataset, Path(out), weighted, storage, jobs=jobs, overwrite=overwrite)
+    if on_plan is not None:
+        on_plan(plan)
+    if dry_run:
+        return MadeMaps(plan, plan.failed)
+    start = time.perf_counter()
+    outcomes = _make(plan, verbosity)
+    return MadeMaps(plan, plan.failed + outcomes, time.perf_counter() - start)
+
+
+def choose_parameters(kinds: Sequence[str], given: Mapping[str, Any]) -> list[MapParameters]:
+    """The parameters of each kind, from those given for all of them together.
+
+    Raises
+    ------
+    UsageError
+        A kind is none, or a parameter means nothing to any of the kinds, or different things to two of them.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise UsageError(f"kinds= are some of {', '.join(KINDS)}; found {', '.join(map(str, kinds)) or 'none'}")
+    if "alpha" in given and {"constant", "hd"} <= set(kinds):
+        raise UsageError("alpha= means different things to hd and constant maps; make these two kinds one at a time")
+    for name in given:
+        if not any(name in USED_BY_KIND[kind] for kind in kinds):  # type: ignore[index]
+            owners = " and ".join(kind for kind, names in USED_BY_KIND.items() if name in names)
+            raise UsageError(f"{name}= belongs to {owners} maps; it has no meaning for {', '.join(kinds)}")
+    return [
+        MapParameters(kind, **{name: value for name, value in given.items() if name in USED_BY_KIND[kind]})
+        for kind in KINDS
+        if kind in kinds
+    ]
+
+
+def _plan(
+    dataset: DataSet,
+    out: Path,
+    parameters: Sequence[MapParameters],
+    storage: Storage,
+    *,
+    jobs: int | None,
+    overwrite: bool,
+) -> MapPlan:
+    """Settle what is to be done; nothing is written."""
+    opened = {str(p.kind): _open_set(out, p, storage, dataset, overwrite=overwrite) for p in parameters}
+    sets = {kind: maps for kind, (maps, _) in opened.items()}
+    for kind, maps in sets.items():
+        if maps.folder.resolve() in dataset.folders:
+            raise UsageError(
+                f"the {kind} maps would go to {maps.folder}, where the label files are; choose another out="
+            )
     work, skipped = [], []
-    for name, inspection in found.items():
+    for name, file in dataset.files.items():
         outputs = tuple(
-            (parameters, sets[parameters.kind].folder)
-            for parameters in every
-            if request.overwrite or not sets[parameters.kind].is_done(name, inspection)
+            (p, sets[p.kind].folder) for p in parameters if overwrite or not sets[p.kind].is_done(name, file)
         )
         if not outputs:
             skipped.append(name)
             continue
-        job = MapJob(
-            name,
-            cases[name],
-            inspection.sha256,
-            classes,
-            outputs,
-            request.storage,
-            request.spacing_mm if split_name(cases[name])[1] in NO_SPACING else None,
-            request.slice_axis,
-        )
-        voxels = int(np.prod(inspection.shape))
-        work.append(Work(name, job, voxels, peak_bytes(inspection, job)))
-    if request.jobs is None:
+        job = MapJob(name, file, outputs, storage)
+        work.append(Work(name, job, file.voxels, peak_bytes(job)))
+    failed: list[Outcome[Any]] = list(dataset.failed)
+    if jobs is None:
         work, too_large = refuse_too_large(work)
         failed += too_large
-    jobs, threads = plan_jobs(work)
-    if request.jobs is not None:
-        jobs, threads = request.jobs, 1
+    found, threads = plan_jobs(work)
+    if jobs is not None:
+        found, threads = jobs, 1
     work = [replace(item, argument=replace(item.argument, threads=threads)) for item in work]
-    return Plan(classes, sets, work, skipped, found, failed, stale, jobs, threads)
+    stale = [path for _, paths in opened.values() for path in paths]
+    return MapPlan(dataset, sets, work, skipped, failed, stale, found, threads)
 
 
-def make_maps(request: Request, plan: Plan) -> list[Outcome[dict[str, dict[str, Any]]]]:
-    """Do what was planned; the sidecars grow with every case, so that a killed run loses none that is done.
-
-    Returns
-    -------
-    list of Outcome
-        Of each case that was tried; the result is its sidecar record by kind.
-    """
+def _make(plan: MapPlan, verbosity: int) -> list[Outcome[Records]]:
+    """Do what was planned; the sidecars grow with every case, so that a killed run loses none that is done."""
     if not plan.work:
         return []
     for maps in plan.sets.values():
@@ -180,50 +277,47 @@ def make_maps(request: Request, plan: Plan) -> list[Outcome[dict[str, dict[str, 
     for path in plan.stale:
         path.unlink(missing_ok=True)
 
-    def note(outcome: Outcome[dict[str, dict[str, Any]]]) -> None:
+    def note(outcome: Outcome[Records]) -> None:
         for kind, record in (outcome.result or {}).items():
             plan.sets[kind].cases[outcome.name] = record
             plan.sets[kind].save()
 
-    return run_cases(write_maps, plan.work, jobs=plan.jobs, label="maps", verbosity=request.verbosity, on_done=note)
+    return run_cases(write_maps, plan.work, jobs=plan.jobs, label="maps", verbosity=verbosity, on_done=note)
 
 
-def peak_bytes(inspection: Inspection, job: MapJob) -> int:
+def peak_bytes(job: MapJob) -> int:
     """Memory that a process takes at most for a case; measured, and rounded up.
 
     Reading takes the file's type and two label arrays; a transform the labels, a mask, and one or more float arrays.
     """
-    reading = inspection.itemsize + 2
+    reading = job.labels.itemsize + 2
     making = 0
     for parameters, _ in job.outputs:
         extra = 0
-        if parameters.convention == "inner" or job.classes.ignore is not None:
+        if parameters.convention == "inner" or job.labels.classes.ignore is not None:
             extra += 5
         if parameters.absent == "farthest":
             extra += 5
         making = max(making, extra + (10 if parameters.uses_distance else 7))
-    return int(np.prod(inspection.shape)) * max(reading, making) + _PROCESS_BYTES
+    return job.labels.voxels * max(reading, making) + _PROCESS_BYTES
 
 
-def estimate_seconds(plan: Plan) -> float:
-    """Time that a plan would take, from a trial of the same maps on a small phantom in a temporary folder."""
+def _estimate_seconds(plan: MapPlan) -> float:
     if not plan.work:
         return 0.0
-    side = _TRIAL_SIDE
+    side, classes = _TRIAL_SIDE, plan.dataset.classes
     grid = np.indices((side, side, side)) - side / 2
     radius = np.sqrt((grid**2).sum(axis=0))
-    labels = np.searchsorted(np.linspace(8, 40, len(plan.classes) - 1), radius).astype(np.uint8)
-    values = np.asarray(plan.classes.values)[::-1][np.minimum(labels, len(plan.classes) - 1)]
+    labels = np.searchsorted(np.linspace(8, 40, len(classes) - 1), radius).astype(np.uint8)
+    values = np.asarray(classes.values)[::-1][np.minimum(labels, len(classes) - 1)]
     geometry = Geometry(np.eye(4), (side, side, side), (2, 1, 0), (side, side, side))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "labels" / "trial.nii.gz"
         write(path, Volume(values.astype(np.uint16), (1.0, 1.0, 1.0), geometry))
-        job = plan.work[0].argument
+        file = LabelFile(path, classes, file_hash(path), (side, side, side), (1.0, 1.0, 1.0), 2, 2)
         kinds = {p.kind: p for item in plan.work for p, _ in item.argument.outputs}
         outputs = tuple((p, Path(folder) / p.kind) for p in kinds.values())
-        trial = replace(
-            job, labels=path, sha256=file_hash(path), outputs=outputs, spacing_mm=None, slice_axis=None, threads=1
-        )
+        trial = replace(plan.work[0].argument, labels=file, outputs=outputs, threads=1)
         start = time.perf_counter()
         write_maps(trial)
         seconds = time.perf_counter() - start
@@ -231,26 +325,38 @@ def estimate_seconds(plan: Plan) -> float:
     return voxels / side**3 * seconds / (plan.jobs * plan.threads)
 
 
-def _weighted(request: Request, classes: Classes) -> list[MapParameters]:
+def _weighted(
+    parameters: Sequence[MapParameters], class_weights: Mapping[int, float], dataset: DataSet
+) -> list[MapParameters]:
     """The parameters with class weights by class index."""
-    unknown = sorted(set(request.class_weights) - set(classes.values))
+    if not class_weights:
+        return list(parameters)
+    classes = dataset.classes
+    unknown = sorted(set(class_weights) - set(classes.values))
     if unknown:
         raise UsageError(
-            f"--class-weight names label {', '.join(map(str, unknown))}, which is no class; "
+            f"class_weights= names label {', '.join(map(str, unknown))}, which is no class; "
             f"the classes are {classes.describe()}"
         )
-    weights = {classes.values.index(value): weight for value, weight in request.class_weights.items()}
-    return [replace(p, class_weights=weights) for p in request.parameters] if weights else list(request.parameters)
+    plain = [p.kind for p in parameters if p.kind not in RECTIFIED]
+    if plain:
+        raise UsageError(
+            f"class_weights= belongs to {', '.join(RECTIFIED)} maps; make {' and '.join(plain)} maps apart from them"
+        )
+    weights = {classes.values.index(value): weight for value, weight in class_weights.items()}
+    return [replace(p, class_weights=weights) for p in parameters]
 
 
-def _open_set(request: Request, parameters: MapParameters, classes: Classes) -> tuple[MapSet, list[Path]]:
+def _open_set(
+    out: Path, parameters: MapParameters, storage: Storage, dataset: DataSet, *, overwrite: bool
+) -> tuple[MapSet, list[Path]]:
     """The folder of a kind as it is, or as it is to be; settings that differ from those of its maps are refused."""
-    folder = request.out / parameters.kind
-    settings = make_settings(parameters, request.storage, classes)
+    folder = out / parameters.kind
+    settings = make_settings(parameters, storage, dataset.classes)
     try:
         old = read_map_set(folder)
     except RwtoolError:
-        if not request.overwrite:
+        if not overwrite:
             raise
         old = None
     if old is None:
@@ -258,9 +364,9 @@ def _open_set(request: Request, parameters: MapParameters, classes: Classes) -> 
     changed = difference(old.settings, settings)
     if not changed:
         return MapSet(folder, settings, old.cases), []
-    if not request.overwrite:
+    if not overwrite:
         raise UsageError(
-            f"{folder} holds maps of other settings ({'; '.join(changed)}); give --overwrite to make them anew, "
-            "or another OUT"
+            f"{folder} holds maps of other settings ({'; '.join(changed)}); give overwrite=True to make them anew, "
+            "or another out="
         )
     return MapSet(folder, settings), [old.path(case) for case in old.cases]

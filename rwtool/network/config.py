@@ -39,7 +39,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "amp": get_args(Amp),
     "flip": get_args(Flip),
 }
-_PAIRS = ("patch", "spacing")
+_PAIRS = ("patch", "target_spacing")
 _WHERE_ONLY = ("device",)  # changes where a run is computed, not what
 
 
@@ -87,7 +87,7 @@ class TrainConfig:
     subject : str, optional
         Regex that takes the scans of one subject together, as in ``rwtool evaluate``.
     normalize : {"zscore", "ct", "none"}
-    spacing : (2,) float, optional
+    target_spacing : (2,) float, optional
         In mm along ``(y, x)``: slices are resampled to it on the way in.
     val_every : int
         Epochs between validations; the last epoch always has one.
@@ -116,7 +116,7 @@ class TrainConfig:
     split_seed: int = 0
     subject: str | None = None
     normalize: Normalize = "zscore"
-    spacing: tuple[float, float] | None = None
+    target_spacing: tuple[float, float] | None = None
     val_every: int = 5
 
     def __post_init__(self) -> None:

@@ -222,8 +222,8 @@ def _read(plan: PredictPlan, paths: tuple[Path, ...]) -> _Read:
     image, geometry, _ = read_channels_of(paths, spacing_mm=request.file_spacing_mm, slice_axis=axis)
     image = plan.checkpoint.task.normalization.apply(image)
     size = (image.shape[2], image.shape[3])
-    if config.spacing is not None:
-        image = resample_slices(image, resampled_size(size, geometry.spacing_mm[1:], config.spacing), order=1)
+    if config.target_spacing is not None:
+        image = resample_slices(image, resampled_size(size, geometry.spacing_mm[1:], config.target_spacing), order=1)
     return _Read(as_half(image), size, geometry)  # as in training, to the bit
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from rwtool.datasets.cases import find_cases
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.datasets.classes import Classes
-from rwtool.datasets.plan import Inspection, inspect_cases
+from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
+from rwtool.datasets.subjects import suggest_subject_regex
 from rwtool.datasets.splits import Split, make_split, read_split
 from rwtool.errors import GeometryError, RwtoolError, UsageError
 from rwtool.io.formats import read_labels
 from rwtool.io.geometry import Geometry, grid_difference
-from rwtool.io.labels import ignored_value
 from rwtool.io.names import NO_SPACING, file_hash, split_name
 from rwtool.io.volume import Volume
 from rwtool.network.config import TrainConfig
@@ -41,32 +41,21 @@ class CaseJob:
     name : str
     images : tuple of Path
         One per channel.
-    labels : Path
-    sha256 : str
-        Of the label file.
-    classes : Classes
+    labels : LabelFile
     normalization : Normalization
     map_use : MapUse, optional
-    spacing : (2,) float, optional
+    target_spacing : (2,) float, optional
         In-plane spacing in mm to resample to.
-    file_spacing_mm : (3,) float, optional
-        Of files that carry none.
-    slice_axis : int
-        That of the labels.
     keep : bool
         Keep what is needed to validate on the case, rather than what is needed to train on it.
     """
 
     name: str
     images: tuple[Path, ...]
-    labels: Path
-    sha256: str
-    classes: Classes
+    labels: LabelFile
     normalization: Normalization
     map_use: MapUse | None = None
-    spacing: tuple[float, float] | None = None
-    file_spacing_mm: tuple[float, float, float] | None = None
-    slice_axis: int = 2
+    target_spacing: tuple[float, float] | None = None
     keep: bool = False
 
 
@@ -113,9 +102,9 @@ class Source:
     maps : Path, optional
     split : str, optional
         File of a split; by default one is drawn.
-    classes : Classes, optional
+    classes : tuple of int, optional
     ignore : int, optional
-    file_spacing_mm : (3,) float, optional
+    spacing_mm : (3,) float, optional
         Of files that carry none.
     slice_axis : int, optional
     """
@@ -124,9 +113,9 @@ class Source:
     labels: str
     maps: Path | None = None
     split: str | None = None
-    classes: Classes | None = None
+    classes: tuple[int, ...] | None = None
     ignore: int | None = None
-    file_spacing_mm: tuple[float, float, float] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
     slice_axis: int | None = None
 
 
@@ -136,34 +125,43 @@ class Cohort:
 
     Attributes
     ----------
-    classes : Classes
+    source : Source
+    dataset : DataSet
+        Its label files.
     split : Split
     images : dict of str to tuple of Path
     numbered : bool
         Whether image names end in a channel.
     normalization : Normalization
     map_use : MapUse or None
-    inspections : dict of str to Inspection
-    source : Source
     cases : dict of str to Case
         Empty until :func:`read_cohort`.
     """
 
-    classes: Classes
+    source: Source
+    dataset: DataSet
     split: Split
     images: ImageFiles
-    labels: Mapping[str, Path]
     numbered: bool
     normalization: Normalization
     map_use: MapUse | None
-    inspections: dict[str, Inspection]
-    source: Source
     cases: dict[str, Case] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> Classes:
+        """The class list."""
+        return self.dataset.classes
 
     @property
     def n_channels(self) -> int:
         """Channels of an image."""
         return len(next(iter(self.images.values())))
+
+    def suggest_subject(self, config: TrainConfig) -> str | None:
+        """A regex to try, where a drawn split may have put scans of one subject on both sides."""
+        if config.subject is not None or self.source.split is not None or not self.split.val:
+            return None
+        return suggest_subject_regex(self.dataset.paths)
 
     def without_training_arrays(self) -> Cohort:
         """The same, without the arrays of the training cases, once they are elsewhere."""
@@ -178,8 +176,16 @@ class Cohort:
         return {name: list(case.hashes) for name, case in self.cases.items()}
 
 
-def plan_cohort(source: Source, config: TrainConfig) -> Cohort:
+def plan_cohort(source: Source, config: TrainConfig, *, jobs: int | None = None, verbosity: int = -1) -> Cohort:
     """Find the files of a study, pair and split them; no image is read.
+
+    Parameters
+    ----------
+    source : Source
+    config : TrainConfig
+    jobs : int, optional
+        Label files that are looked at at once; by default what pays.
+    verbosity : int
 
     Raises
     ------
@@ -194,27 +200,23 @@ def plan_cohort(source: Source, config: TrainConfig) -> Cohort:
         split = read_split(source.split, list(found))
         found = {name: found[name] for name in found if name in {*split.train, *split.val}}
     images, numbered = find_images(source.images, names=list(found))
-    _check_file_spacing(source, found)
-    readers = plan_jobs([Work(name, None) for name in found])[0]
-    classes, outcomes = inspect_cases(
+    dataset = plan_dataset(
         found,
         classes=source.classes,
         ignore=source.ignore,
-        spacing_mm=source.file_spacing_mm,
+        spacing_mm=source.spacing_mm,
         slice_axis=source.slice_axis,
-        jobs=readers if len(found) >= 8 else 1,
+        jobs=jobs,
+        verbosity=verbosity,
     )
-    _refuse_failures(outcomes)
+    _refuse_failures(dataset.failed, len(found))
     if split is None:
         split = make_split(list(found), val=config.val, seed=config.split_seed, subject=config.subject)
-    map_use = None if config.map_kind is None else plan_map_use(config.map_kind, source.maps, classes)
-    inspections = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
-    return Cohort(
-        classes, split, images, found, numbered, Normalization(config.normalize), map_use, inspections, source
-    )
+    map_use = None if config.map_kind is None else plan_map_use(config.map_kind, source.maps, dataset.classes)
+    return Cohort(source, dataset, split, images, numbered, Normalization(config.normalize), map_use)
 
 
-def read_cohort(cohort: Cohort, config: TrainConfig, *, workers: int | None = None, verbosity: int = 0) -> Cohort:
+def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None, verbosity: int = -1) -> Cohort:
     """Read all cases, several at once.
 
     Parameters
@@ -222,8 +224,8 @@ def read_cohort(cohort: Cohort, config: TrainConfig, *, workers: int | None = No
     cohort : Cohort
         As planned.
     config : TrainConfig
-    workers : int, optional
-        Processes; by default what cores and free memory allow.
+    jobs : int, optional
+        Processes; by default what pays, and free memory allows.
     verbosity : int
 
     Raises
@@ -233,33 +235,30 @@ def read_cohort(cohort: Cohort, config: TrainConfig, *, workers: int | None = No
     """
     normalization = cohort.normalization
     train = set(cohort.split.train)
-    jobs = [
-        CaseJob(
-            name,
-            cohort.images[name],
-            cohort.labels[name],
-            cohort.inspections[name].sha256,
-            cohort.classes,
-            normalization,
-            cohort.map_use if name in train else None,
-            config.spacing,
-            cohort.source.file_spacing_mm,
-            cohort.inspections[name].slice_axis,
-            keep=name not in train,
+    work = [
+        _work(
+            CaseJob(
+                name,
+                cohort.images[name],
+                cohort.dataset.files[name],
+                normalization,
+                cohort.map_use if name in train else None,
+                config.target_spacing,
+                keep=name not in train,
+            )
         )
         for name in (*cohort.split.train, *cohort.split.val)
     ]
     if normalization.kind == "ct":
-        work = [_work(cohort, job) for job in jobs if job.name in train]
+        sampled = [item for item in work if item.name in train]
         samples = run_cases(
-            sample_foreground, work, jobs=workers or _processes(work), label="sample", verbosity=verbosity
+            sample_foreground, sampled, jobs=jobs or _processes(sampled), label="sample", verbosity=verbosity
         )
-        _refuse_failures(samples)
+        _refuse_failures(samples, len(samples))
         normalization = ct_normalization([outcome.result for outcome in samples if outcome.result is not None])
-        jobs = [replace(job, normalization=normalization) for job in jobs]
-    work = [_work(cohort, job) for job in jobs]
-    outcomes = run_cases(read_case, work, jobs=workers or _processes(work), label="read", verbosity=verbosity)
-    _refuse_failures(outcomes)
+        work = [replace(item, argument=replace(item.argument, normalization=normalization)) for item in work]
+    outcomes = run_cases(read_case, work, jobs=jobs or _processes(work), label="read", verbosity=verbosity)
+    _refuse_failures(outcomes, len(outcomes))
     cases = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
     return replace(cohort, normalization=normalization, cases=cases)
 
@@ -267,16 +266,15 @@ def read_cohort(cohort: Cohort, config: TrainConfig, *, workers: int | None = No
 def read_case(job: CaseJob) -> Case:
     """Read one case."""
     image, labels, notes = _read_pair(job)
-    ignored = job.classes.ignore is not None
     codes = magnitudes = None
     if not job.keep:
-        codes = _codes(labels.array, len(job.classes), ignored=ignored)
+        codes = _codes(labels, len(job.labels.classes))
         if job.map_use is not None:
-            magnitudes = job.map_use.magnitudes(job.name, labels, job.sha256, ignored=ignored)
+            magnitudes = job.map_use.magnitudes(job.name, labels, job.labels.sha256)
     image = job.normalization.apply(image)
     pixel_mm = labels.spacing_mm[1:]
-    if job.spacing is not None:
-        size = resampled_size(labels.array.shape[1:], pixel_mm, job.spacing)
+    if job.target_spacing is not None:
+        size = resampled_size(labels.array.shape[1:], pixel_mm, job.target_spacing)
         pixel_mm = tuple(mm * n / m for mm, n, m in zip(pixel_mm, labels.array.shape[1:], size, strict=True))
         image = resample_slices(image, size, order=1)
         codes = None if codes is None else resample_slices(codes, size, order=0)
@@ -288,7 +286,7 @@ def read_case(job: CaseJob) -> Case:
         None if magnitudes is None else as_half(magnitudes),
         (float(pixel_mm[0]), float(pixel_mm[1])),
         labels if job.keep else None,
-        (job.sha256, *(file_hash(path) for path in job.images)),
+        (job.labels.sha256, *(file_hash(path) for path in job.images)),
         notes,
     )
 
@@ -297,43 +295,23 @@ def sample_foreground(job: CaseJob) -> NDArray[np.float32]:
     """Intensities of foreground voxels of a case, evenly spread: (C, n), at most 10,000 of them."""
     image, labels, _ = _read_pair(job)
     inside = labels.array > 0
-    if job.classes.ignore is not None:
-        inside &= labels.array != ignored_value(labels.array.dtype)
+    if labels.ignored is not None:
+        inside &= labels.array != labels.ignored
     values = image[:, inside]
     return values[:, :: max(1, math.ceil(values.shape[1] / _SAMPLES))]
 
 
-def _check_file_spacing(source: Source, labels: Mapping[str, Path]) -> None:
-    """Refuse a spacing that no label file needs, and its lack where one does."""
-    bare = [path for path in labels.values() if split_name(path)[1] in NO_SPACING]
-    if bare and source.file_spacing_mm is None:
-        raise UsageError(
-            f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give --file-spacing Z Y X in mm"
-        )
-    if source.file_spacing_mm is not None and not bare:
-        raise UsageError(
-            "--file-spacing is for label files without one, such as .npy; "
-            f"{next(iter(labels.values()))} carries its own"
-        )
-
-
 def _read_pair(job: CaseJob) -> tuple[NDArray[np.float32], Volume, tuple[str, ...]]:
-    labels = read_labels(
-        job.labels,
-        classes=job.classes.values,
-        ignore=job.classes.ignore,
-        spacing_mm=job.file_spacing_mm if split_name(job.labels)[1] in NO_SPACING else None,
-        slice_axis=None if split_name(job.labels)[1] == ".npy" else job.slice_axis,
-    )
+    labels = job.labels.read()
     image, geometry, notes = read_channels_of(
-        job.images, spacing_mm=job.file_spacing_mm or labels.spacing_mm, slice_axis=job.slice_axis
+        job.images, spacing_mm=job.labels.spacing_mm, slice_axis=job.labels.slice_axis
     )
     _check_grids(job, geometry, labels.geometry)
     return image, labels, tuple(dict.fromkeys((*notes, *labels.notes)))
 
 
 def _check_grids(job: CaseJob, image: Geometry, labels: Geometry) -> None:
-    bare = any(split_name(path)[1] in NO_SPACING for path in (job.images[0], job.labels))
+    bare = any(split_name(path)[1] in NO_SPACING for path in (job.images[0], job.labels.path))
     if bare and image.array_shape == labels.array_shape:
         return
     difference = (
@@ -343,22 +321,22 @@ def _check_grids(job: CaseJob, image: Geometry, labels: Geometry) -> None:
     )
     if difference is not None:
         raise GeometryError(
-            f"{job.images[0]}: it lies on another grid than its labels {job.labels}: {difference}; resample one of them"
+            f"{job.images[0]}: it lies on another grid than its labels {job.labels.path}: {difference}; resample one of "
+            "them"
         )
 
 
-def _codes(labels: NDArray[Any], n_classes: int, *, ignored: bool) -> NDArray[Any]:
+def _codes(labels: Volume, n_classes: int) -> NDArray[Any]:
     dtype = np.uint8 if n_classes < 255 else np.int16
-    codes = labels.astype(dtype) + dtype(1)
-    if ignored:
-        codes[labels == ignored_value(labels.dtype)] = 0
+    codes = labels.array.astype(dtype) + dtype(1)
+    if labels.ignored is not None:
+        codes[labels.array == labels.ignored] = 0
     return codes
 
 
-def _work(cohort: Cohort, job: CaseJob) -> Work[CaseJob]:
-    voxels = math.prod(cohort.inspections[job.name].shape)
+def _work(job: CaseJob) -> Work[CaseJob]:
     per_voxel = 14 * len(job.images) + 8 + (0 if job.map_use is None else 8 * job.map_use.channels + 8)
-    return Work(job.name, job, voxels, voxels * per_voxel + _PROCESS_BYTES)
+    return Work(job.name, job, job.labels.voxels, job.labels.voxels * per_voxel + _PROCESS_BYTES)
 
 
 def _processes(work: list[Work[CaseJob]]) -> int:
@@ -366,11 +344,11 @@ def _processes(work: list[Work[CaseJob]]) -> int:
     return plan_jobs(work)[0] if sum(item.voxels for item in work) > 1 << 26 else 1
 
 
-def _refuse_failures(outcomes: list[Outcome[Any]]) -> None:
+def _refuse_failures(outcomes: Sequence[Outcome[Any]], number: int) -> None:
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if failed:
         lines = "".join(f"\n  {outcome.name}: {outcome.error}\n{outcome.details or ''}".rstrip() for outcome in failed)
         raise RwtoolError(
-            f"{len(failed)} of {len(outcomes)} cases cannot be read, and a study without them would be another one; "
-            f"mend them, or leave them out with --split FILE:{lines}"
+            f"{len(failed)} of {number} cases cannot be read, and a study without them would be another one; "
+            f"mend them, or leave them out with split='FILE':{lines}"
         )

@@ -28,7 +28,7 @@ from rwtool.training.slices import SliceSet, choose_batch_size, choose_patch, ro
 from rwtool.training.validation import Validation, validate
 
 _POWER = 0.9  # of the learning rate's fall
-HOLDS_A_RUN = "{} holds a run; --resume goes on with it, --overwrite starts anew, or name another RUN"
+HOLDS_A_RUN = "{} holds a run; resume=True goes on with it, overwrite=True starts anew, or name another run="
 _LOG_STEPS = 50  # between looks at the losses, for which a CUDA device must be waited for
 
 
@@ -136,7 +136,7 @@ def _inputs(cohort: Cohort) -> dict[str, Any]:
         "classes": list(cohort.classes.values),
         "ignored label": cohort.classes.ignore,
         "slice axis": source.slice_axis,
-        "file spacing": None if source.file_spacing_mm is None else list(source.file_spacing_mm),
+        "file spacing": None if source.spacing_mm is None else list(source.spacing_mm),
         "maps": maps,
     }
 
@@ -155,7 +155,7 @@ def prepare_slices(cohort: Cohort, config: TrainConfig, device: torch.device, pr
     )
 
 
-def train(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
+def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bottom
     run: Path,
     checkpoint: Checkpoint,
     cohort: Cohort,

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rwtool.datasets.classes import Classes
 from rwtool.errors import UsageError, VolumeError
 from rwtool.io.formats import read_channels
-from rwtool.io.labels import ignored_value
 from rwtool.io.volume import Volume
 from rwtool.maps.folder import SIDECAR, MapSet, grid_of, read_map_set
 from rwtool.maps.parameters import RECTIFIED, MapParameters, MapSummary
@@ -61,7 +60,7 @@ class MapUse:
         """Whether magnitudes are distances, which grow with the picture; those of rrw are shares of the largest."""
         return not self.rectified
 
-    def magnitudes(self, case: str, labels: Volume, sha256: str, *, ignored: bool) -> NDArray[np.float32] | None:
+    def magnitudes(self, case: str, labels: Volume, sha256: str) -> NDArray[np.float32] | None:
         """Give the magnitudes of a case.
 
         Parameters
@@ -71,8 +70,6 @@ class MapUse:
             Class indices.
         sha256 : str
             Of the label file, which must be the one that the map was made from.
-        ignored : bool
-            Whether voxels may be ignored ones.
 
         Returns
         -------
@@ -86,17 +83,16 @@ class MapUse:
         """
         if not self.channels:
             return None
-        sentinel = ignored_value(labels.array.dtype) if ignored else None
         maps = self.maps
-        result = self._compute(labels, sentinel) if maps is None else self._read(maps, case, labels, sha256)
+        result = self._compute(labels) if maps is None else self._read(maps, case, labels, sha256)
         np.abs(result, out=result)
-        if sentinel is not None:
-            result[:, labels.array == sentinel] = 0
+        if labels.ignored is not None:
+            result[:, labels.array == labels.ignored] = 0
         if maps is not None and not np.isfinite(result).all():
             raise VolumeError(f"{maps.path(case)}: it holds a value that is not finite; run rwtool maps again")
         return result
 
-    def _compute(self, labels: Volume, sentinel: int | None) -> NDArray[np.float32]:
+    def _compute(self, labels: Volume) -> NDArray[np.float32]:
         # the exponent of hd is left to the loss
         parameters = MapParameters(self.kind, alpha=1.0 if self.kind == "hd" else None)  # type: ignore[arg-type]
         result = np.zeros((self.channels, *labels.array.shape), dtype=np.float32)
@@ -106,7 +102,7 @@ class MapUse:
             self.n_classes,
             parameters,
             MapSummary(),
-            ignore=sentinel,
+            ignore=labels.ignored,
             layout="packed" if self.rectified else "dense",
         )
         for k, where, block in blocks:

@@ -12,7 +12,6 @@ import torch.distributed as dist
 
 from rwtool.datasets.classes import Classes
 from rwtool.files import make_folder, remove_leftovers
-from rwtool.io.labels import ignored_value
 from rwtool.metrics.measures import ClassMetrics, Status, evaluate_labels
 from rwtool.network.segmenter import Segmenter, write_labels
 from rwtool.training.cohort import Cohort
@@ -105,7 +104,6 @@ def validate(
         assert case.reference is not None
         reference = case.reference
         labels = segmenter.labels(case.image, reference.array.shape[1:])
-        ignore = None if cohort.classes.ignore is None else ignored_value(reference.array.dtype)
         found.append(
             evaluate_labels(
                 reference.array,
@@ -113,11 +111,11 @@ def validate(
                 reference.spacing_mm,
                 n_classes=len(cohort.classes),
                 distances=distances,
-                ignore=ignore,
+                ignore=reference.ignored,
             )
         )
         if predictions is not None:
-            write_labels(predictions, name, labels, reference.geometry, cohort.labels[name], cohort.classes)
+            write_labels(predictions, name, labels, reference.geometry, cohort.dataset.paths[name], cohort.classes)
     if processes.count > 1:
         shares: list[Any] = [None] * processes.count
         dist.all_gather_object(shares, found)

@@ -422,6 +422,18 @@ def test_refused_voxel_is_where_the_file_has_it(tmp_path, suffix):
     assert f"found nan at file voxel {voxel}; mend the file" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "ignored"),
+    [({}, None), ({"classes": (0, 2, 300)}, None), ({"ignore": 2}, 65535), ({"classes": (0, 300), "ignore": 2}, 255)],
+)
+def test_a_volume_says_which_value_marks_ignored_voxels(write_nifti, options, ignored):
+    stored = np.zeros((4, 5, 6), dtype=np.int16)
+    stored[0, 0, :3] = 2, 300, 2
+    found = read_labels(write_nifti(stored), **options)
+    assert found.ignored == ignored
+    assert np.count_nonzero(found.array == ignored) == (0 if ignored is None else 2)
+
+
 def test_classes_ignore_and_counts_of_a_file(write_nifti):
     stored = np.zeros((4, 5, 6), dtype=np.int16)
     stored[0, 0, :4] = -1, 2, 4, 4

@@ -50,8 +50,7 @@ def make(tmp_path):
 
 def magnitudes(use, path, classes=CLASSES, *, sha256=None, **where):
     labels = rwtool.read_labels(path, classes=classes.values, ignore=classes.ignore, **where)
-    case, ignored = path.name.partition(".")[0], classes.ignore is not None
-    return use.magnitudes(case, labels, sha256 or file_hash(path), ignored=ignored)
+    return use.magnitudes(path.name.partition(".")[0], labels, sha256 or file_hash(path))
 
 
 def truth(kind, path, classes=CLASSES, **options):
