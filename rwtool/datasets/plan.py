@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, read_dataset_json
 from rwtool.errors import UsageError
-from rwtool.io.formats import read_header, read_label_values
-from rwtool.io.names import NO_SPACING, file_hash, split_name
+from rwtool.io.formats import check_suited, read_header, read_label_values, suited
+from rwtool.io.names import file_hash
 from rwtool.parallel import Outcome, Work, run_cases
 
 
@@ -114,7 +114,7 @@ def inspect_cases(
     UsageError
         If no list of two classes or more comes about, or `spacing_mm` does not fit the files.
     """
-    _check_spacing(cases, spacing_mm)
+    check_suited(cases.values(), spacing_mm=spacing_mm, slice_axis=slice_axis)
     if classes is None and (path := find_dataset_json(cases)) is not None:
         classes = read_dataset_json(path)
     if classes is not None and ignore is not None:
@@ -128,8 +128,8 @@ def inspect_cases(
         ignore = classes.ignore
     work = []
     for name, path in cases.items():
-        spacing = spacing_mm if split_name(path)[1] in NO_SPACING else None
-        work.append(Work(name, LabelFile(path, spacing, slice_axis, ignore, scan=classes is None)))
+        where = suited(path, spacing_mm=spacing_mm, slice_axis=slice_axis)
+        work.append(Work(name, LabelFile(path, **where, ignore=ignore, scan=classes is None)))
     inspections = run_cases(inspect, work, jobs=jobs, label="read", verbosity=min(verbosity, -1))
     if classes is None:
         found = sorted({0, *(value for outcome in inspections if outcome.result for value in outcome.result.values)})
@@ -142,14 +142,3 @@ def inspect_cases(
             found = [0, 1]  # nothing will be made of it
         classes = make_classes(found, ignore=ignore, source="the values in the label files")
     return classes, inspections
-
-
-def _check_spacing(cases: dict[str, Path], spacing_mm: tuple[float, float, float] | None) -> None:
-    """Refuse a spacing that no file needs, and its lack where one does, before anything is read."""
-    bare = [path for path in cases.values() if split_name(path)[1] in NO_SPACING]
-    if bare and spacing_mm is None:
-        raise UsageError(f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give --spacing Z Y X in mm")
-    if spacing_mm is not None and not bare:
-        raise UsageError(
-            f"--spacing is for files without one, such as .npy; {next(iter(cases.values()))} carries its own spacing"
-        )

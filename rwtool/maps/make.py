@@ -15,9 +15,9 @@ from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import Inspection, inspect_cases
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import make_folder, remove_leftovers
-from rwtool.io.formats import write
+from rwtool.io.formats import suited, write
 from rwtool.io.geometry import Geometry
-from rwtool.io.names import NO_SPACING, file_hash, split_name
+from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.maps.folder import MapJob, MapSet, Storage, difference, make_settings, read_map_set, write_maps
 from rwtool.maps.parameters import MapParameters
@@ -148,8 +148,7 @@ def plan_maps(request: Request) -> Plan:
             classes,
             outputs,
             request.storage,
-            request.spacing_mm if split_name(cases[name])[1] in NO_SPACING else None,
-            request.slice_axis,
+            **suited(cases[name], spacing_mm=request.spacing_mm, slice_axis=request.slice_axis),
         )
         voxels = int(np.prod(inspection.shape))
         work.append(Work(name, job, voxels, peak_bytes(inspection, job)))

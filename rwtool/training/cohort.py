@@ -16,11 +16,11 @@ from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import Inspection, inspect_cases
 from rwtool.datasets.splits import Split, make_split, read_split
-from rwtool.errors import GeometryError, RwtoolError, UsageError
-from rwtool.io.formats import read_labels
+from rwtool.errors import GeometryError, RwtoolError
+from rwtool.io.formats import carries_spacing, check_suited, read_labels, suited
 from rwtool.io.geometry import Geometry, grid_difference
 from rwtool.io.labels import ignored_value
-from rwtool.io.names import NO_SPACING, file_hash, split_name
+from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.network.config import TrainConfig
 from rwtool.network.normalization import Normalization, ct_normalization
@@ -194,7 +194,7 @@ def plan_cohort(source: Source, config: TrainConfig) -> Cohort:
         split = read_split(source.split, list(found))
         found = {name: found[name] for name in found if name in {*split.train, *split.val}}
     images, numbered = find_images(source.images, names=list(found))
-    _check_file_spacing(source, found)
+    check_suited(found.values(), spacing_mm=source.file_spacing_mm)
     readers = plan_jobs([Work(name, None) for name in found])[0]
     classes, outcomes = inspect_cases(
         found,
@@ -303,27 +303,12 @@ def sample_foreground(job: CaseJob) -> NDArray[np.float32]:
     return values[:, :: max(1, math.ceil(values.shape[1] / _SAMPLES))]
 
 
-def _check_file_spacing(source: Source, labels: Mapping[str, Path]) -> None:
-    """Refuse a spacing that no label file needs, and its lack where one does."""
-    bare = [path for path in labels.values() if split_name(path)[1] in NO_SPACING]
-    if bare and source.file_spacing_mm is None:
-        raise UsageError(
-            f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give --file-spacing Z Y X in mm"
-        )
-    if source.file_spacing_mm is not None and not bare:
-        raise UsageError(
-            "--file-spacing is for label files without one, such as .npy; "
-            f"{next(iter(labels.values()))} carries its own"
-        )
-
-
 def _read_pair(job: CaseJob) -> tuple[NDArray[np.float32], Volume, tuple[str, ...]]:
     labels = read_labels(
         job.labels,
         classes=job.classes.values,
         ignore=job.classes.ignore,
-        spacing_mm=job.file_spacing_mm if split_name(job.labels)[1] in NO_SPACING else None,
-        slice_axis=None if split_name(job.labels)[1] == ".npy" else job.slice_axis,
+        **suited(job.labels, spacing_mm=job.file_spacing_mm, slice_axis=job.slice_axis),
     )
     image, geometry, notes = read_channels_of(
         job.images, spacing_mm=job.file_spacing_mm or labels.spacing_mm, slice_axis=job.slice_axis
@@ -333,7 +318,7 @@ def _read_pair(job: CaseJob) -> tuple[NDArray[np.float32], Volume, tuple[str, ..
 
 
 def _check_grids(job: CaseJob, image: Geometry, labels: Geometry) -> None:
-    bare = any(split_name(path)[1] in NO_SPACING for path in (job.images[0], job.labels))
+    bare = not all(carries_spacing(path) for path in (job.images[0], job.labels))
     if bare and image.array_shape == labels.array_shape:
         return
     difference = (
