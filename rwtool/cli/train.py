@@ -39,22 +39,16 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
 @_setting("schedule", "Of --mix gradual: from 1 to 0.01 over the run, or by 0.01 an epoch as in the authors' code.")
 @_setting("ac_lambda", "ac: add the length term, as length + X * region.", type=float, metavar="X")
 @_setting("epochs", "Passes over the training slices.", type=int)
-@_setting(
-    "batch_size", "Slices of a step, over all devices.  [default: 32, fewer where patches are large]", type=int
-)
+@_setting("batch_size", "Slices of a step, over all devices.  [default: 32, fewer where patches are large]", type=int)
 @_setting("lr", "Learning rate of Adam at the start.", type=float)
-@_setting(
-    "patch", "Pixels of a patch.  [default: whole slices, up to 512 x 512]", nargs=2, type=int, metavar="Y X"
-)
+@_setting("patch", "Pixels of a patch.  [default: whole slices, up to 512 x 512]", nargs=2, type=int, metavar="Y X")
 @_setting("features", "Features of the first stage of the U-Net.", type=int)
 @_setting("depth", "Stages of the U-Net.  [default: as many as the patch allows]", type=int)
 @_setting("norm", "Normalisation in the U-Net.")
 @_setting("deep_supervision", "Losses at coarser stages too.")
 @_setting("augment", "Rotate, scale, shift, flip; noise and contrast.")
 @_setting("flip", "Axes that the augmentation mirrors.")
-@_setting(
-    "normalize", "Of intensities: per image, by the foreground of all training images, or not at all."
-)
+@_setting("normalize", "Of intensities: per image, by the foreground of all training images, or not at all.")
 @_setting(
     "target_spacing",
     "Resample slices to this spacing in mm; predictions come back on the native grid.",
@@ -70,9 +64,7 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
 @_setting("subject", "Takes the scans of a subject together in the split, as in rwtool evaluate.", metavar="REGEX")
 @_setting("seed", "Of weights, order and augmentation.", type=int)
 @click.option("--seeds", metavar="0,1,2", help="Independent runs, one after another, in RUN/seed-0, RUN/seed-1, ...")
-@_setting(
-    "device", "Where to compute; auto is a CUDA device if there is one.", metavar="auto|cpu|cuda[:i]"
-)
+@_setting("device", "Where to compute; auto is a CUDA device if there is one.", metavar="auto|cpu|cuda[:i]")
 @_setting("amp", "Mixed precision; auto is bf16 where the hardware has it.")
 @_setting("compile", "torch.compile the network.")
 @_setting("val_every", "Epochs between validations.", type=int)

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from rwtool.datasets.cases import find_cases
 from rwtool.errors import GeometryError, UsageError, VolumeError, shorten
-from rwtool.io.formats import read_image
+from rwtool.io.formats import read_image, suited
 from rwtool.io.geometry import Geometry, grid_difference
-from rwtool.io.names import NO_SPACING, split_name
 from rwtool.io.volume import Volume
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -122,12 +121,7 @@ def read_channels_of(
     """
     volumes: list[Volume] = []
     for path in paths:
-        suffix = split_name(path)[1]
-        volume = read_image(
-            path,
-            spacing_mm=spacing_mm if suffix in NO_SPACING else None,
-            slice_axis=None if suffix == ".npy" else slice_axis,
-        )
+        volume = read_image(path, **suited(path, spacing_mm=spacing_mm, slice_axis=slice_axis))
         if not np.isfinite(volume.array).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(volume.array))[0])
             raise VolumeError(

@@ -6,19 +6,23 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rwtool.console import count
 from rwtool.datasets.cases import find_cases
 from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, read_dataset_json
 from rwtool.errors import UsageError
 from rwtool.io.formats import read_header, read_label_values, read_labels
-from rwtool.io.names import NO_SPACING, file_hash, split_name
+from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.parallel import Outcome, Work, plan_jobs, run_cases
 
 _FEW = 4  # files that are looked at sooner than a second process starts
 
 Spacing = tuple[float, float, float]
+from rwtool.io.formats import check_suited, read_header, read_label_values, suited
+from rwtool.io.names import file_hash
+from rwtool.parallel import Outcome, Work, run_cases
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,11 @@ class LabelFile:
         VolumeError
             It cannot be read, or holds a value that is no class.
         """
-        suffix = split_name(self.path)[1]
         return read_labels(
             self.path,
             classes=self.classes.values,
             ignore=self.classes.ignore,
-            spacing_mm=self.spacing_mm if suffix in NO_SPACING else None,
-            slice_axis=None if suffix == ".npy" else self.slice_axis,
+            **suited(self.path, spacing_mm=self.spacing_mm, slice_axis=self.slice_axis),
         )
 
 
@@ -147,14 +149,11 @@ def plan_dataset(
     """
     paths = dict(source) if isinstance(source, Mapping) else find_cases(source)
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
-    _check_spacing(paths, spacing)
+    check_suited(paths.values(), spacing_mm=spacing, slice_axis=slice_axis)
     known = _known_classes(paths, classes, ignore)
     ignored = ignore if known is None else known.ignore
     work = [
-        Work(
-            name,
-            _Question(path, spacing if split_name(path)[1] in NO_SPACING else None, slice_axis, ignored, known is None),
-        )
+        Work(name, _Question(path, suited(path, spacing_mm=spacing, slice_axis=slice_axis), ignored, known is None))
         for name, path in paths.items()
     ]
     processes = jobs or plan_jobs(work)[0]
@@ -180,8 +179,7 @@ class _Question:
     """A label file to look at; with `scan`, for its values too."""
 
     path: Path
-    spacing_mm: Spacing | None
-    slice_axis: int | None
+    where: dict[str, Any]
     ignore: int | None
     scan: bool
 
@@ -199,13 +197,10 @@ class _Answer:
 
 
 def _look(file: _Question) -> _Answer:
-    header = read_header(file.path, spacing_mm=file.spacing_mm, slice_axis=file.slice_axis)
+    header = read_header(file.path, **file.where)
     values: tuple[int, ...] = ()
     if file.scan:
-        counts = read_label_values(
-            file.path, ignore=file.ignore, spacing_mm=file.spacing_mm, slice_axis=file.slice_axis
-        )
-        values = tuple(counts)
+        values = tuple(read_label_values(file.path, ignore=file.ignore, **file.where))
     geometry = header.geometry
     sha256 = file_hash(file.path)
     return _Answer(
@@ -234,16 +229,3 @@ def _found_classes(values: Sequence[int], ignore: int | None, readable: Mapping[
         )
     # where no file can be read nothing will be made of the list
     return make_classes(found if readable else (0, 1), ignore=ignore, source="the values in the label files")
-
-
-def _check_spacing(paths: dict[str, Path], spacing_mm: Spacing | None) -> None:
-    """Refuse a spacing that no file needs, and its lack where one does, before anything is read."""
-    bare = [path for path in paths.values() if split_name(path)[1] in NO_SPACING]
-    if bare and spacing_mm is None:
-        raise UsageError(
-            f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give spacing_mm=(Z, Y, X) in mm"
-        )
-    if spacing_mm is not None and not bare:
-        raise UsageError(
-            f"spacing_mm= is for files without one, such as .npy; {next(iter(paths.values()))} carries its own spacing"
-        )

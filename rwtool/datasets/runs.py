@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rwtool.datasets.splits import read_case_names
 from rwtool.errors import UsageError, shorten
-from rwtool.io.names import split_name
+from rwtool.io.names import case_name
 
 LAST, BEST = "last.pt", "best.pt"
 CONFIG, SPLIT, METRICS, RESULTS = "config.toml", "split.json", "metrics.csv", "run.json"
@@ -134,7 +134,7 @@ def _parse(text: str) -> tuple[str, list[Path]]:
     """Method name and sources of one of the predictions; an existing path may hold ``=`` and commas."""
     name, equals, sources = text.partition("=")
     if Path(text).exists() or not equals:
-        return split_name(os.path.abspath(text))[0], [Path(text)]
+        return case_name(os.path.abspath(text)), [Path(text)]
     if not name or not sources or not all(sources.split(",")):
         raise UsageError(f"predictions are DIR, NAME=DIR or NAME=DIR1,DIR2 for several runs; found {text!r}")
     return name, [Path(sources)] if Path(sources).exists() else [Path(part) for part in sources.split(",")]
@@ -144,5 +144,5 @@ def run_names(sources: Sequence[Path]) -> list[str]:
     """Names of the runs of a method: their folders', where they differ, else numbers; empty for one run."""
     if len(sources) == 1:
         return [""]
-    names = [split_name(os.path.abspath(source))[0] for source in sources]
+    names = [case_name(os.path.abspath(source)) for source in sources]
     return names if len(set(names)) == len(names) else [str(number) for number in range(1, len(names) + 1)]

@@ -14,7 +14,7 @@ import numpy as np
 from rwtool.datasets.subjects import find_subjects
 from rwtool.errors import UsageError, shorten
 from rwtool.files import atomic
-from rwtool.io.names import split_name
+from rwtool.io.names import case_name
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def read_split(source: str, names: Sequence[str]) -> Split:
             f'{path}: expected {{"train": [names], "val": [names]}}, or a list of such objects (nnU-Net\'s '
             "splits_final.json)"
         )
-    train, val = (tuple(sorted({split_name(name.strip())[0] for name in part or []})) for part in lists)
+    train, val = (tuple(sorted({case_name(name.strip()) for name in part or []})) for part in lists)
     both = sorted(set(train) & set(val))
     if both:
         raise UsageError(f"{path}: cases in both train and val: {shorten(both)}; each belongs to one")
@@ -170,7 +170,7 @@ def _read_names(source: str) -> tuple[str, ...]:
             f"{path}: expected one case name a line, or JSON: a list of names, an object with such a list under "
             '"val", or a list of such objects (nnU-Net\'s splits_final.json)'
         )
-    names = [split_name(name.strip())[0] for name in content if name.strip()]
+    names = [case_name(name.strip()) for name in content if name.strip()]
     return tuple(dict.fromkeys(names))
 
 

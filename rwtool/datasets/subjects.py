@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rwtool.errors import UsageError, shorten
-from rwtool.io.names import split_name
+from rwtool.io.names import case_name
 
 # Words for visits, phases and sequences, where no other letter follows: frame01, ses-2, T1, ED.
 VISIT = re.compile(
@@ -219,7 +219,7 @@ def read_groups(path: Path | None, names: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"{path}: expected two columns, case,group; found {','.join(line)!r}")
         if number == 0 and [cell.lower() for cell in line] == ["case", "group"]:
             continue
-        case = split_name(line[0])[0]
+        case = case_name(line[0])
         if groups.setdefault(case, line[1]) != line[1]:
             raise UsageError(f"{path}: the case {case!r} is in the groups {groups[case]!r} and {line[1]!r}")
     lacking = [name for name in names if name not in groups]

@@ -17,9 +17,9 @@ from rwtool.datasets.plan import Inspection
 from rwtool.errors import RwtoolError
 from rwtool.evaluation.regrid import Alignment, read_aligned
 from rwtool.files import atomic
-from rwtool.io.formats import read_header, read_labels
+from rwtool.io.formats import read_header, read_labels, suited
 from rwtool.io.labels import label_dtype
-from rwtool.io.names import NO_SPACING, file_hash, split_name
+from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.metrics.measures import ClassMetrics, HD95Rule, evaluate_labels
 
@@ -133,8 +133,8 @@ def measure_case(job: CaseJob) -> list[Measured]:
     if all(key in known for key in keys):
         return [replace(known[key], reused=True) for key in keys]
     classes = job.settings.classes
-    spacing_mm = job.settings.spacing_mm if split_name(job.reference)[1] in NO_SPACING else None
-    reference = read_labels(job.reference, classes=classes.values, ignore=classes.ignore, spacing_mm=spacing_mm)
+    where = suited(job.reference, spacing_mm=job.settings.spacing_mm)
+    reference = read_labels(job.reference, classes=classes.values, ignore=classes.ignore, **where)
     voxels = reference.array.size
     if reference.ignored is not None:
         voxels -= int(np.count_nonzero(reference.array == reference.ignored))
@@ -163,8 +163,7 @@ def peak_bytes(inspection: Inspection, job: CaseJob) -> int:
     peak = voxels * max(2 * label + 6, 2 * label + inspection.itemsize)
     for path in filter(None, job.predictions):
         try:
-            bare = split_name(path)[1] in NO_SPACING
-            header = read_header(path, spacing_mm=inspection.spacing_mm if bare else None)
+            header = read_header(path, **suited(path, spacing_mm=inspection.spacing_mm))
         except RwtoolError:
             continue  # the case will say so
         predicted = math.prod(header.geometry.shape)

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from rwtool.datasets.classes import Classes
 from rwtool.errors import GeometryError, VolumeError
-from rwtool.io.formats import read_header, read_labels
+from rwtool.io.formats import carries_spacing, read_header, read_labels, suited
 from rwtool.io.geometry import SAME_GRID_VOXELS, Geometry, column_norms, grid_difference
 from rwtool.io.itk import to_sitk
-from rwtool.io.names import NO_SPACING, split_name
 from rwtool.io.volume import Volume
 
 Alignment = Literal["same", "reoriented", "resampled"]
@@ -74,30 +73,30 @@ def read_aligned(
         The file cannot be read, holds a label outside the class list, or the ignored one where the reference is not
         ignored.
     """
-    bare = [suffix for suffix in (split_name(path)[1], split_name(reference_path)[1]) if suffix in NO_SPACING]
-    where: dict[str, Any] = {"spacing_mm": reference.spacing_mm} if split_name(path)[1] in NO_SPACING else {}
-    read = partial(read_labels, path, classes=classes.values, ignore=classes.ignore, **where)
+    bare = [file for file in (path, reference_path) if not carries_spacing(file)]
+    where = suited(path, spacing_mm=reference.spacing_mm)
+    read = partial(read_labels, path, classes=classes.values, ignore=classes.ignore)
     grid, onto = read_header(path, **where).geometry, reference.geometry
     alignment: Alignment = "same"
     if bare:
         if grid.array_shape != onto.array_shape:
             raise GeometryError(
                 f"{path}: its shape (z, y, x) is {grid.array_shape}, that of the reference {reference_path} "
-                f"{onto.array_shape}; {bare[0]} files have no grid by which to turn or resample; save both alike"
+                f"{onto.array_shape}; {bare[0].name} has no grid by which to turn or resample; save both alike"
             )
-        volume = read()
+        volume = read(**where)
         array = volume.array
         if len(bare) == 1:
-            unsure = f"{bare[0]} files have no grid: the array is taken as (z, y, x) on the grid of the other file"
+            unsure = f"{bare[0].name} has no grid: its array is taken as (z, y, x) on the grid of the other file"
             volume = replace(volume, notes=(*volume.notes, unsure))
     elif (difference := grid_difference(onto, grid)) is None:
-        volume = read(slice_axis=onto.slice_axis)
+        volume = read(**{**where, "slice_axis": onto.slice_axis})
         array = volume.array
     elif (turn := find_turn(onto, grid)) is not None:
-        volume, alignment = read(), "reoriented"
+        volume, alignment = read(**where), "reoriented"
         array = onto.to_array(apply_orientation(volume.geometry.to_file(volume.array), turn))
     elif resample:
-        volume, alignment = read(), "resampled"
+        volume, alignment = read(**where), "resampled"
         array = _resampled(volume, reference)
     else:
         raise GeometryError(

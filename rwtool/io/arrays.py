@@ -42,7 +42,7 @@ def npy_geometry(
     """Grid of an array that is (z, y, x), or (y, x), already; as a file, x is its fastest axis i."""
     spacing = given_spacing(path, spacing_mm)
     if slice_axis is not None:
-        raise UsageError(f"{path}: --slice-axis is not for .npy files, whose arrays are (z, y, x) already")
+        raise UsageError(f"{path}: slice_axis is not for .npy files, whose arrays are (z, y, x) already")
     shape = one_volume(array_shape if len(array_shape) != 2 else (1, *array_shape))
     return Geometry(np.diag([*spacing[::-1], 1.0]), shape[::-1], (2, 1, 0), shape[::-1])
 
@@ -50,7 +50,7 @@ def npy_geometry(
 def given_spacing(path: Path, spacing_mm: Sequence[float] | None) -> list[float]:
     """The spacing of a file that carries none: three positive numbers, or an error."""
     if spacing_mm is None:
-        raise UsageError(f"{path}: an {split_name(path)[1]} file carries no spacing; give --spacing Z Y X in mm")
+        raise UsageError(f"{path}: an {split_name(path)[1]} file carries no spacing; give spacing_mm=(z, y, x)")
     spacing = [float(value) for value in spacing_mm]
     if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
         raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {tuple(spacing_mm)}")

@@ -7,7 +7,7 @@ through numpy with a spacing that the caller names; everything else through Simp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from rwtool.io.arrays import given_spacing, map_npy, npy_geometry, open_npy
 from rwtool.io.geometry import Geometry
 from rwtool.io.itk import open_sitk, write_sitk
 from rwtool.io.labels import ignored_value, label_counts, round_labels, to_classes
-from rwtool.io.names import NIFTI_SUFFIXES, NO_SPACING, READ_ERRORS, SUFFIXES, first_bytes, split_name
+from rwtool.io.names import NIFTI_SUFFIXES, NO_SPACING, READ_ERRORS, SUFFIXES, first_bytes, is_bare_array, split_name
 from rwtool.io.nifti import describe_nifti, nifti_header, nifti_stream, open_nifti
 from rwtool.io.volume import Header, Stored, Volume, to_volume
 
@@ -171,7 +171,7 @@ def read_channels(
                 yield Volume(values, geometry.spacing_mm, geometry)
             return
         if spacing_mm is not None:
-            raise UsageError(f"{path}: --spacing is for .npy files; this file carries its own spacing")
+            raise UsageError(f"{path}: spacing_mm is for .npy files; this file carries its own spacing")
         with nifti_stream(path) as stream:
             found = describe_nifti(path, stream, slice_axis, many=True)
             for k in range(found.channels):
@@ -183,6 +183,63 @@ def read_channels(
                     values = values * np.float32(found.slope) + np.float32(found.inter)
                 yield to_volume(found.header, values)
                 del stored, values  # before the next ones are read
+
+
+def carries_spacing(path: str | Path) -> bool:
+    """Whether a file says in mm how far apart its voxels are; one that does not is read with a ``spacing_mm``."""
+    return split_name(path)[1] not in NO_SPACING
+
+
+def suited(
+    path: str | Path, *, spacing_mm: Sequence[float] | None = None, slice_axis: int | None = None
+) -> dict[str, Any]:
+    """Arguments to read one file of a data set with: the spacing and slice axis of the set, where they apply to it.
+
+    Parameters
+    ----------
+    path : path
+    spacing_mm : (3,) float, optional
+        Along ``(z, y, x)``, of the files that carry none.
+    slice_axis : int, optional
+        Of the files that have axes of their own.
+
+    Returns
+    -------
+    dict
+        ``spacing_mm`` and ``slice_axis`` as :func:`read_header`, :func:`read_labels` and their sisters take them.
+    """
+    return {
+        "spacing_mm": None if carries_spacing(path) else spacing_mm,
+        "slice_axis": None if is_bare_array(path) else slice_axis,
+    }
+
+
+def check_suited(
+    paths: Iterable[Path],
+    *,
+    spacing_mm: Sequence[float] | None = None,
+    slice_axis: int | None = None,
+) -> None:
+    """Refuse, before anything is read, what no file of a data set takes, and the lack of a spacing that one needs.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+    spacing_mm, slice_axis
+        As for :func:`suited`.
+
+    Raises
+    ------
+    UsageError
+    """
+    paths = list(paths)
+    bare = next((path for path in paths if not carries_spacing(path)), None)
+    if bare is not None:
+        given_spacing(bare, spacing_mm)
+    elif spacing_mm is not None and paths:
+        raise UsageError(f"spacing_mm is for files without one, such as .npy; {paths[0]} carries its own spacing")
+    if slice_axis is not None and paths and all(map(is_bare_array, paths)):
+        raise UsageError(f"{paths[0]}: slice_axis is not for .npy files, whose arrays are (z, y, x) already")
 
 
 def write(path: str | Path, volume: Volume) -> None:
@@ -333,7 +390,9 @@ def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None
     if suffix in NO_SPACING:
         spacing_mm = given_spacing(path, spacing_mm)
     elif spacing_mm is not None:
-        raise UsageError(f"{path}: --spacing is for files without one, such as .npy; this file carries its own spacing")
+        raise UsageError(
+            f"{path}: spacing_mm is for files without one, such as .npy; this file carries its own spacing"
+        )
     with naming(path, *READ_ERRORS):
         if suffix in NIFTI_SUFFIXES:
             return open_nifti(path, slice_axis, voxels)

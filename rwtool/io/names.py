@@ -34,6 +34,11 @@ TEXT_MOST = 1 << 16
 SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES, ".npy")
 
 
+_INSTEAD = {  # of formats that are lossy, or would need a file more
+    ".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".hdr": ".nii.gz", ".img": ".nii.gz", ".img.gz": ".nii.gz",
+}  # fmt: skip
+
+
 _DEFLATE_MOST = 1032  # no deflate stream expands further
 
 
@@ -53,6 +58,27 @@ def split_name(path: str | Path) -> tuple[str, str]:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], suffix
     return name, ""
+
+
+def case_name(path: str | Path) -> str:
+    """Name of the case that a file holds: its own name less the suffix of its format."""
+    return split_name(path)[0]
+
+
+def label_name(case: str, like: Path) -> str:
+    """Name of a new label file of a case: in the format of another file, where that format holds labels well."""
+    suffix = split_name(like)[1]
+    return f"{case}{_INSTEAD.get(suffix, suffix)}"
+
+
+def channels_name(case: str, like: Path) -> str:
+    """Name of a new file of several channels of a case: ``.npy`` beside an ``.npy``, else NIfTI."""
+    return case + (".npy" if is_bare_array(like) else ".nii.gz")
+
+
+def is_bare_array(path: str | Path) -> bool:
+    """Whether a file holds an array that is ``(z, y, x)`` already, so that it has no slice axis of its own."""
+    return split_name(path)[1] == ".npy"
 
 
 def file_hash(path: str | Path) -> str:

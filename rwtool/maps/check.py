@@ -17,7 +17,7 @@ from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32
 from rwtool.io.formats import read_channels, read_header
 from rwtool.io.geometry import grid_difference
-from rwtool.io.names import file_hash
+from rwtool.io.names import file_hash, is_bare_array
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.maps.parameters import KINDS, RECTIFIED
 from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
@@ -246,7 +246,7 @@ def _against_labels(path: Path, record: dict[str, Any], source: Path) -> list[st
         found.append(f"{source} has shape {header.array_shape}, the sidecar {tuple(record['shape'])}")
     if not np.allclose(header.spacing_mm, record["spacing_mm"], rtol=1e-4):
         found.append(f"{source} has spacing {header.spacing_mm}, the sidecar {tuple(record['spacing_mm'])}")
-    if path.suffix != ".npy":
+    if not is_bare_array(path):
         grid = next(read_channels(path, slice_axis=record["slice_axis"])).geometry
         difference = grid_difference(header, grid)
         if difference:

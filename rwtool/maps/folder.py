@@ -19,8 +19,8 @@ from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import LabelFile
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import atomic, file_crc32, locked
-from rwtool.io.formats import create, read_channels, read_labels, storage_axes
-from rwtool.io.names import NO_SPACING, file_hash, split_name
+from rwtool.io.formats import create, read_channels, read_labels, storage_axes, suited
+from rwtool.io.names import case_name, file_hash
 from rwtool.io.volume import Volume
 from rwtool.maps.parameters import MapParameters, MapSummary
 from rwtool.maps.streaming import expand_channel, map_blocks
@@ -310,7 +310,7 @@ def iterate_map(path: str | Path, *, labels: str | Path | None = None) -> Iterat
     """
     path = Path(path)
     maps = read_map_set(path.parent)
-    case = split_name(path)[0]
+    case = case_name(path)
     record = maps.cases.get(case) if maps else None
     where = {} if record is None else grid_of(path, record)
     if maps is None or record is None or not maps.packed:
@@ -381,9 +381,7 @@ def read_source(maps: MapSet, case: str, labels: str | Path | None = None) -> Vo
 
 def grid_of(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """What a record knows of the grid that the file itself does not say, as arguments to read it with."""
-    suffix = split_name(path)[1]
-    where: dict[str, Any] = {"spacing_mm": record["spacing_mm"]} if suffix in NO_SPACING else {}
-    return where if suffix == ".npy" else {**where, "slice_axis": record["slice_axis"]}
+    return suited(path, spacing_mm=record["spacing_mm"], slice_axis=record["slice_axis"])
 
 
 def relative(path: Path, folder: Path) -> str:

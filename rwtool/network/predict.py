@@ -19,14 +19,14 @@ from rwtool.console import show_progress
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import make_folder, remove_leftovers
-from rwtool.io.formats import create, read_header
+from rwtool.io.formats import check_suited, create, read_header, suited
 from rwtool.io.geometry import Geometry
-from rwtool.io.names import NO_SPACING, split_name
+from rwtool.io.names import channels_name, label_name
 from rwtool.network.checkpoint import Checkpoint, Which, find_checkpoint, load_checkpoint
 from rwtool.network.config import Amp
 from rwtool.network.devices import resolve_amp, resolve_device, to_device
 from rwtool.network.resample import as_half, resample_slices, resampled_size
-from rwtool.network.segmenter import Segmenter, labels_path, write_labels
+from rwtool.network.segmenter import Segmenter, write_labels
 from rwtool.parallel import Outcome, Work, attempt
 
 _PROBABILITIES = "probabilities"
@@ -145,18 +145,15 @@ def plan_prediction(request: PredictRequest) -> PredictPlan:
     if request.out.resolve() in folders:
         raise UsageError(f"the label files would go to {request.out}, where the images are; choose another OUT")
     there = sorted(
-        path for name, paths in images.items() if (path := labels_path(request.out, name, paths[0])).exists()
+        path for name, paths in images.items() if (path := request.out / label_name(name, paths[0])).exists()
     )
     if there and not request.overwrite:
         raise UsageError(
             f"{request.out} holds label files of {len(there)} of these cases, first {there[0].name}; --overwrite "
             "replaces them, or choose another OUT"
         )
-    bare = [path for paths in images.values() for path in paths if split_name(path)[1] in NO_SPACING]
-    if bare and request.file_spacing_mm is None:
-        raise UsageError(
-            f"{bare[0]}: an {split_name(bare[0])[1]} file carries no spacing; give --file-spacing Z Y X in mm"
-        )
+    every = [path for paths in images.values() for path in paths]
+    check_suited(every, spacing_mm=request.file_spacing_mm)
     return PredictPlan(request, checkpoint, images)
 
 
@@ -232,8 +229,7 @@ def _segment_and_write(plan: PredictPlan, segmenter: Segmenter, name: str, readi
     like = plan.images[name][0]
     if request.probabilities:
         softmax = segmenter.probabilities(read.image, read.size)
-        suffix = ".npy" if split_name(like)[1] == ".npy" else ".nii.gz"
-        path = request.out / _PROBABILITIES / f"{name}{suffix}"
+        path = request.out / _PROBABILITIES / channels_name(name, like)
         with create(path, read.geometry, np.float32, channels=len(softmax)) as put:
             for channel in softmax:
                 put(channel)
@@ -245,9 +241,8 @@ def _segment_and_write(plan: PredictPlan, segmenter: Segmenter, name: str, readi
 
 def _voxels(plan: PredictPlan, paths: tuple[Path, ...]) -> int:
     """Size of a case; 1 where its file cannot be read, which its reader will say."""
-    suffix = split_name(paths[0])[1]
     try:
-        header = read_header(paths[0], spacing_mm=plan.request.file_spacing_mm if suffix in NO_SPACING else None)
+        header = read_header(paths[0], **suited(paths[0], spacing_mm=plan.request.file_spacing_mm))
     except RwtoolError:
         return 1
     return math.prod(header.geometry.shape)

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate, pad
 from rwtool.datasets.classes import Classes
 from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
-from rwtool.io.names import split_name
+from rwtool.io.names import label_name
 from rwtool.io.volume import Volume
 from rwtool.network.config import Amp, Flip
 from rwtool.network.devices import autocast
@@ -108,22 +108,11 @@ class Segmenter:
         return total / len(self._flips)
 
 
-_INSTEAD = {  # of formats that are lossy, or would need a file more
-    ".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".hdr": ".nii.gz", ".img": ".nii.gz", ".img.gz": ".nii.gz",
-}  # fmt: skip
-
-
-def labels_path(folder: Path, name: str, like: Path) -> Path:
-    """The file that the labels of a case go to: in the format of another one, where that holds labels."""
-    suffix = split_name(like)[1]
-    return folder / f"{name}{_INSTEAD.get(suffix, suffix)}"
-
-
 def write_labels(
     folder: Path, name: str, labels: NDArray[Any], geometry: Geometry, like: Path, classes: Classes
 ) -> Path:
     """Write class indices as the file values of their classes, in the format and on the grid of another file."""
     values = np.asarray(classes.values, dtype=np.min_scalar_type(max(classes.values)))
-    path = labels_path(folder, name, like)
+    path = folder / label_name(name, like)
     write(path, Volume(values[labels], geometry.spacing_mm, geometry))
     return path

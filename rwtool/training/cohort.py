@@ -15,12 +15,12 @@ from rwtool.datasets.cases import find_cases
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
-from rwtool.datasets.subjects import suggest_subject_regex
 from rwtool.datasets.splits import Split, make_split, read_split
-from rwtool.errors import GeometryError, RwtoolError, UsageError
-from rwtool.io.formats import read_labels
+from rwtool.datasets.subjects import suggest_subject_regex
+from rwtool.errors import GeometryError, RwtoolError
+from rwtool.io.formats import carries_spacing
 from rwtool.io.geometry import Geometry, grid_difference
-from rwtool.io.names import NO_SPACING, file_hash, split_name
+from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.network.config import TrainConfig
 from rwtool.network.normalization import Normalization, ct_normalization
@@ -311,7 +311,7 @@ def _read_pair(job: CaseJob) -> tuple[NDArray[np.float32], Volume, tuple[str, ..
 
 
 def _check_grids(job: CaseJob, image: Geometry, labels: Geometry) -> None:
-    bare = any(split_name(path)[1] in NO_SPACING for path in (job.images[0], job.labels.path))
+    bare = not all(carries_spacing(path) for path in (job.images[0], job.labels.path))
     if bare and image.array_shape == labels.array_shape:
         return
     difference = (

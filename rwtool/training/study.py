@@ -15,7 +15,7 @@ from rwtool.network.config import TrainConfig, read_config, refuse_changes
 from rwtool.training.cohort import Cohort, Source, plan_cohort, read_cohort
 from rwtool.training.display import show_training
 from rwtool.training.distributed import Processes, device_of, join_processes
-from rwtool.training.loop import HOLDS_A_RUN, prepare_slices, train_run, settle, start_run
+from rwtool.training.loop import HOLDS_A_RUN, prepare_slices, settle, start_run, train_run
 from rwtool.training.record import clear, summary_writer
 from rwtool.training.slices import SliceSet
 from rwtool.training.validation import Validation

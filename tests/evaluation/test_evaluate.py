@@ -426,7 +426,7 @@ def test_npy_files_have_a_shape_and_the_spacing_given(tmp_path):
         np.save(tmp_path / name / "x.npy", array.transpose(2, 1, 0))
     found = evaluate(tmp_path / "labels", tmp_path / "a", spacing_mm=(4, 1.5, 0.8))
     assert values(found)["hd"] == pytest.approx(2.4)
-    with pytest.raises(rwtool.UsageError, match="give --spacing Z Y X in mm"):
+    with pytest.raises(rwtool.UsageError, match=r"give spacing_mm=\(z, y, x\)"):
         evaluate(tmp_path / "labels", tmp_path / "a")
     np.save(tmp_path / "a" / "x.npy", SHIFTED)
     (failed,) = evaluate(tmp_path / "labels", tmp_path / "a", spacing_mm=(4, 1.5, 0.8), resample=True).failed
@@ -442,7 +442,7 @@ def test_images_without_a_spacing_are_compared_like_npy_files(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(SHIFTED[:, :, 3]), str(tmp_path / "a" / "x.png"))
     (failed,) = evaluate(tmp_path / "labels", tmp_path / "a", spacing_mm=(4, 1.5, 0.8)).failed
     assert "its shape (z, y, x) is (1, 12, 10)" in failed.error
-    assert ".png files have no grid" in failed.error
+    assert "x.png has no grid" in failed.error
 
 
 def test_npy_predictions_take_the_spacing_of_a_nifti_reference(project):

@@ -814,7 +814,7 @@ def test_truncated_npy_is_refused(tmp_path):
 
 def test_spacing_is_never_guessed(tmp_path):
     write(tmp_path / "a.npy", volume_of(some_labels()))
-    with pytest.raises(UsageError, match=r"a\.npy: an \.npy file carries no spacing; give --spacing Z Y X in mm"):
+    with pytest.raises(UsageError, match=r"a\.npy: an \.npy file carries no spacing; give spacing_mm=\(z, y, x\)"):
         read_labels(tmp_path / "a.npy")
 
 
@@ -828,7 +828,7 @@ def test_spacing_that_is_none_is_refused(tmp_path, spacing):
 def test_spacing_and_slice_axis_are_refused_where_they_say_nothing(tmp_path):
     write(tmp_path / "a.npy", volume_of(some_labels()))
     write(tmp_path / "a.nii", volume_of(some_labels()))
-    with pytest.raises(UsageError, match=r"--slice-axis is not for \.npy files"):
+    with pytest.raises(UsageError, match=r"slice_axis is not for \.npy files"):
         read_labels(tmp_path / "a.npy", spacing_mm=(1, 1, 1), slice_axis=0)
     with pytest.raises(UsageError, match="this file carries its own spacing"):
         read_labels(tmp_path / "a.nii", spacing_mm=(1, 1, 1))
@@ -838,7 +838,7 @@ def test_spacing_and_slice_axis_are_refused_where_they_say_nothing(tmp_path):
 def test_pictures_need_a_spacing(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     sitk.WriteImage(sitk.GetImageFromArray(some_labels((5, 4))), str(path))
-    with pytest.raises(UsageError, match=rf"an \{suffix} file carries no spacing; give --spacing"):
+    with pytest.raises(UsageError, match=rf"an \{suffix} file carries no spacing; give spacing_mm="):
         read_labels(path)
     found = read_labels(path, spacing_mm=(9, 0.75, 0.5))
     assert found.spacing_mm == (9, 0.75, 0.5)

@@ -141,12 +141,12 @@ def test_all_label_files_that_cannot_be_read_are_listed(study):
 def test_bare_labels_need_the_spacing_of_the_option_that_train_has(tmp_path):
     save(tmp_path / "images" / "a.npy", turned(random_image()))
     path = save(tmp_path / "labels" / "a.npy", turned(random_labels()))
-    assert refusal(source(tmp_path)) == f"{path}: an .npy file carries no spacing; give --file-spacing Z Y X in mm"
+    assert refusal(source(tmp_path)) == f"{path}: an .npy file carries no spacing; give spacing_mm=(z, y, x)"
 
 
 def test_a_file_spacing_that_no_label_file_needs_is_refused(study):
     assert refusal(source(study, file_spacing_mm=(4, 1, 1))) == (
-        f"--file-spacing is for label files without one, such as .npy; {study / 'labels' / 'a.nii.gz'} carries its own"
+        f"spacing_mm is for files without one, such as .npy; {study / 'labels' / 'a.nii.gz'} carries its own spacing"
     )
 
 
