@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rwtool.console import count
 from rwtool.datasets.cases import find_cases
 from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, read_dataset_json
 from rwtool.errors import UsageError
-from rwtool.io.formats import read_header, read_label_values, read_labels
+from rwtool.io.formats import check_suited, read_header, read_label_values, read_labels, suited
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.parallel import Outcome, Work, plan_jobs, run_cases
@@ -20,9 +20,6 @@ from rwtool.parallel import Outcome, Work, plan_jobs, run_cases
 _FEW = 4  # files that are looked at sooner than a second process starts
 
 Spacing = tuple[float, float, float]
-from rwtool.io.formats import check_suited, read_header, read_label_values, suited
-from rwtool.io.names import file_hash
-from rwtool.parallel import Outcome, Work, run_cases
 
 
 @dataclass(frozen=True)
@@ -95,6 +92,26 @@ class DataSet:
     def folders(self) -> set[Path]:
         """Where the label files are; nothing may be written among them."""
         return {path.resolve().parent for path in self.paths.values()}
+
+    def named(self, names: Mapping[int, str]) -> DataSet:
+        """The same, with other names for some classes, by label value.
+
+        Raises
+        ------
+        UsageError
+            A value is no class.
+        """
+        unknown = [value for value in names if value not in self.classes.values]
+        if unknown:
+            raise UsageError(
+                f"class_names= names label {', '.join(map(str, unknown))}, which is no class; the classes are "
+                f"{self.classes.describe()}"
+            )
+        known = zip(self.classes.values, self.classes.names, strict=True)
+        classes = replace(self.classes, names=tuple(names.get(value, name) for value, name in known))
+        return replace(
+            self, classes=classes, files={case: replace(file, classes=classes) for case, file in self.files.items()}
+        )
 
     def describe(self) -> list[str]:
         """Classes, ignored label and slice axes, a line each."""
@@ -170,7 +187,9 @@ def plan_dataset(
         )
         for name, answer in answers.items()
     }
-    failed = tuple(Outcome(o.name, None, o.error, o.details, o.seconds) for o in outcomes if o.result is None)
+    failed: tuple[Outcome[None], ...] = tuple(
+        Outcome(outcome.name, None, outcome.error, outcome.details) for outcome in outcomes if outcome.result is None
+    )
     return DataSet(files, paths, settled, failed)
 
 

@@ -321,8 +321,8 @@ def _check_grids(job: CaseJob, image: Geometry, labels: Geometry) -> None:
     )
     if difference is not None:
         raise GeometryError(
-            f"{job.images[0]}: it lies on another grid than its labels {job.labels.path}: {difference}; resample one of "
-            "them"
+            f"{job.images[0]}: it lies on another grid than its labels {job.labels.path}: {difference}; resample one "
+            "of them"
         )
 
 
