@@ -139,9 +139,9 @@ def maps(
       rwtool maps labels maps --format npy --layout packed --dtype float16
     """  # noqa: D301
     from rwtool.datasets.classes import make_classes, parse_values
-    from rwtool.maps.folder import Storage
     from rwtool.maps.make import Request, make_maps, plan_maps
     from rwtool.maps.parameters import MapParameters
+    from rwtool.maps.settings import Storage
 
     chosen = [kind for kind in _KINDS if kind in kinds or "all" in kinds]
     weights = options.parse_pairs(class_weights, "--class-weight")
@@ -261,9 +261,9 @@ def _print_summary(plan: Plan, outcomes: list[Outcome[Any]], seconds: float, *, 
     rows = []
     for kind, maps in plan.sets.items():
         made = [outcome.result[kind] for outcome in outcomes if outcome.result and kind in outcome.result]
-        largest: dict[str, float] = {}
+        largest: dict[int, float] = {}
         for record in made:
-            for value, distance in record["largest_distance"].items():
+            for value, distance in record.largest_distance.items():
                 largest[value] = max(distance, largest.get(value, 0.0))
         rows.append(
             (
@@ -271,9 +271,9 @@ def _print_summary(plan: Plan, outcomes: list[Outcome[Any]], seconds: float, *, 
                 str(len(made)),
                 str(len(maps.cases) - len(made)),
                 str(sum(outcome.error is not None for outcome in outcomes)),
-                size(sum(record["bytes"] for record in maps.cases.values())),
+                size(sum(record.bytes for record in maps.cases.values())),
                 ", ".join(f"{value}: {distance:.1f}" for value, distance in largest.items())
-                + (f" {maps.settings['unit']}" if largest else "-"),
+                + (f" {maps.settings.unit}" if largest else "-"),
             )
         )
     print_table(
@@ -284,7 +284,7 @@ def _print_summary(plan: Plan, outcomes: list[Outcome[Any]], seconds: float, *, 
     if verbose:
         _print_cases(outcomes)
     _print_edge_cases(plan)
-    print_notes({o.name: [note for record in (o.result or {}).values() for note in record["notes"]] for o in outcomes})
+    print_notes({o.name: [note for record in (o.result or {}).values() for note in record.notes] for o in outcomes})
 
 
 def _print_cases(outcomes: list[Outcome[Any]]) -> None:
@@ -292,7 +292,7 @@ def _print_cases(outcomes: list[Outcome[Any]]) -> None:
         "Cases",
         ("case", "kind", "shape (z, y, x)", "size", "seconds"),
         (
-            (outcome.name, kind, " x ".join(map(str, r["shape"])), size(r["bytes"]), f"{r['seconds']:.2f}")
+            (outcome.name, kind, " x ".join(map(str, r.shape)), size(r.bytes), f"{r.seconds:.2f}")
             for outcome in outcomes
             for kind, r in (outcome.result or {}).items()
         ),
@@ -310,12 +310,12 @@ def _print_edge_cases(plan: Plan) -> None:
             ("absent_slices", "is absent from some slices"),
             ("filling_slices", "fills some slices"),
         ):
-            values = sorted({int(value) for record in records for value in record[key]})
+            values = sorted({value for record in records for value in getattr(record, key)})
             for value in values:
-                cases = sum(value in map(int, record[key]) for record in records)
+                cases = sum(value in getattr(record, key) for record in records)
                 click.echo(f"{kind}: label {value} {what} in {count(cases, 'case')}")
-        absent = sum(bool(record["absent"]) for record in records)
-        if kind in ("boundary", "hd") and absent and maps.settings["parameters"]["absent"] == "zero":
+        absent = sum(bool(record.absent) for record in records)
+        if kind in ("boundary", "hd") and absent and maps.settings.parameters.absent == "zero":
             click.echo(
                 f"warning: {count(absent, f'{kind} map')} with an absent class: its channel is 0, which is not neutral "
                 "(softmax raises the absent class where other channels are positive); try --absent farthest or rrw",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
@@ -13,14 +14,15 @@ import numpy as np
 from rwtool.datasets.cases import find_cases
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import Inspection, inspect_cases
-from rwtool.errors import RwtoolError, UsageError
-from rwtool.files import make_folder, remove_leftovers
+from rwtool.errors import UsageError
 from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import NO_SPACING, file_hash, split_name
 from rwtool.io.volume import Volume
-from rwtool.maps.folder import MapJob, MapSet, Storage, difference, make_settings, read_map_set, write_maps
+from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import MapParameters
+from rwtool.maps.settings import MapRecord, Storage, make_settings
+from rwtool.maps.write import MapJob, write_maps
 from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
 
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
@@ -82,8 +84,6 @@ class Plan:
         Of all readable cases.
     failed : list of Outcome
         Cases that cannot be done, with their reasons.
-    stale : list of Path
-        Maps of other settings, which must not stand beside the new ones.
     jobs, threads : int
     """
 
@@ -93,7 +93,6 @@ class Plan:
     skipped: list[str]
     inspections: dict[str, Inspection]
     failed: list[Outcome[Any]]
-    stale: list[Path]
     jobs: int
     threads: int
 
@@ -120,9 +119,7 @@ def plan_maps(request: Request) -> Plan:
         verbosity=request.verbosity,
     )
     every = _weighted(request, classes)
-    opened = {str(parameters.kind): _open_set(request, parameters, classes) for parameters in every}
-    sets = {kind: maps for kind, (maps, _) in opened.items()}
-    stale = [path for _, paths in opened.values() for path in paths]
+    sets = {str(parameters.kind): _open_set(request, parameters, classes) for parameters in every}
     for kind, maps in sets.items():
         if any(path.resolve().parent == maps.folder.resolve() for path in cases.values()):
             raise UsageError(
@@ -160,32 +157,33 @@ def plan_maps(request: Request) -> Plan:
     if request.jobs is not None:
         jobs, threads = request.jobs, 1
     work = [replace(item, argument=replace(item.argument, threads=threads)) for item in work]
-    return Plan(classes, sets, work, skipped, found, failed, stale, jobs, threads)
+    return Plan(classes, sets, work, skipped, found, failed, jobs, threads)
 
 
-def make_maps(request: Request, plan: Plan) -> list[Outcome[dict[str, dict[str, Any]]]]:
-    """Do what was planned; the sidecars grow with every case, so that a killed run loses none that is done.
+def make_maps(request: Request, plan: Plan) -> list[Outcome[dict[str, MapRecord]]]:
+    """Do what was planned; every case is noted as it is done, so that a killed run loses none.
 
     Returns
     -------
     list of Outcome
-        Of each case that was tried; the result is its sidecar record by kind.
+        Of each case that was tried; the result is its record by kind.
+
+    Raises
+    ------
+    UsageError
+        Another process is making maps of other settings in one of the folders, or has made some since the plan.
     """
     if not plan.work:
         return []
-    for maps in plan.sets.values():
-        make_folder(maps.folder)
-        remove_leftovers(maps.folder)
-        maps.save()
-    for path in plan.stale:
-        path.unlink(missing_ok=True)
 
-    def note(outcome: Outcome[dict[str, dict[str, Any]]]) -> None:
+    def note(outcome: Outcome[dict[str, MapRecord]]) -> None:
         for kind, record in (outcome.result or {}).items():
-            plan.sets[kind].cases[outcome.name] = record
-            plan.sets[kind].save()
+            plan.sets[kind].add(outcome.name, record)
 
-    return run_cases(write_maps, plan.work, jobs=plan.jobs, label="maps", verbosity=request.verbosity, on_done=note)
+    with contextlib.ExitStack() as stack:
+        for maps in plan.sets.values():
+            stack.enter_context(maps.writing(overwrite=request.overwrite))
+        return run_cases(write_maps, plan.work, jobs=plan.jobs, label="maps", verbosity=request.verbosity, on_done=note)
 
 
 def peak_bytes(inspection: Inspection, job: MapJob) -> int:
@@ -243,24 +241,8 @@ def _weighted(request: Request, classes: Classes) -> list[MapParameters]:
     return [replace(p, class_weights=weights) for p in request.parameters] if weights else list(request.parameters)
 
 
-def _open_set(request: Request, parameters: MapParameters, classes: Classes) -> tuple[MapSet, list[Path]]:
+def _open_set(request: Request, parameters: MapParameters, classes: Classes) -> MapSet:
     """The folder of a kind as it is, or as it is to be; settings that differ from those of its maps are refused."""
-    folder = request.out / parameters.kind
-    settings = make_settings(parameters, request.storage, classes)
-    try:
-        old = read_map_set(folder)
-    except RwtoolError:
-        if not request.overwrite:
-            raise
-        old = None
-    if old is None:
-        return MapSet(folder, settings), []
-    changed = difference(old.settings, settings)
-    if not changed:
-        return MapSet(folder, settings, old.cases), []
-    if not request.overwrite:
-        raise UsageError(
-            f"{folder} holds maps of other settings ({'; '.join(changed)}); give --overwrite to make them anew, "
-            "or another OUT"
-        )
-    return MapSet(folder, settings), [old.path(case) for case in old.cases]
+    new = MapSet(request.out / parameters.kind, make_settings(parameters, request.storage, classes))
+    old = open_map_set(new, overwrite=request.overwrite)
+    return new if old is None or old.settings != new.settings else old

@@ -230,7 +230,7 @@ def test_maps_with_ignored_voxels_need_their_labels(labels, tmp_path):
     run("maps", labels, tmp_path / "maps", "-q", "-j", 1, "--ignore", 2)
     labels.rename(tmp_path / "away")
     result = run("check", tmp_path / "maps" / "rrw", "-j", 1, code=1)
-    assert "it tells which voxels are ignored; give --labels" in result.output
+    assert "it tells which voxels are ignored; give labels=" in result.output
     run("check", tmp_path / "maps" / "rrw", "-j", 1, "--labels", tmp_path / "away")
 
 
