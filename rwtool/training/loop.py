@@ -129,7 +129,7 @@ def _inputs(cohort: Cohort) -> dict[str, Any]:
     use, source = cohort.map_use, cohort.source
     maps = None
     if use is not None and use.maps is not None:
-        maps = {**use.maps.settings["parameters"], "dtype": use.maps.settings["storage"]["dtype"]}
+        maps = {**use.maps.settings.as_dict()["parameters"], "dtype": use.maps.settings.storage.dtype}
     elif use is not None:
         maps = {**MapParameters(use.kind).as_dict(), "dtype": "float32"}  # type: ignore[arg-type]
     return {

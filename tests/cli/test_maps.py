@@ -179,7 +179,7 @@ def test_other_parameters_in_one_folder_need_overwrite(labels, tmp_path):
     content = (out / "rrw" / "case_0.nii.gz").read_bytes()
     result = run("maps", labels, out, "--units", "voxel", "-j", 1, code=2)
     assert "maps of other settings (parameters.units: 'mm' and 'voxel'; unit: 'mm' and 'voxel')" in result.output
-    assert "--overwrite" in result.output
+    assert "overwrite" in result.output
     assert (out / "rrw" / "case_0.nii.gz").read_bytes() == content
     (labels / "case_2.nii.gz").unlink()
     run("maps", labels, out, "--units", "voxel", "-j", 1, "--overwrite")
