@@ -11,6 +11,8 @@ ORDER = """
 errors
 files
 console
+machine
+workers
 parallel
 blocks
 losses
