@@ -9,6 +9,7 @@ process, however it comes, is the end of their input.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pickle
 import queue
@@ -33,7 +34,8 @@ _THREADS = (  # variables that bound the threads of the libraries that cases cal
     "VECLIB_MAXIMUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-_STOP = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1  # the kernel sends a signal when the thread ends that has started this process
+_STOP = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class WorkerEndedError(Exception):
@@ -118,8 +120,10 @@ class Workers:
         return result
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """Start a process that Ctrl-C and SIGTERM do not reach: it ends when this one says so, or ends itself."""
-        masked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP) if os.name == "posix" else None
+        """Start a process that neither Ctrl-C nor SIGTERM reach: it ends when this one says so, or ends itself."""
+        masked = None
+        if os.name == "posix":
+            masked = signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in _STOP])
         try:
             with self._changing:
                 if self._closed:
@@ -162,6 +166,9 @@ def serve() -> None:
     tasks, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what a library prints is no result
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # Linux alone
+        # A call that keeps Python's lock, as edt's do, would keep the other thread from seeing that input ends.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(tasks, waiting), daemon=True).start()
     while True:

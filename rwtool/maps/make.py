@@ -13,7 +13,7 @@ import numpy as np
 
 from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.files import make_folder, remove_leftovers
+from rwtool.files import make_folder
 from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
@@ -31,7 +31,7 @@ from rwtool.maps.folder import (
     write_maps,
 )
 from rwtool.maps.parameters import KINDS, RECTIFIED, USED_BY_KIND, Absent, Convention, Kind, MapParameters, Units
-from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
+from rwtool.parallel import GOES_ON, Outcome, Work, plan_jobs, refuse_too_large, run_cases
 
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 _TRIAL_SIDE = 96
@@ -272,7 +272,6 @@ def _make(plan: MapPlan, verbosity: int) -> list[Outcome[Records]]:
         return []
     for maps in plan.sets.values():
         make_folder(maps.folder)
-        remove_leftovers(maps.folder)
         maps.save()
     for path in plan.stale:
         path.unlink(missing_ok=True)
@@ -282,7 +281,16 @@ def _make(plan: MapPlan, verbosity: int) -> list[Outcome[Records]]:
             plan.sets[kind].cases[outcome.name] = record
             plan.sets[kind].save()
 
-    return run_cases(write_maps, plan.work, jobs=plan.jobs, label="maps", verbosity=verbosity, on_done=note)
+    return run_cases(
+        write_maps,
+        plan.work,
+        jobs=plan.jobs,
+        label="maps",
+        verbosity=verbosity,
+        on_done=note,
+        folders=[maps.folder for maps in plan.sets.values()],
+        rerun=GOES_ON,
+    )
 
 
 def peak_bytes(job: MapJob) -> int:
