@@ -7,6 +7,7 @@ import pytest
 
 from rwtool import parallel as runner
 from rwtool.errors import VolumeError
+from rwtool.files import atomic
 from rwtool.parallel import Schedule, Work, run_cases, schedule
 
 
@@ -159,3 +160,72 @@ def test_progress_is_plain_lines_on_standard_error_where_there_is_no_terminal(ca
 def test_quiet_is_silent(capsys):
     run_cases(misbehave, work_of("mistake", "fine"), jobs=1, label="maps", verbosity=-1)
     assert capsys.readouterr() == ("", "")
+
+
+def interrupt(how):
+    if how == "interrupt":
+        raise KeyboardInterrupt
+    return how
+
+
+def test_an_interrupt_stays_one_and_says_what_is_done():
+    work = work_of("last", "interrupt", "fine", "fine")
+    with pytest.raises(KeyboardInterrupt) as found:
+        run_cases(interrupt, work, jobs=1, label="", verbosity=-1, rerun=runner.GOES_ON)
+    assert str(found.value) == "2 of 4 cases done; run the same command again to go on"
+
+
+def test_a_case_that_failed_is_not_done():
+    with pytest.raises(
+        KeyboardInterrupt, match=r"^1 of 3 cases done; nothing is kept, so the same command starts anew$"
+    ):
+        run_cases(interrupt_or_misbehave, work_of("interrupt", "mistake", "fine"), jobs=1, label="", verbosity=-1)
+
+
+def interrupt_or_misbehave(how):
+    return interrupt(misbehave(how))
+
+
+def test_an_interrupt_takes_the_processes_and_what_they_have_half_written_with_it(tmp_path):
+    started = time.monotonic()
+
+    def stop(outcome):
+        raise KeyboardInterrupt
+
+    work = [Work("short", (tmp_path, 0.0), voxels=2), Work("long", (tmp_path, 600.0))]
+    with pytest.raises(KeyboardInterrupt):
+        run_cases(write_slowly, work, jobs=2, label="", verbosity=-1, on_done=stop, folders=[tmp_path])
+    assert time.monotonic() - started < 60
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["0.0"])
+
+
+def write_slowly(argument):
+    folder, seconds = argument
+    with atomic(folder / str(seconds)) as path:
+        path.touch()
+        time.sleep(seconds)
+        until_there = time.monotonic() + 30
+        while len(list(folder.iterdir())) < 2 and time.monotonic() < until_there:  # the other one
+            time.sleep(0.01)
+
+
+def test_leftovers_of_a_killed_run_are_swept(tmp_path):
+    from cohorts import leftover  # it imports torch, which the processes of the other tests need not
+
+    left = leftover(tmp_path)
+    run_cases(double, work_of(1), jobs=1, label="", verbosity=-1, folders=[tmp_path])
+    assert not left.exists()
+
+
+def test_a_killed_process_does_not_slow_down_what_is_left():
+    started = []
+    work = [Work("killed", "killed", voxels=100), *work_of(*["slow"] * 6)]
+    outcomes = run_cases(note_process, work, jobs=2, label="", verbosity=-1, on_done=lambda o: started.append(o.result))
+    assert [outcome.error is None for outcome in outcomes] == [False] + [True] * 6
+    assert len(set(started[:-1])) == 2
+    assert os.getpid() not in started
+
+
+def note_process(how):
+    misbehave(how)
+    return os.getpid()
