@@ -27,6 +27,7 @@ _CASE_SECONDS = 0.002  # besides its voxels: opening, hashing, writing, telling
 _POOL_SECONDS = 0.7  # until processes have started and imported what they need, on all cores
 
 GOES_ON = "run the same command again to go on"
+WITHOUT_OVERWRITE = "run it again without overwrite=True to go on"
 STARTS_ANEW = "nothing is kept, so the same command starts anew"
 
 
@@ -117,47 +118,30 @@ def schedule(
     """
     if jobs is not None:
         return Schedule(list(work), [], jobs, 1)
-    fitting, refused = refuse_too_large(work)
-    jobs, threads = plan_jobs(fitting)
+    cores, memory = available_cores(), available_memory()
+    fitting, refused = _refuse_too_large(work, memory)
+    jobs = max(1, min(cores, len(fitting)))
+    if memory is not None:
+        peaks = sorted((item.peak_bytes for item in fitting), reverse=True)
+        while jobs > 1 and sum(peaks[:jobs]) > memory:
+            jobs -= 1
     seconds = sum(item.voxels for item in fitting) * voxel_ns * 1e-9 + len(fitting) * _CASE_SECONDS
     if jobs > 1 and seconds * (1 - 1 / jobs) < _POOL_SECONDS:
         return Schedule(fitting, refused, 1, 1)
-    return Schedule(fitting, refused, jobs, threads)
+    return Schedule(fitting, refused, jobs, max(1, cores // jobs))
 
 
-def plan_jobs(work: Sequence[Work[Any]]) -> tuple[int, int]:
-    """How many cases to do at once, and with how many threads each.
-
-    Returns
-    -------
-    jobs, threads : int
-        The `jobs` largest cases together fit in memory; at least 1.
-    """
-    cores, memory = available_cores(), available_memory()
-    jobs = max(1, min(cores, len(work)))
-    if memory is not None:
-        peaks = sorted((item.peak_bytes for item in work), reverse=True)
-        while jobs > 1 and sum(peaks[:jobs]) > memory:
-            jobs -= 1
-    return jobs, max(1, cores // jobs)
-
-
-def refuse_too_large(work: Sequence[Work[Argument]]) -> tuple[list[Work[Argument]], list[Outcome[Any]]]:
+def _refuse_too_large(
+    work: Sequence[Work[Argument]], memory: int | None
+) -> tuple[list[Work[Argument]], list[Outcome[Any]]]:
     """Split off the cases that alone would take more memory than is free."""
-    memory = available_memory()
-    if memory is None:
-        return list(work), []
-    fitting = [item for item in work if item.peak_bytes <= memory]
-    refused: list[Outcome[Any]] = [
-        Outcome(
-            item.name,
-            None,
-            f"it needs about {item.peak_bytes / 1e9:.1f} GB of memory and {memory / 1e9:.1f} GB are free; free some, "
-            "or give jobs=1 to try all the same",
-        )
-        for item in work
-        if item.peak_bytes > memory
-    ]
+    fitting, refused = [], []
+    for item in work:
+        if memory is None or item.peak_bytes <= memory:
+            fitting.append(item)
+            continue
+        need = f"it needs about {item.peak_bytes / 1e9:.1f} GB of memory and {memory / 1e9:.1f} GB are free"
+        refused.append(Outcome[Any](item.name, None, f"{need}; free some, or give jobs=1 to try all the same"))
     return fitting, refused
 
 

@@ -18,7 +18,7 @@ from rwtool.evaluation.rows import Row, Rules
 from rwtool.files import make_folder
 from rwtool.io.geometry import SAME_GRID_VOXELS
 from rwtool.metrics.measures import METRICS, diagonal_mm
-from rwtool.parallel import GOES_ON, STARTS_ANEW, Outcome, Work, plan_jobs, refuse_too_large, run_cases
+from rwtool.parallel import GOES_ON, STARTS_ANEW, Outcome, Work, run_cases, schedule
 
 _CACHE = "cache"
 
@@ -196,14 +196,12 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         job = CaseJob(reference, predictions, settings, cache)
         work.append(Work(name, job, reference.voxels * len(pairing.runs), peak_bytes(job)))
     failed: list[Outcome[Any]] = list(dataset.failed)
-    if request.jobs is None:
-        work, too_large = refuse_too_large(work)
-        failed += too_large
-    jobs, threads = plan_jobs(work)
-    if request.jobs is not None:
-        jobs, threads = request.jobs, 1
-    work = [replace(item, argument=replace(item.argument, threads=threads)) for item in work]
-    return EvaluationPlan(request, pairing, dataset, rules, subjects, groups, work, failed, jobs, threads)
+    settled = schedule(work, request.jobs)
+    failed += settled.refused
+    work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
+    return EvaluationPlan(
+        request, pairing, dataset, rules, subjects, groups, work, failed, settled.jobs, settled.threads
+    )
 
 
 def run_evaluation(plan: EvaluationPlan) -> Evaluation:

@@ -31,7 +31,7 @@ from rwtool.maps.folder import (
     write_maps,
 )
 from rwtool.maps.parameters import KINDS, RECTIFIED, USED_BY_KIND, Absent, Convention, Kind, MapParameters, Units
-from rwtool.parallel import GOES_ON, Outcome, Work, plan_jobs, refuse_too_large, run_cases
+from rwtool.parallel import GOES_ON, WITHOUT_OVERWRITE, Outcome, Work, run_cases, schedule
 
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 _TRIAL_SIDE = 96
@@ -199,7 +199,7 @@ def make_maps(
     if dry_run:
         return MadeMaps(plan, plan.failed)
     start = time.perf_counter()
-    outcomes = _make(plan, verbosity)
+    outcomes = _make(plan, verbosity, rerun=WITHOUT_OVERWRITE if overwrite else GOES_ON)
     return MadeMaps(plan, plan.failed + outcomes, time.perf_counter() - start)
 
 
@@ -255,18 +255,14 @@ def _plan(
         job = MapJob(name, file, outputs, storage)
         work.append(Work(name, job, file.voxels, peak_bytes(job)))
     failed: list[Outcome[Any]] = list(dataset.failed)
-    if jobs is None:
-        work, too_large = refuse_too_large(work)
-        failed += too_large
-    found, threads = plan_jobs(work)
-    if jobs is not None:
-        found, threads = jobs, 1
-    work = [replace(item, argument=replace(item.argument, threads=threads)) for item in work]
+    settled = schedule(work, jobs)
+    failed += settled.refused
+    work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
     stale = [path for _, paths in opened.values() for path in paths]
-    return MapPlan(dataset, sets, work, skipped, failed, stale, found, threads)
+    return MapPlan(dataset, sets, work, skipped, failed, stale, settled.jobs, settled.threads)
 
 
-def _make(plan: MapPlan, verbosity: int) -> list[Outcome[Records]]:
+def _make(plan: MapPlan, verbosity: int, *, rerun: str) -> list[Outcome[Records]]:
     """Do what was planned; the sidecars grow with every case, so that a killed run loses none that is done."""
     if not plan.work:
         return []
@@ -289,7 +285,7 @@ def _make(plan: MapPlan, verbosity: int) -> list[Outcome[Records]]:
         verbosity=verbosity,
         on_done=note,
         folders=[maps.folder for maps in plan.sets.values()],
-        rerun=GOES_ON,
+        rerun=rerun,
     )
 
 
