@@ -13,6 +13,8 @@ files
 records
 claims
 console
+machine
+workers
 parallel
 blocks
 losses

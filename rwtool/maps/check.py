@@ -22,7 +22,7 @@ from rwtool.io.names import file_hash, is_bare_array
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.maps.parameters import KINDS, RECTIFIED
 from rwtool.maps.settings import MapRecord
-from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
+from rwtool.parallel import Outcome, Work, run_cases, schedule
 
 SIGN_TOLERANCE = 1e-6  # of a voxel's largest |z|: equal components otherwise give spurious signs
 
@@ -192,11 +192,10 @@ def check_maps(
         item = (found, name, source, labels is not None, seed)
         voxels = int(np.prod(record.shape))
         work.append(Work(name, item, voxels, 40 * voxels + 200_000_000))
-    refused: list[Outcome[CaseCheck]] = []
-    if jobs is None:
-        work, refused = refuse_too_large(work)
-    jobs = jobs or plan_jobs(work)[0]
-    outcomes = refused + run_cases(_check_case, work, jobs=jobs, label="check", verbosity=verbosity)
+    settled = schedule(work, jobs)
+    outcomes: list[Outcome[CaseCheck]] = settled.refused + run_cases(
+        _check_case, settled.work, jobs=settled.jobs, label="check", verbosity=verbosity
+    )
     checks = [
         outcome.result or CaseCheck(outcome.name, (outcome.details or outcome.error or "",)) for outcome in outcomes
     ]

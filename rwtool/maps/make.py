@@ -22,7 +22,7 @@ from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import KINDS, RECTIFIED, USED_BY_KIND, Absent, Convention, Kind, MapParameters, Units
 from rwtool.maps.settings import DType, Format, Layout, MapRecord, Storage, make_settings
 from rwtool.maps.write import MapJob, write_maps
-from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
+from rwtool.parallel import GOES_ON, WITHOUT_OVERWRITE, Outcome, Work, run_cases, schedule
 
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 _TRIAL_SIDE = 96
@@ -242,14 +242,10 @@ def _plan(
         job = MapJob(name, file, outputs, storage)
         work.append(Work(name, job, file.voxels, peak_bytes(job)))
     failed: list[Outcome[Any]] = list(dataset.failed)
-    if jobs is None:
-        work, too_large = refuse_too_large(work)
-        failed += too_large
-    found, threads = plan_jobs(work)
-    if jobs is not None:
-        found, threads = jobs, 1
-    work = [replace(item, argument=replace(item.argument, threads=threads)) for item in work]
-    return MapPlan(dataset, sets, work, skipped, failed, found, threads)
+    settled = schedule(work, jobs)
+    failed += settled.refused
+    work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
+    return MapPlan(dataset, sets, work, skipped, failed, settled.jobs, settled.threads)
 
 
 def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Records]]:
@@ -264,7 +260,16 @@ def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Rec
     with contextlib.ExitStack() as stack:
         for maps in plan.sets.values():
             stack.enter_context(maps.writing(overwrite=overwrite))
-        return run_cases(write_maps, plan.work, jobs=plan.jobs, label="maps", verbosity=verbosity, on_done=note)
+        return run_cases(
+            write_maps,
+            plan.work,
+            jobs=plan.jobs,
+            label="maps",
+            verbosity=verbosity,
+            on_done=note,
+            folders=[maps.folder for maps in plan.sets.values()],
+            rerun=WITHOUT_OVERWRITE if overwrite else GOES_ON,
+        )
 
 
 def peak_bytes(job: MapJob) -> int:

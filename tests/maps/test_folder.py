@@ -134,8 +134,8 @@ def test_a_run_of_other_settings_that_planned_at_the_same_time_is_refused_before
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_run_of_other_settings_is_told_who_holds_the_folder(labels, overwrite):
     first = rwtool.make_maps(labels, labels.parent / "maps", kinds=["boundary"], format="npy", dry_run=True)
+    holding = first.sets["boundary"].writing()
     with contextlib.ExitStack() as stack, pytest.raises(UsageError) as caught:
-        holding = first.sets["boundary"].writing()
         make(labels, "voxel", overwrite=overwrite, on_plan=lambda plan: stack.enter_context(holding))
     message = str(caught.value)
     assert message.startswith(f"{folder_of(labels)}: process {os.getpid()} on {os.uname().nodename} has been writing")
