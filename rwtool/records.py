@@ -24,12 +24,16 @@ else:
 T = TypeVar("T")
 
 
-def read_json(path: Path, *, refusal: str, mend: str, error: type[RwtoolError] = RwtoolError) -> Any:
-    """Parse a JSON file strictly: no key twice, no NaN or infinity, no whole number beyond 64 bits.
+def read_parsed(
+    path: Path, parse: Callable[[str], T], *, refusal: str, mend: str, error: type[RwtoolError] = RwtoolError
+) -> T:
+    """Read a text file and parse it.
 
     Parameters
     ----------
     path : Path
+    parse : callable
+        Takes the text; a ValueError of it says what is wrong.
     refusal : str
         What to say before the reason: ``"cannot be read as a split"``.
     mend : str
@@ -40,18 +44,8 @@ def read_json(path: Path, *, refusal: str, mend: str, error: type[RwtoolError] =
     Raises
     ------
     RwtoolError
-        As `error`: one line.
+        As `error`, one line: it is not there, no regular file, no UTF-8, or does not parse.
     """
-    return _parsed(path, parse_json, refusal, mend, error)
-
-
-def read_toml(path: Path, *, refusal: str, mend: str, error: type[RwtoolError] = RwtoolError) -> dict[str, Any]:
-    """Parse a TOML file; parameters and errors are those of :func:`read_json`."""
-    content: dict[str, Any] = _parsed(path, tomllib.loads, refusal, mend, error)
-    return content
-
-
-def _parsed(path: Path, parse: Callable[[str], Any], refusal: str, mend: str, error: type[RwtoolError]) -> Any:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is no regular file")
@@ -65,6 +59,19 @@ def _parsed(path: Path, parse: Callable[[str], Any], refusal: str, mend: str, er
         elif isinstance(caught, RecursionError):
             reason = "it is nested too deeply"
         raise error(f"{path}: {refusal}: {reason}; {mend}") from caught
+
+
+def read_json(path: Path, *, refusal: str, mend: str, error: type[RwtoolError] = RwtoolError) -> Any:
+    """Parse a JSON file strictly: no key twice, no NaN or infinity, no whole number beyond 64 bits.
+
+    Parameters and errors are those of :func:`read_parsed`.
+    """
+    return read_parsed(path, parse_json, refusal=refusal, mend=mend, error=error)
+
+
+def read_toml(path: Path, *, refusal: str, mend: str, error: type[RwtoolError] = RwtoolError) -> dict[str, Any]:
+    """Parse a TOML file; parameters and errors are those of :func:`read_parsed`."""
+    return read_parsed(path, tomllib.loads, refusal=refusal, mend=mend, error=error)
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -125,13 +132,15 @@ def to_record(
 ) -> T:
     """Make a typed record of parsed JSON or TOML.
 
-    Parameters are those of :func:`read_json`; `path` is for the message, which names the field, what stood there and
+    Parameters are those of :func:`read_parsed`; `path` is for the message, which names the field, what stood there and
     what was expected.
     """
     try:
         return msgspec.convert(content, kind, str_keys=True)
     except msgspec.ValidationError as caught:
         raise error(f"{path}: {refusal}: {explain(caught, content, kind)}; {mend}") from caught
+    except RwtoolError as caught:  # of a type that checks itself
+        raise error(f"{path}: {refusal}: {caught}; {mend}") from caught
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -167,7 +176,7 @@ def explain(caught: msgspec.ValidationError, content: Any, kind: Any) -> str:
     if reason.startswith("Invalid enum"):
         reason = f"expected one of {', '.join(map(str, _choices(kind, steps)))}"
     reason = reason.partition(", got ")[0]
-    return f"{place}: {reason[:1].lower()}{reason[1:]}, found {reprlib.repr(value)}"
+    return f"{place}: {reason[:1].lower()}{reason[1:]}, found {' '.join(reprlib.repr(value).split())}"
 
 
 def field_path(steps: Sequence[str | int]) -> str:
