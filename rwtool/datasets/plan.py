@@ -12,7 +12,7 @@ from rwtool.console import count
 from rwtool.datasets.cases import find_cases
 from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, read_dataset_json
 from rwtool.errors import UsageError
-from rwtool.io.formats import read_header, read_label_values, read_labels
+from rwtool.io.formats import check_suited, read_header, read_label_values, read_labels, suited
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.parallel import Outcome, Work, plan_jobs, run_cases
@@ -20,9 +20,6 @@ from rwtool.parallel import Outcome, Work, plan_jobs, run_cases
 _FEW = 4  # files that are looked at sooner than a second process starts
 
 Spacing = tuple[float, float, float]
-from rwtool.io.formats import check_suited, read_header, read_label_values, suited
-from rwtool.io.names import file_hash
-from rwtool.parallel import Outcome, Work, run_cases
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,8 @@ class LabelFile:
     slice_axis : int
     itemsize : int
         Bytes per voxel as stored.
+    orientation : str or None
+        Where z, y and x point, such as ``"SPL"``, if the file says so.
     """
 
     path: Path
@@ -49,6 +48,7 @@ class LabelFile:
     spacing_mm: Spacing
     slice_axis: int
     itemsize: int
+    orientation: str | None = None
 
     @property
     def voxels(self) -> int:
@@ -166,7 +166,14 @@ def plan_dataset(
     )
     files = {
         name: LabelFile(
-            paths[name], settled, answer.sha256, answer.shape, answer.spacing_mm, answer.slice_axis, answer.itemsize
+            paths[name],
+            settled,
+            answer.sha256,
+            answer.shape,
+            answer.spacing_mm,
+            answer.slice_axis,
+            answer.itemsize,
+            answer.orientation,
         )
         for name, answer in answers.items()
     }
@@ -193,6 +200,7 @@ class _Answer:
     slice_axis: int
     itemsize: int
     sha256: str
+    orientation: str | None
     values: tuple[int, ...] = ()
 
 
@@ -204,7 +212,13 @@ def _look(file: _Question) -> _Answer:
     geometry = header.geometry
     sha256 = file_hash(file.path)
     return _Answer(
-        geometry.array_shape, geometry.spacing_mm, geometry.slice_axis, header.dtype.itemsize, sha256, values
+        geometry.array_shape,
+        geometry.spacing_mm,
+        geometry.slice_axis,
+        header.dtype.itemsize,
+        sha256,
+        geometry.orientation,
+        values,
     )
 
 

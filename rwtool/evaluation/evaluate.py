@@ -17,7 +17,7 @@ from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, pe
 from rwtool.evaluation.pairing import Pairing, Run, pair_files
 from rwtool.evaluation.rows import Row, Rules
 from rwtool.files import make_folder, remove_leftovers
-from rwtool.io.geometry import SAME_GRID_VOXELS
+from rwtool.io.grids import SAME_GRID_VOXELS
 from rwtool.metrics.measures import METRICS, diagonal_mm
 from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
 

@@ -36,9 +36,7 @@ def open_npy(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | N
     return Stored(Header(geometry, array.dtype, notes), array.reshape(geometry.array_shape).transpose(2, 1, 0))
 
 
-def npy_geometry(
-    array_shape: tuple[int, ...], spacing_mm: Sequence[float] | None, slice_axis: int | None
-) -> Geometry:
+def npy_geometry(array_shape: tuple[int, ...], spacing_mm: Sequence[float] | None, slice_axis: int | None) -> Geometry:
     """Grid of an array that is (z, y, x), or (y, x), already; as a file, x is its fastest axis i."""
     spacing = settle_spacing((), spacing_mm, (), what="an .npy file")
     assert spacing is not None

@@ -233,7 +233,7 @@ def check_spacing(spacing_mm: Sequence[float] | None) -> tuple[float, float, flo
     spacing = tuple(float(value) for value in spacing_mm or ())
     if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
         raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {spacing}")
-    return spacing  # type: ignore[return-value]
+    return spacing
 
 
 def unplaced(

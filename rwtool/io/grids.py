@@ -20,6 +20,10 @@ SAME_GRID_VOXELS = 0.1
 SAME_SPACING = 1e-3  # relative
 SAME_DIRECTION = 2e-3  # of a direction cosine
 
+_WITHOUT_SPACING = "a file without spacing has no grid: it is taken as (z, y, x) on the grid of the other file"
+_WITHOUT_PLACE = (
+    "one of two files states no position or orientation; with equal shapes and spacings they are taken to lie alike"
+)
 _OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
 
 
@@ -59,26 +63,24 @@ class Turn:
     axes: tuple[int, int, int] = (0, 1, 2)
     flips: tuple[bool, bool, bool] = (False, False, False)
 
-    @property
-    def none(self) -> bool:
-        """Whether everything stays as it is."""
-        return self == Turn()
-
     def order(self, values: Sequence[Any]) -> tuple[Any, Any, Any]:
         """What is said of z, y and x before, such as a shape or spacing, as it is after."""
         return values[self.axes[0]], values[self.axes[1]], values[self.axes[2]]
 
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
         """View an array whose last axes are ``(z, y, x)`` turned."""
-        first = array.ndim - 3
-        turned = array.transpose(*range(first), *(first + axis for axis in self.axes))
-        return turned[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
+        return self._flipped(np.moveaxis(array, [axis - 3 for axis in self.axes], [-3, -2, -1]))
 
     def undo(self, array: NDArray[Any]) -> NDArray[Any]:
         """View a turned array as it was."""
-        first = array.ndim - 3
-        flipped = array[(..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))]
-        return flipped.transpose(*range(first), *(first + int(axis) for axis in np.argsort(self.axes)))
+        return np.moveaxis(self._flipped(array), [-3, -2, -1], [axis - 3 for axis in self.axes])
+
+    def _flipped(self, array: NDArray[Any]) -> NDArray[Any]:
+        z, y, x = (slice(None, None, -1 if flip else 1) for flip in self.flips)
+        return array[..., z, y, x]
+
+
+NO_TURN = Turn()
 
 
 def compare_grids(a: Geometry, b: Geometry) -> Match:
@@ -103,29 +105,27 @@ def compare_grids(a: Geometry, b: Geometry) -> Match:
     if not (a.spaced and b.spaced):
         if a.array_shape != b.array_shape:
             return Match(f"the shapes (z, y, x) differ: {a.array_shape} and {b.array_shape}")
-        if not (a.spaced or b.spaced):
-            return Match()
-        return Match(note="a file without spacing has no grid: it is taken as (z, y, x) on the grid of the other file")
+        return Match(note=_WITHOUT_SPACING if a.spaced or b.spaced else None)
     if a.shape != b.shape:
         return Match(f"the shapes differ: {a.shape} and {b.shape}")
-    there = np.array(a.shape) > 1  # the direction and the size of an axis of one voxel do not matter
-    steps_a, steps_b = column_norms(a.affine_mm), column_norms(b.affine_mm)
-    stretch = np.where(there, np.abs(steps_b / steps_a - 1), 0)
-    if not (a.placed and b.placed):
-        if stretch.max() > SAME_SPACING:
-            return Match(_spacings(steps_a, steps_b, stretch))
-        if not (a.placed or b.placed):  # which each file's own note says
-            return Match()
-        return Match(
-            note="one of two files states no position or orientation; with equal shapes and spacings they are taken to "
-            "lie alike"
-        )
+    return _compare_stated(a, b) if a.placed and b.placed else _compare_unplaced(a, b)
+
+
+def _compare_unplaced(a: Geometry, b: Geometry) -> Match:
+    """Compare the spacings of two files of one shape, not both of which say where they lie."""
+    difference = _spacings(a, b) if _stretch(a, b).max() > SAME_SPACING else None
+    # where neither says it, each file's own note does
+    return Match(difference, _WITHOUT_PLACE if difference is None and (a.placed or b.placed) else None)
+
+
+def _compare_stated(a: Geometry, b: Geometry) -> Match:
+    """Compare two grids of one shape."""
     offset = _corner_offset(a, b)
     if offset <= SAME_GRID_VOXELS:
         return Match()
-    cosines_a, cosines_b = a.affine_mm[:3, :3] / steps_a, b.affine_mm[:3, :3] / steps_b
-    shift = b.affine_mm[:3, 3] - a.affine_mm[:3, 3]
-    turned = float(np.abs(cosines_b - cosines_a)[:, there].max(initial=0))
+    stretch, shift = _stretch(a, b), b.affine_mm[:3, 3] - a.affine_mm[:3, 3]
+    cosines_a, cosines_b = (each.affine_mm[:3, :3] / column_norms(each.affine_mm) for each in (a, b))
+    turned = float(np.abs(cosines_b - cosines_a)[:, np.array(a.shape) > 1].max(initial=0))
     shifted = float(np.abs(np.linalg.solve(a.affine_mm[:3, :3], shift)).max())
     if stretch.max() <= SAME_SPACING and shifted <= SAME_GRID_VOXELS and turned <= SAME_DIRECTION:
         return Match(
@@ -135,7 +135,7 @@ def compare_grids(a: Geometry, b: Geometry) -> Match:
     extent = np.array(a.shape) - 1
     sines = np.linalg.norm(cosines_b - cosines_a, axis=0) / 2
     found = {  # the largest offset that each accounts for, in voxels
-        _spacings(steps_a, steps_b, stretch): float((stretch * extent).max()),
+        _spacings(a, b): float((stretch * extent).max()),
         f"the origins differ by {_numbers(shift)} mm (right, anterior, superior)": shifted,
         f"the directions of the axes differ by up to {np.degrees(2 * np.arcsin(np.minimum(sines, 1)).max()):.3g} "
         "degrees": float((2 * sines * extent).max()),
@@ -170,6 +170,23 @@ def find_turn(onto: Geometry, grid: Geometry) -> tuple[Turn, Match] | None:
     z, y, x = (grid.axes.index(source[axis]) for axis in onto.axes)
     flip_z, flip_y, flip_x = (bool(found[source[axis], 1] < 0) for axis in onto.axes)
     return Turn((z, y, x), (flip_z, flip_y, flip_x)), match
+
+
+def match_turned(onto: Geometry, grid: Geometry) -> tuple[Turn, Match]:
+    """Compare two grids, and turn the second where that makes them one.
+
+    Parameters
+    ----------
+    onto, grid : Geometry
+
+    Returns
+    -------
+    Turn and Match
+        How the ``(z, y, x)`` array of `grid` is turned onto that of `onto`, and what is left to say of the two then.
+    """
+    match = compare_grids(onto, grid)
+    found = None if match.same else find_turn(onto, grid)
+    return found or (Turn(), match)
 
 
 def turn_to(orientation: str | None, geometry: Geometry) -> Turn:
@@ -218,8 +235,14 @@ def _corner_offset(a: Geometry, b: Geometry) -> float:
     return float(np.abs(np.linalg.solve(a.affine_mm, b.affine_mm @ corners)[:3] - corners[:3]).max())
 
 
-def _spacings(a: NDArray[np.float64], b: NDArray[np.float64], stretch: NDArray[np.float64]) -> str:
-    return f"the spacings differ: {_numbers(a)} and {_numbers(b)} mm, by up to {100 * stretch.max():.3g} %"
+def _stretch(a: Geometry, b: Geometry) -> NDArray[np.float64]:
+    """How much the spacings along the file's axes differ, relative; that of an axis of one voxel does not matter."""
+    return np.where(np.array(a.shape) > 1, np.abs(column_norms(b.affine_mm) / column_norms(a.affine_mm) - 1), 0)
+
+
+def _spacings(a: Geometry, b: Geometry) -> str:
+    steps = [_numbers(column_norms(each.affine_mm)) for each in (a, b)]
+    return f"the spacings differ: {' and '.join(steps)} mm, by up to {100 * _stretch(a, b).max():.3g} %"
 
 
 def _numbers(values: NDArray[np.float64]) -> str:

@@ -88,8 +88,8 @@ def open_nifti(
             array, after = found.read(stream, last=True)
     if found.unsure and after:
         raise VolumeError(
-            f"its vox_offset is 0, which stands for byte {found.offset} in a single file; but the voxels would then end "
-            f"{after:,} bytes before the file does, so where they begin is unknown; mend the header"
+            f"its vox_offset is 0, which stands for byte {found.offset} in a single file; but the voxels would then "
+            f"end {after:,} bytes before the file does, so where they begin is unknown; mend the header"
         )
     notes = found.header.notes
     if after:
@@ -159,7 +159,7 @@ def _voxel_type(header: Any) -> np.dtype[Any]:
             f"expected one number per voxel; found {words}, the NIfTI datatype {code}; save one number per voxel and "
             "try again"
         )
-    return dtype  # type: ignore[no-any-return]
+    return dtype
 
 
 def _scaling(header: Any) -> tuple[float, float]:
@@ -169,8 +169,8 @@ def _scaling(header: Any) -> tuple[float, float]:
         return 1.0, 0.0
     if not (math.isfinite(slope) and math.isfinite(inter)):
         raise VolumeError(
-            f"its scaling is no number: scl_slope is {slope:g}, scl_inter {inter:g}; mend the header, where a scl_slope "
-            "of 0 means none"
+            f"its scaling is no number: scl_slope is {slope:g}, scl_inter {inter:g}; mend the header, where a "
+            "scl_slope of 0 means none"
         )
     return slope, inter
 
@@ -226,8 +226,8 @@ def _unit(header: Any) -> tuple[str, float]:
     code = int(header["xyzt_units"]) & 7
     if code not in _UNITS:
         raise GeometryError(
-            f"xyzt_units gives lengths the code {code}, which NIfTI does not define (1 metres, 2 mm, 3 microns, 0 unknown, "
-            "taken for mm); mend the header"
+            f"xyzt_units gives lengths the code {code}, which NIfTI does not define (1 metres, 2 mm, 3 microns, 0 "
+            "unknown, taken for mm); mend the header"
         )
     return _UNITS[code]
 

@@ -28,7 +28,8 @@ from rwtool.io.formats import (
     storage_axes,
     write,
 )
-from rwtool.io.geometry import Geometry, grid_difference
+from rwtool.io.geometry import Geometry
+from rwtool.io.grids import compare_grids
 from rwtool.io.itk import open_sitk
 from rwtool.io.names import SUFFIXES, file_hash, split_name
 from rwtool.io.nifti import open_nifti
@@ -103,7 +104,7 @@ def test_nibabel_and_simpleitk_give_the_same_array_and_spacing(write_nifti, affi
     assert a.axes == b.axes
     assert a.spacing_mm == pytest.approx(b.spacing_mm, rel=1e-6)
     assert a.array_shape == b.array_shape
-    assert grid_difference(a, b) is None
+    assert compare_grids(a, b).same
     assert by_nibabel.header.dtype == by_sitk.header.dtype == dtype
 
 
@@ -215,7 +216,7 @@ def test_conversion_between_formats_keeps_the_grid(tmp_path, source, target):
     second = read_labels(tmp_path / f"b{target}", spacing_mm=given_spacing)
     assert np.array_equal(second.array, first.array)
     if target != ".npy":
-        assert grid_difference(first.geometry, second.geometry) is None
+        assert compare_grids(first.geometry, second.geometry).same
 
 
 def test_boolean_masks_are_written_as_bytes(tmp_path):
