@@ -15,7 +15,7 @@ from rwtool.datasets.classes import Classes
 from rwtool.errors import GeometryError, VolumeError
 from rwtool.io.formats import read_header, read_labels, suited
 from rwtool.io.geometry import Geometry, column_norms
-from rwtool.io.grids import SAME_GRID_VOXELS, Match, compare_grids, find_turn
+from rwtool.io.grids import SAME_GRID_VOXELS, Match, compare_grids, match_turned
 from rwtool.io.itk import to_sitk
 from rwtool.io.volume import Volume
 
@@ -76,19 +76,15 @@ def read_aligned(
         ignored.
     """
     where = suited(path, spacing_mm=reference.spacing_mm)
-    read = partial(read_labels, path, classes=classes.values, ignore=classes.ignore)
+    read = partial(read_labels, path, classes=classes.values, ignore=classes.ignore, **where)
     grid, onto = read_header(path, **where).geometry, reference.geometry
-    match = compare_grids(onto, grid)
-    alignment: Alignment = "same"
+    turn, match = match_turned(onto, grid)
+    alignment: Alignment
     if match.same:
-        volume = read(**({**where, "slice_axis": onto.slice_axis} if onto.spaced and grid.spaced else where))
-        array = volume.array
-    elif (found := find_turn(onto, grid)) is not None:
-        turn, match = found
-        volume, alignment = read(**where), "reoriented"
+        volume, alignment = read(), "same" if compare_grids(onto, grid).same else "reoriented"
         array = turn.apply(volume.array)
     elif resample and onto.placed and grid.placed:
-        volume, alignment = read(**where), "resampled"
+        volume, alignment = read(), "resampled"
         match = Match(note=_coverage(path, volume, reference_path, onto))
         array = _resampled(volume, reference)
     else:

@@ -185,8 +185,12 @@ def match_turned(onto: Geometry, grid: Geometry) -> tuple[Turn, Match]:
         How the ``(z, y, x)`` array of `grid` is turned onto that of `onto`, and what is left to say of the two then.
     """
     match = compare_grids(onto, grid)
-    found = None if match.same else find_turn(onto, grid)
-    return found or (Turn(), match)
+    if not match.same:
+        return find_turn(onto, grid) or (NO_TURN, match)
+    if not (onto.spaced and grid.spaced):
+        return NO_TURN, match
+    z, y, x = (grid.axes.index(axis) for axis in onto.axes)  # another slice axis may have been chosen
+    return Turn((z, y, x)), match
 
 
 def turn_to(orientation: str | None, geometry: Geometry) -> Turn:
@@ -205,7 +209,7 @@ def turn_to(orientation: str | None, geometry: Geometry) -> Turn:
     """
     own = geometry.orientation
     if orientation is None or own is None:
-        return Turn()
+        return NO_TURN
     z, y, x = (own.index(code) if code in own else own.index(_OPPOSITE[code]) for code in orientation)
     return Turn((z, y, x), (own[z] != orientation[0], own[y] != orientation[1], own[x] != orientation[2]))
 

@@ -243,7 +243,7 @@ def _qform(header: Any, shape: tuple[int, int, int]) -> NDArray[np.float64] | No
     steps[(np.array(shape) == 1) & ~((steps > 0) & (steps < np.inf))] = 1
     vector = np.array([header[f"quatern_{name}"] for name in "bcd"], dtype=float)
     length = float(np.linalg.norm(vector))
-    if not length <= 1 + _QUATERNION_SLACK:
+    if not (length <= 1 + _QUATERNION_SLACK and np.isfinite(steps).all()):
         return None
     vector /= max(length, 1)
     affine = np.eye(4)

@@ -278,7 +278,7 @@ def test_a_predicted_label_outside_the_class_list_fails_its_case_alone(project):
     assert {row.case for row in found.rows} == {"y"}
     (failed,) = found.failed
     assert failed.name == "x"
-    assert "label 7 (64 voxels) is not in the class list 0, 1; add it with --classes" in failed.error
+    assert "label 7 (64 voxels) is not in the class list 0, 1; add it to classes=" in failed.error
 
 
 def test_ignored_voxels_count_for_neither_mask(tmp_path):
