@@ -344,7 +344,7 @@ def test_a_slice_axis_named_in_training_holds_in_prediction(tmp_path):
     assert (voxels(tmp_path / "other" / path.name) != voxels(path)).any()
 
 
-@pytest.mark.parametrize("codes", ["LPS", "ASR", "SLI"])
+@pytest.mark.parametrize("codes", ["LPS", "ASR", "SLA"])
 def test_an_image_with_other_axes_is_turned_as_in_training_and_its_labels_back(cohort, trained, tmp_path, codes):
     straight = nib.load(cohort / "images" / "case_1.nii.gz")
     turn = ornt_transform(io_orientation(straight.affine), axcodes2ornt(codes))
@@ -363,7 +363,7 @@ def test_an_image_with_other_axes_is_turned_as_in_training_and_its_labels_back(c
 def test_a_run_of_cases_in_several_orientations_validates_as_one_of_a_single_one(cohort, trained, tmp_path):
     shutil.copytree(cohort / "images", tmp_path / "images")
     shutil.copytree(cohort / "labels", tmp_path / "labels")
-    for index, codes in ((0, "LPS"), (2, "SLI"), (5, "ASR")):
+    for index, codes in ((0, "LPS"), (2, "SLA"), (5, "ASR")):
         for kind in ("images", "labels"):
             path = tmp_path / kind / f"case_{index}.nii.gz"
             image = nib.load(path)
