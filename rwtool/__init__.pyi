@@ -1,5 +1,12 @@
 """The public door: every name that ``import rwtool`` gives."""
 
+from .datasets.classes import (
+    Classes,
+)
+from .datasets.plan import (
+    DataSet,
+    LabelFile,
+)
 from .errors import (
     GeometryError,
     RwtoolError,
@@ -8,7 +15,7 @@ from .errors import (
 )
 from .evaluation.evaluate import (
     Evaluation,
-    evaluate_files,
+    EvaluationPlan,
 )
 from .evaluation.rows import (
     Row,
@@ -23,6 +30,7 @@ from .io.geometry import (
     Geometry,
 )
 from .io.volume import (
+    Header,
     Volume,
 )
 from .losses import (
@@ -41,11 +49,14 @@ from .losses import (
 )
 from .maps.check import (
     CaseCheck,
+    CheckedMaps,
     SignCount,
     check_maps,
     gradient_signs,
 )
 from .maps.folder import (
+    MapSet,
+    Storage,
     read_map,
 )
 from .maps.kinds import (
@@ -55,6 +66,14 @@ from .maps.kinds import (
     hd_map,
     rectify,
     rrw_map,
+)
+from .maps.make import (
+    MadeMaps,
+    MapPlan,
+    make_maps,
+)
+from .maps.parameters import (
+    MapParameters,
 )
 from .maps.streaming import (
     expand_packed,
@@ -75,13 +94,23 @@ from .network.config import (
     TrainConfig,
 )
 from .network.predict import (
-    predict_files,
+    Predictions,
+    PredictPlan,
+    predict,
 )
 from .network.unet import (
     UNet2d,
 )
+from .parallel import (
+    Outcome,
+)
 from .report.csv import (
     read_cases_csv,
+)
+from .report.results import (
+    Results,
+    compare,
+    evaluate,
 )
 from .report.write import (
     print_report,
@@ -89,7 +118,7 @@ from .report.write import (
 )
 from .statistics.comparison import (
     Comparison,
-    compare,
+    compare_rows,
 )
 from .statistics.permutation import (
     PairedTest,
@@ -97,27 +126,50 @@ from .statistics.permutation import (
 )
 from .training.study import (
     TrainedRun,
-    train_files,
+    TrainPlan,
+    train,
+)
+from .training.validation import (
+    ClassResult,
+    Validation,
 )
 
 __version__: str
 
 __all__ = [
     "CaseCheck",
+    "CheckedMaps",
     "ClassMetrics",
+    "ClassResult",
+    "Classes",
     "Comparison",
+    "DataSet",
     "Evaluation",
+    "EvaluationPlan",
     "Geometry",
     "GeometryError",
+    "Header",
+    "LabelFile",
+    "MadeMaps",
+    "MapParameters",
+    "MapPlan",
+    "MapSet",
+    "Outcome",
     "PairedTest",
+    "PredictPlan",
+    "Predictions",
+    "Results",
     "Row",
     "Rules",
     "RwtoolError",
     "SignCount",
+    "Storage",
     "TrainConfig",
+    "TrainPlan",
     "TrainedRun",
     "UNet2d",
     "UsageError",
+    "Validation",
     "Volume",
     "VolumeError",
     "__version__",
@@ -128,6 +180,7 @@ __all__ = [
     "boundary_map",
     "check_maps",
     "compare",
+    "compare_rows",
     "constant_map",
     "contour_length",
     "cross_entropy_loss",
@@ -135,7 +188,7 @@ __all__ = [
     "dice",
     "dice_loss",
     "directed_distances_mm",
-    "evaluate_files",
+    "evaluate",
     "evaluate_labels",
     "expand_packed",
     "focal_loss",
@@ -145,12 +198,13 @@ __all__ = [
     "hd95_mm",
     "hd_map",
     "hd_mm",
+    "make_maps",
     "masd_mm",
     "mix_losses",
     "nsd",
     "packed_region_wise_loss",
     "paired_permutation_test",
-    "predict_files",
+    "predict",
     "print_report",
     "read_cases_csv",
     "read_image",
@@ -159,7 +213,7 @@ __all__ = [
     "rectify",
     "region_wise_loss",
     "rrw_map",
-    "train_files",
+    "train",
     "weighted_cross_entropy_loss",
     "write",
     "write_report",

@@ -107,5 +107,5 @@ def metrics(run):
 
 
 def train(cohort, run, settings=QUICK, **more):
-    (done,) = rwtool.train_files(cohort / "images", cohort / "labels", run, **{**settings, **more})
+    (done,) = rwtool.train(cohort / "images", cohort / "labels", run, **{**settings, **more})
     return done

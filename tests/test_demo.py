@@ -8,7 +8,6 @@ from click.testing import CliRunner
 import rwtool
 from rwtool.cli import main
 from rwtool.demo import make_cohort, make_subject
-from rwtool.maps.check import total_signs
 
 
 def test_a_phantom_is_the_same_for_the_same_seed_and_differs_for_another():
@@ -102,8 +101,8 @@ def test_the_shares_that_the_readme_states_are_those_of_the_demo(tmp_path):
     make_cohort(tmp_path)
     maps = ["maps", str(tmp_path / "labels"), str(tmp_path / "maps"), "--kind", "boundary", "-q", "-j", "1"]
     CliRunner().invoke(main, maps, catch_exceptions=False)
-    _, checks = rwtool.check_maps(tmp_path / "maps" / "boundary", jobs=1, verbosity=-1)
-    uniform, random = total_signs(checks)
+    checked = rwtool.check_maps(tmp_path / "maps" / "boundary", jobs=1)
+    uniform, random = checked.uniform, checked.random
     readme = " ".join((Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split())
     assert (
         f"{uniform.unstable_share:.0%} of the voxels of Boundary maps have at uniform softmax, and "

@@ -20,7 +20,7 @@ maps: parameters distances streaming kinds folder make check
 metrics: surface overlap measures
 evaluation: pairing regrid case rows evaluate
 statistics: permutation arms comparison
-report: text markdown csv latex write
+report: text markdown csv latex write results
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop study
 demo

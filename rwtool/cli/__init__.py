@@ -12,6 +12,7 @@ from rwtool.cli.compare import compare
 from rwtool.cli.demo import demo
 from rwtool.cli.evaluate import evaluate
 from rwtool.cli.maps import maps
+from rwtool.cli.options import for_shell
 from rwtool.cli.predict import predict
 from rwtool.cli.train import train
 from rwtool.errors import RwtoolError, UsageError
@@ -24,8 +25,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except RwtoolError as error:
+            command = self.commands.get(ctx.invoked_subcommand or "", self)
             kind = click.UsageError if isinstance(error, UsageError) else click.ClickException
-            raise kind(str(error)) from error
+            raise kind(for_shell(str(error), command)) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

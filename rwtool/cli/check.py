@@ -38,7 +38,7 @@ def check(maps: Path, labels: str | None, seed: int, jobs: int | None, printed: 
         _print_table(checked, maps)
     for case in checked.bad:
         for problem in case.problems:
-            click.echo(f"{case.name}: {problem}", err=True)
+            options.say(f"{case.name}: {problem}", err=True)
     if checked.bad:
         raise SystemExit(1)
     if not quiet and not as_json:

@@ -12,10 +12,11 @@ import click
 from rwtool.cli import options
 from rwtool.cli.output import print_failures, print_notes
 from rwtool.console import count, print_table
-from rwtool.errors import UsageError
+from rwtool.errors import UsageError, shorten
 
 if TYPE_CHECKING:
-    from rwtool.evaluation.evaluate import Evaluation, Plan
+    from rwtool.evaluation.evaluate import Evaluation, EvaluationPlan
+    from rwtool.report.results import Results
 
 _LABELS, _RUNS = Path("labels"), Path("runs")
 
@@ -41,7 +42,7 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 )
 @click.option(
     "--nsd-tolerance",
-    "tolerances",
+    "nsd_tolerance_mm",
     multiple=True,
     metavar="MM|LABEL=MM",
     help="Tolerance of nsd in mm, for all labels or for one; repeat it for several.",
@@ -68,7 +69,6 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 )
 @click.option(
     "--group",
-    "groups",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.csv",
     help="Columns case,group: separate tables, such as ED and ES.",
@@ -79,37 +79,20 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 @options.permutations
 @options.seed
 @options.alpha
-@options.format_
+@options.printed
 @options.jobs
 @options.quiet
 @options.verbose
 def evaluate(
     reference: str | None,
     predictions: tuple[str, ...],
-    out: Path | None,
     metrics: str,
-    hd95: Any,
-    tolerances: tuple[str, ...],
-    undefined: Any,
-    classes: str | None,
+    nsd_tolerance_mm: tuple[str, ...],
     class_names: str | None,
-    background: bool,
-    ignore: int | None,
-    spacing_mm: tuple[float, float, float] | None,
-    resample: bool,
-    allow_missing: bool,
-    cases: str | None,
-    groups: Path | None,
-    subject: str | None,
-    permutation_test: bool,
-    baseline: str | None,
-    permutations: int,
-    seed: int,
-    alpha: float,
-    format_: str,
-    jobs: int | None,
+    printed: str,
     quiet: bool,
     verbose: bool,
+    **given: Any,
 ) -> None:
     """Compare label files PREDICTIONS with those of REFERENCE: 3D Dice, HD95 and HD in mm, and a paired test.
 
@@ -125,93 +108,47 @@ def evaluate(
       rwtool evaluate labels runs/dice runs/rrw
       rwtool evaluate labels unet=runs/a,runs/b rrw=runs/c,runs/d --permutation-test -o results
     """  # noqa: D301
-    from rwtool.datasets.classes import parse_values
-    from rwtool.evaluation.evaluate import Request, plan_evaluation, run_evaluation
-    from rwtool.evaluation.rows import Rules
+    from rwtool.report.results import evaluate as evaluate_files
 
-    as_json = format_ == "json"
-    plan = plan_evaluation(
-        Request(
-            reference=reference or _default_reference(),
-            predictions=predictions or _default_predictions(),
-            rules=Rules(
-                metrics=tuple(part.strip() for part in metrics.split(",")),
-                hd95=hd95,
-                undefined=undefined,
-                permutations=permutations,
-                seed=seed,
-                alpha=alpha,
-                subject=subject,
-            ),
-            out=out,
-            classes=None if classes is None else parse_values(classes),
-            class_names=_parse_names(class_names),
-            ignore=ignore,
-            background=background,
-            nsd_tolerance_mm=_parse_tolerances(tolerances),
-            spacing_mm=spacing_mm,
-            resample=resample,
-            allow_missing=allow_missing,
-            cases=cases,
-            groups=groups,
-            jobs=jobs,
-            verbosity=options.verbosity(quiet or as_json, verbose and not as_json),
-        )
+    as_json = printed == "json"
+    results = evaluate_files(
+        reference or _default_reference(),
+        predictions or _default_predictions(),
+        metrics=tuple(part.strip() for part in metrics.split(",")),
+        nsd_tolerance_mm=_parse_tolerances(nsd_tolerance_mm),
+        class_names=_parse_names(class_names),
+        verbosity=options.verbosity(quiet or as_json, verbose and not as_json),
+        on_plan=None if quiet else _print_json_plan if as_json else _print_plan,
+        **given,
     )
-    tested = _baseline(plan, permutation_test, baseline)
+    evaluation = results.evaluation
+    assert evaluation is not None
     if not quiet:
-        _print_plan(plan, as_json=as_json)
-    evaluation = run_evaluation(plan)
-    if not quiet:
-        _print_notes(plan, evaluation)
-    if evaluation.rows:
-        if verbose and not as_json:
-            _print_cases(evaluation)
-        _report(evaluation, _testable(tested, evaluation), out, as_json=as_json, quiet=quiet)
-        _print_failed_runs(plan, evaluation)
-    elif out is not None and (out / "summary.json").exists():
-        click.echo(f"warning: every prediction failed; what {out} holds is from an earlier run", err=True)
+        _print_notes(evaluation)
+    if results.comparison is None:
+        out = given["out"]
+        if out is not None and (out / "summary.json").exists():
+            click.echo(f"warning: every prediction failed; what {out} holds is from an earlier run", err=True)
+    else:
+        _print_results(results, as_json=as_json, quiet=quiet, verbose=verbose)
+        if given["permutation_test"] and results.comparison.baseline is None:
+            methods = " and ".join(sorted(results.comparison.methods))
+            click.echo(f"warning: no test, for {methods} alone has results", err=True)
+        for run in evaluation.failed_runs:
+            click.echo(f"warning: {run.label}: every prediction failed, so no table holds it", err=True)
     print_failures(evaluation.failed)
     if evaluation.failed:
         raise SystemExit(1)
 
 
-def _report(evaluation: Evaluation, baseline: str | None, out: Path | None, *, as_json: bool, quiet: bool) -> None:
-    """Write and print what the rows come to."""
-    from rwtool.report.write import print_report, summary, write_report
-    from rwtool.statistics.comparison import compare
-
-    comparison = compare(evaluation.rows, evaluation.rules, baseline=baseline)
-    if out is not None:
-        write_report(out, evaluation.rows, comparison, evaluation.rules, evaluation.provenance)
+def _print_results(results: Results, *, as_json: bool, quiet: bool, verbose: bool) -> None:
     if as_json:
-        content = summary(comparison, evaluation.rules, evaluation.provenance)
-        click.echo(json.dumps(content, indent=1, allow_nan=False))
-    elif not quiet:
-        print_report(comparison, evaluation.rules)
-
-
-def _baseline(plan: Plan, wanted: bool, name: str | None) -> str | None:
-    """The method to test against, or None without a test."""
-    methods = plan.pairing.methods
-    if not wanted:
-        if name is not None:
-            raise UsageError("--baseline belongs to --permutation-test; add that")
-        return None
-    if len(methods) < 2:
-        raise UsageError(f"--permutation-test compares methods and there is one, {methods[0]}; name another folder")
-    if name is not None and name not in methods:
-        raise UsageError(f"--baseline {name}: there is no such method; the methods are {', '.join(methods)}")
-    return name or methods[0]
-
-
-def _testable(baseline: str | None, evaluation: Evaluation) -> str | None:
-    """The baseline, unless failures left nothing to test."""
-    methods = {row.method for row in evaluation.rows}
-    if baseline is None or (baseline in methods and len(methods) > 1):
-        return baseline
-    click.echo(f"warning: no test, for {' and '.join(sorted(methods))} alone has results", err=True)
-    return None
+        click.echo(json.dumps(results.summary(), indent=1, allow_nan=False))
+        return
+    if verbose:
+        _print_cases(results)
+    if not quiet:
+        results.print()
 
 
 def _default_reference() -> str:
@@ -250,20 +187,21 @@ def _parse_tolerances(texts: tuple[str, ...]) -> dict[int | None, float]:
     return found
 
 
-def _print_plan(plan: Plan, *, as_json: bool) -> None:
-    """What is about to be done; warnings alone where standard output is for JSON."""
-    from rwtool.errors import shorten
+def _print_plan(plan: EvaluationPlan) -> None:
+    """What is about to be done."""
+    for line in plan.dataset.describe():
+        options.say(line)
+    if (validation := plan.pairing.validation) is not None:
+        click.echo(
+            f"cases: the {count(len(validation.names), 'validation case')} of "
+            f"{shorten(list(map(str, validation.sources)))} (of {count(validation.total, 'reference')})"
+        )
+    click.echo(f"{count(len(plan.pairing.references), 'case')}, {count(len(plan.pairing.methods), 'method')}")
+    _print_json_plan(plan)
 
-    if not as_json:
-        click.echo(f"{count(len(plan.classes), 'class')}: {plan.classes.describe()} (from {plan.classes.source})")
-        if plan.classes.ignore is not None:
-            click.echo(f"ignored label: {plan.classes.ignore}")
-        if (validation := plan.pairing.validation) is not None:
-            click.echo(
-                f"cases: the {count(len(validation.names), 'validation case')} of "
-                f"{shorten(list(map(str, validation.sources)))} (of {count(validation.total, 'reference')})"
-            )
-        click.echo(f"{count(len(plan.pairing.references), 'case')}, {count(len(plan.pairing.methods), 'method')}")
+
+def _print_json_plan(plan: EvaluationPlan) -> None:
+    """Warnings alone, where standard output is for JSON."""
     for run in plan.pairing.runs:
         if run.extra:
             click.echo(
@@ -284,7 +222,7 @@ def _print_plan(plan: Plan, *, as_json: bool) -> None:
         )
 
 
-def _print_notes(plan: Plan, evaluation: Evaluation) -> None:
+def _print_notes(evaluation: Evaluation) -> None:
     """What became of the grids and of the cache, and what files were odd about; to standard error."""
     results = [result for results in evaluation.measured.values() for result in results]
     reused = sum(result.reused for result in results)
@@ -298,18 +236,10 @@ def _print_notes(plan: Plan, evaluation: Evaluation) -> None:
     print_notes({case: [n for result in found for n in result.notes] for case, found in evaluation.measured.items()})
 
 
-def _print_failed_runs(plan: Plan, evaluation: Evaluation) -> None:
-    """Name the runs that the tables lack altogether, since means over runs would hide it."""
-    there = {(row.method, row.run) for row in evaluation.rows}
-    for run in plan.pairing.runs:
-        if (run.method, run.name) not in there:
-            click.echo(f"warning: {run.label}: every prediction failed, so no table holds it", err=True)
-
-
-def _print_cases(evaluation: Evaluation) -> None:
-    metrics = evaluation.rules.metrics
+def _print_cases(results: Results) -> None:
+    metrics = results.rules.metrics
     cells: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in evaluation.rows:
+    for row in results.rows:
         method = f"{row.method}, run {row.run}" if row.run else row.method
         line = cells.setdefault((row.case, method, row.class_name, row.status), {})
         line[row.metric] = "-" if row.value != row.value else f"{row.value:.4g}"

@@ -112,7 +112,7 @@ def maps(
 
 def _print_plan(plan: MapPlan) -> None:
     for line in plan.dataset.describe():
-        click.echo(line)
+        options.say(line)
     click.echo(
         f"{count(len(plan.work), 'case')} to do, {plan.jobs} at once"
         + (f"; {count(len(plan.skipped), 'case')} unchanged since the last run" if plan.skipped else "")

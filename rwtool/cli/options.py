@@ -72,6 +72,8 @@ def for_shell(text: str, command: click.Command) -> str:
         if value.startswith("("):
             parts = [part.strip() for part in value.strip("()").split(",") if part.strip()]
             value = (" " if parameter.nargs > 1 else ",").join(parts)
+            if parameter.metavar and not any(letter.isdigit() for letter in value):
+                value = parameter.metavar
         elif value.startswith("{"):
             value = value.strip("{}").replace(": ", "=").replace('"', "").replace("'", "")
         return f"{option} {value}"
@@ -80,6 +82,11 @@ def for_shell(text: str, command: click.Command) -> str:
         r"(?<![\w.-])(?P<name>[a-z][a-z0-9_]*)=(?P<value>\([^()]*\)|\{[^{}]*\}|\"[^\"]*\"|'[^']*'|[\w.+-]*\w)?(?!=)"
     )
     return re.sub(pattern, said, text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line of the library's in the words of the command that runs."""
+    click.echo(for_shell(text, click.get_current_context().command), err=err)
 
 
 def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[int, float]:
@@ -193,9 +200,6 @@ out = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for cases.csv, tests.csv, summary.json, summary.md and summary.tex.",
-)
-device = click.option(
-    "--device", metavar="auto|cpu|cuda[:i]", help="Where to compute.  [default: auto, a CUDA device if there is one]"
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rwtool.cli.options import say
 from rwtool.console import count
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def print_failures(outcomes: Sequence[Outcome[Any]]) -> None:
         return
     click.echo(f"{count(len(failed), 'case')} failed:", err=True)
     for outcome in failed:
-        click.echo(f"  {outcome.name}: {outcome.error}", err=True)
+        say(f"  {outcome.name}: {outcome.error}", err=True)
         if outcome.details:
             click.echo(outcome.details, err=True)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rwtool.cli import options
 from rwtool.cli.output import print_failures
 from rwtool.console import count
+
+if TYPE_CHECKING:
+    from rwtool.network.predict import PredictPlan
 
 
 @click.command()
@@ -31,7 +34,7 @@ from rwtool.console import count
     default="auto",
     show_default=True,
     metavar="auto|cpu|cuda[:i]",
-    help="auto: a CUDA device if there is one.",
+    help="Where to compute; auto is a CUDA device if there is one.",
 )
 @click.option(
     "--amp",
@@ -40,10 +43,15 @@ from rwtool.console import count
     show_default=True,
     help="Mixed precision; auto is that of the run where the hardware has it.",
 )
-@options.file_spacing
+@options.spacing
 @options.slice_axis
 @click.option(
-    "-j", "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Cases that are read ahead."
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Cases that are read at once, ahead of the network.",
 )
 @options.quiet
 def predict(run: Path, images: str, out: Path, quiet: bool, **given: Any) -> None:
@@ -57,20 +65,21 @@ def predict(run: Path, images: str, out: Path, quiet: bool, **given: Any) -> Non
       rwtool predict runs/rrw images predictions
       rwtool predict runs/rrw/seed-0 'new/*.nii.gz' predictions --tta --probabilities
     """  # noqa: D301
-    from rwtool.network.predict import PredictRequest, plan_prediction, run_prediction
+    from rwtool.network.predict import predict as predict_files
 
-    plan = plan_prediction(PredictRequest(run, images, out, verbosity=-1 if quiet else 0, **given))
+    found = predict_files(
+        run, images, out, verbosity=-1 if quiet else 0, on_plan=None if quiet else _print_plan, **given
+    )
+    print_failures(found.outcomes)
     if not quiet:
-        task = plan.checkpoint.task
-        click.echo(
-            f"{count(len(plan.images), 'case')} of {count(task.n_channels, 'channel')}; classes "
-            f"{task.classes.describe()}; after {count(plan.checkpoint.epoch, 'epoch')} of "
-            f"{plan.checkpoint.config.epochs}"
-        )
-    outcomes = run_prediction(plan)
-    print_failures(outcomes)
-    done = sum(outcome.error is None for outcome in outcomes)
-    if not quiet:
-        click.echo(f"{count(done, 'label file')} in {out}")
-    if done < len(outcomes):
+        click.echo(f"{count(len(found.files), 'label file')} in {out}")
+    if found.failed:
         raise SystemExit(1)
+
+
+def _print_plan(plan: PredictPlan) -> None:
+    task = plan.checkpoint.task
+    click.echo(
+        f"{count(len(plan.images), 'case')} of {count(task.n_channels, 'channel')}; classes "
+        f"{task.classes.describe()}; after {count(plan.checkpoint.epoch, 'epoch')} of {plan.checkpoint.config.epochs}"
+    )

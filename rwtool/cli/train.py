@@ -137,7 +137,7 @@ def _print_plan(plan: TrainPlan) -> None:
     """What is trained on, and how, before it begins."""
     cohort, config = plan.cohort, plan.config
     for line in cohort.dataset.describe():
-        click.echo(line)
+        options.say(line)
     click.echo(
         f"{count(len(cohort.split.train), 'case')} to train on ({count(plan.slices, 'slice')}), "
         f"{len(cohort.split.val)} to validate on; {count(cohort.n_channels, 'channel')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,26 @@ class DataSet:
         """Where the label files are; nothing may be written among them."""
         return {path.resolve().parent for path in self.paths.values()}
 
+    def named(self, names: Mapping[int, str]) -> DataSet:
+        """The same, with other names for some classes, by label value.
+
+        Raises
+        ------
+        UsageError
+            A value is no class.
+        """
+        unknown = [value for value in names if value not in self.classes.values]
+        if unknown:
+            raise UsageError(
+                f"class_names= names label {', '.join(map(str, unknown))}, which is no class; the classes are "
+                f"{self.classes.describe()}"
+            )
+        known = zip(self.classes.values, self.classes.names, strict=True)
+        classes = replace(self.classes, names=tuple(names.get(value, name) for value, name in known))
+        return replace(
+            self, classes=classes, files={case: replace(file, classes=classes) for case, file in self.files.items()}
+        )
+
     def describe(self) -> list[str]:
         """Classes, ignored label and slice axes, a line each."""
         classes = self.classes
@@ -177,7 +197,9 @@ def plan_dataset(
         )
         for name, answer in answers.items()
     }
-    failed = tuple(Outcome(o.name, None, o.error, o.details, o.seconds) for o in outcomes if o.result is None)
+    failed: tuple[Outcome[None], ...] = tuple(
+        Outcome(outcome.name, None, outcome.error, outcome.details) for outcome in outcomes if outcome.result is None
+    )
     return DataSet(files, paths, settled, failed)
 
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from rwtool import __version__
 from rwtool.datasets.classes import Classes
-from rwtool.datasets.plan import Inspection
+from rwtool.datasets.plan import LabelFile
 from rwtool.errors import RwtoolError
 from rwtool.evaluation.regrid import Alignment, read_aligned
 from rwtool.files import atomic
-from rwtool.io.formats import read_header, read_labels, suited
+from rwtool.io.formats import read_header, suited
 from rwtool.io.labels import label_dtype
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
@@ -66,9 +66,7 @@ class CaseJob:
 
     Attributes
     ----------
-    reference : Path
-    sha256 : str
-        Of the reference.
+    reference : LabelFile
     predictions : tuple of (Path or None)
         None where a run lacks the case.
     settings : Settings
@@ -77,8 +75,7 @@ class CaseJob:
     threads : int
     """
 
-    reference: Path
-    sha256: str
+    reference: LabelFile
     predictions: tuple[Path | None, ...]
     settings: Settings
     cache: Path | None = None
@@ -129,12 +126,10 @@ def measure_case(job: CaseJob) -> list[Measured]:
     """
     known = _read_cache(job.cache)
     hashes = [None if path is None else _hash(path) for path in job.predictions]
-    keys = [job.settings.key(job.sha256, sha256) for sha256 in hashes]
+    keys = [job.settings.key(job.reference.sha256, sha256) for sha256 in hashes]
     if all(key in known for key in keys):
         return [replace(known[key], reused=True) for key in keys]
-    classes = job.settings.classes
-    where = suited(job.reference, spacing_mm=job.settings.spacing_mm)
-    reference = read_labels(job.reference, classes=classes.values, ignore=classes.ignore, **where)
+    reference = job.reference.read()
     voxels = reference.array.size
     if reference.ignored is not None:
         voxels -= int(np.count_nonzero(reference.array == reference.ignored))
@@ -152,18 +147,18 @@ def measure_case(job: CaseJob) -> list[Measured]:
     return results
 
 
-def peak_bytes(inspection: Inspection, job: CaseJob) -> int:
+def peak_bytes(job: CaseJob) -> int:
     """Memory that a process takes at most for a case.
 
     Two label arrays and 6 bytes per voxel to compare them; or while a file is read, its own type and two label arrays
     beside the one that is there. A prediction to be resampled may be larger than its reference.
     """
     label = label_dtype(len(job.settings.classes), with_ignore=True).itemsize
-    voxels = math.prod(inspection.shape)
-    peak = voxels * max(2 * label + 6, 2 * label + inspection.itemsize)
+    voxels = job.reference.voxels
+    peak = voxels * max(2 * label + 6, 2 * label + job.reference.itemsize)
     for path in filter(None, job.predictions):
         try:
-            header = read_header(path, **suited(path, spacing_mm=inspection.spacing_mm))
+            header = read_header(path, **suited(path, spacing_mm=job.reference.spacing_mm))
         except RwtoolError:
             continue  # the case will say so
         predicted = math.prod(header.geometry.shape)
@@ -191,7 +186,9 @@ def _measure(job: CaseJob, reference: Volume, path: Path | None) -> Measured:
         prediction = np.broadcast_to(np.uint16(n_classes), labels.shape)
         n_classes += 1
     else:
-        aligned = read_aligned(path, reference, job.reference, classes=settings.classes, resample=settings.resample)
+        aligned = read_aligned(
+            path, reference, job.reference.path, classes=settings.classes, resample=settings.resample
+        )
         prediction, alignment = aligned.array, aligned.alignment
         notes += [f"prediction: {note}" for note in aligned.notes]
     metrics = evaluate_labels(

@@ -9,8 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rwtool.datasets.classes import Classes, make_classes
-from rwtool.datasets.plan import Inspection, inspect_cases
+from rwtool.datasets.plan import DataSet, plan_dataset
 from rwtool.datasets.subjects import find_subjects, read_groups, suggest_subject_regex
 from rwtool.errors import UsageError
 from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, peak_bytes
@@ -53,7 +52,7 @@ class Request:
     allow_missing : bool
     cases : str, optional
         File that limits the cases; without it run folders of ``rwtool train`` limit them to their validation cases.
-    groups : Path, optional
+    group : Path, optional
         CSV file, case to group.
     jobs : int, optional
     verbosity : int
@@ -72,25 +71,24 @@ class Request:
     resample: bool = False
     allow_missing: bool = False
     cases: str | None = None
-    groups: Path | None = None
+    group: Path | None = None
     jobs: int | None = None
     verbosity: int = 0
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What a request comes to.
 
     Attributes
     ----------
     request : Request
     pairing : Pairing
-    classes : Classes
+    dataset : DataSet
+        The references.
     rules : Rules
     subjects, groups : dict of str to str
         By case.
-    inspections : dict of str to Inspection
-        Of the readable references.
     work : list of Work
     failed : list of Outcome
         Cases that cannot be done, with their reasons.
@@ -99,11 +97,10 @@ class Plan:
 
     request: Request
     pairing: Pairing
-    classes: Classes
+    dataset: DataSet
     rules: Rules
     subjects: dict[str, str]
     groups: dict[str, str]
-    inspections: dict[str, Inspection]
     work: list[Work[CaseJob]]
     failed: list[Outcome[Any]]
     jobs: int
@@ -111,7 +108,7 @@ class Plan:
 
     @property
     def subject_regex(self) -> str | None:
-        """A regex to try with ``--subject``, where names look like several scans of some subjects."""
+        """A regex to try as subject, where names look like several scans of some subjects."""
         return suggest_subject_regex(self.pairing.references) if self.rules.subject is None else None
 
 
@@ -121,50 +118,37 @@ class Evaluation:
 
     Attributes
     ----------
+    plan : EvaluationPlan
     rows : list of Row
         By method, run, case, class and metric; failed predictions have none.
-    rules : Rules
     failed : list of Outcome
         Predictions without rows, with their reasons.
     measured : dict of str to list of Measured
         By case, in the order of the runs.
-    provenance : dict
-        Classes, inputs with their hashes, versions of what reads and measures: for JSON.
     """
 
+    plan: EvaluationPlan
     rows: list[Row]
-    rules: Rules
     failed: list[Outcome[Any]]
     measured: dict[str, list[Measured]]
-    provenance: dict[str, Any]
+
+    @property
+    def rules(self) -> Rules:
+        """The definitions in force."""
+        return self.plan.rules
+
+    @property
+    def failed_runs(self) -> list[Run]:
+        """Runs without any row: means over runs would hide them."""
+        there = {(row.method, row.run) for row in self.rows}
+        return [run for run in self.plan.pairing.runs if (run.method, run.name) not in there]
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the rows come from, for JSON: classes, inputs with their hashes, versions of what measures them."""
+        return _provenance(self)
 
 
-def evaluate_files(reference: str | Path, predictions: Sequence[str | Path], **options: Any) -> Evaluation:
-    """Evaluate predicted label files against reference label files.
-
-    Parameters
-    ----------
-    reference : path
-        Folder, file or glob.
-    predictions : sequence of str
-        Each a folder or file, ``NAME=DIR``, or ``NAME=DIR1,DIR2`` for several runs of one method.
-    **options
-        As the attributes of `rwtool.evaluation.evaluate.Request`, such as ``resample=True``, ``jobs=2``.
-
-    Returns
-    -------
-    Evaluation
-        ``rows`` holds the numbers, ``failed`` the predictions that have none.
-
-    Raises
-    ------
-    UsageError
-        Files do not pair, or an option does not fit.
-    """
-    return run_evaluation(plan_evaluation(Request(str(reference), tuple(map(str, predictions)), **options)))
-
-
-def plan_evaluation(request: Request) -> Plan:
+def plan_evaluation(request: Request) -> EvaluationPlan:
     """Pair the files, look at every reference and settle what is to be done; nothing is written.
 
     Raises
@@ -177,24 +161,22 @@ def plan_evaluation(request: Request) -> Plan:
         request.reference, request.predictions, cases=request.cases, allow_missing=request.allow_missing
     )
     names = list(pairing.references)
-    folders = {path.resolve().parent for path in pairing.references.values()}
-    folders |= {path.resolve().parent for run in pairing.runs for path in run.files.values()}
+    folders = {path.resolve().parent for run in pairing.runs for path in run.files.values()}
+    folders |= {path.resolve().parent for path in pairing.references.values()}
     if request.out is not None and request.out.resolve() in folders:
-        raise UsageError(f"the results would go to {request.out}, among the label files; choose another --out")
+        raise UsageError(f"the results would go to {request.out}, among the label files; choose another out=")
     regex = request.rules.subject
     subjects = {name: name for name in names} if regex is None else find_subjects(names, regex)
-    groups = read_groups(request.groups, names)
-    readers = request.jobs or plan_jobs([Work(name, None) for name in names])[0]
-    listed = request.classes
-    classes, inspections = inspect_cases(
+    groups = read_groups(request.group, names)
+    dataset = plan_dataset(
         pairing.references,
-        classes=None if listed is None else make_classes(listed, ignore=request.ignore, source="--classes"),
+        classes=request.classes,
         ignore=request.ignore,
         spacing_mm=request.spacing_mm,
-        jobs=readers if len(names) >= 4 else 1,
+        jobs=request.jobs,
         verbosity=request.verbosity,
-    )
-    classes = _named(classes, request.class_names)
+    ).named(request.class_names)
+    classes = dataset.classes
     measured = tuple(range(0 if request.background else 1, len(classes)))
     tolerances = _tolerances(request, [classes.values[c] for c in measured])
     rules = replace(request.rules, ignore=classes.ignore, nsd_tolerance_mm=tuple(tolerances.items()))
@@ -207,19 +189,13 @@ def plan_evaluation(request: Request) -> Plan:
         spacing_mm=request.spacing_mm,
         resample=request.resample,
     )
-    found = {outcome.name: outcome.result for outcome in inspections if outcome.result is not None}
-    failed: list[Outcome[Any]] = [outcome for outcome in inspections if outcome.result is None]
     work = []
-    for name, inspection in found.items():
-        job = CaseJob(
-            pairing.references[name],
-            inspection.sha256,
-            tuple(run.files.get(name) for run in pairing.runs),
-            settings,
-            None if request.out is None else request.out / _CACHE / f"{name}.json",
-        )
-        voxels = math.prod(inspection.shape) * len(pairing.runs)
-        work.append(Work(name, job, voxels, peak_bytes(inspection, job)))
+    for name, reference in dataset.files.items():
+        predictions = tuple(run.files.get(name) for run in pairing.runs)
+        cache = None if request.out is None else request.out / _CACHE / f"{name}.json"
+        job = CaseJob(reference, predictions, settings, cache)
+        work.append(Work(name, job, reference.voxels * len(pairing.runs), peak_bytes(job)))
+    failed: list[Outcome[Any]] = list(dataset.failed)
     if request.jobs is None:
         work, too_large = refuse_too_large(work)
         failed += too_large
@@ -227,10 +203,10 @@ def plan_evaluation(request: Request) -> Plan:
     if request.jobs is not None:
         jobs, threads = request.jobs, 1
     work = [replace(item, argument=replace(item.argument, threads=threads)) for item in work]
-    return Plan(request, pairing, classes, rules, subjects, groups, found, work, failed, jobs, threads)
+    return EvaluationPlan(request, pairing, dataset, rules, subjects, groups, work, failed, jobs, threads)
 
 
-def run_evaluation(plan: Plan) -> Evaluation:
+def run_evaluation(plan: EvaluationPlan) -> Evaluation:
     """Do what was planned; with ``out``, each case is kept in the cache as soon as it is done."""
     if plan.request.out is not None:
         cache = plan.request.out / _CACHE
@@ -252,12 +228,12 @@ def run_evaluation(plan: Plan) -> Evaluation:
         for case, results in measured.items()
         for row in _rows(plan, run, case, results[index])
     ]
-    return Evaluation(rows, plan.rules, failed, measured, _provenance(plan, measured, failed))
+    return Evaluation(plan, rows, failed, measured)
 
 
-def _rows(plan: Plan, run: Run, case: str, result: Measured) -> list[Row]:
-    inspection = plan.inspections[case]
-    diagonal = diagonal_mm(inspection.shape, inspection.spacing_mm)
+def _rows(plan: EvaluationPlan, run: Run, case: str, result: Measured) -> list[Row]:
+    reference, classes = plan.dataset.files[case], plan.dataset.classes
+    diagonal = diagonal_mm(reference.shape, reference.spacing_mm)
     return [
         Row(
             method=run.method,
@@ -265,8 +241,8 @@ def _rows(plan: Plan, run: Run, case: str, result: Measured) -> list[Row]:
             case=case,
             subject=plan.subjects[case],
             group=plan.groups[case],
-            label=plan.classes.values[found.label],
-            class_name=plan.classes.names[found.label],
+            label=classes.values[found.label],
+            class_name=classes.names[found.label],
             metric=metric,
             value=math.nan if found.status == "absent" else float(getattr(found, METRICS[metric].field)),
             unit=METRICS[metric].unit,
@@ -284,20 +260,7 @@ def _rows(plan: Plan, run: Run, case: str, result: Measured) -> list[Row]:
 def _check_metrics(metrics: Sequence[str]) -> None:
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics or len(set(metrics)) != len(metrics):
-        raise UsageError(
-            f"--metrics takes names with commas, each once, of {', '.join(METRICS)}; found {','.join(metrics)!r}"
-        )
-
-
-def _named(classes: Classes, names: dict[int, str]) -> Classes:
-    unknown = [value for value in names if value not in classes.values]
-    if unknown:
-        raise UsageError(
-            f"--class-names names label {', '.join(map(str, unknown))}, which is no class; the classes are "
-            f"{classes.describe()}"
-        )
-    known = zip(classes.values, classes.names, strict=True)
-    return replace(classes, names=tuple(names.get(value, name) for value, name in known))
+        raise UsageError(f"metrics= are names, each once, of {', '.join(METRICS)}; found {','.join(metrics)!r}")
 
 
 def _tolerances(request: Request, labels: Sequence[int]) -> dict[int, float]:
@@ -305,19 +268,21 @@ def _tolerances(request: Request, labels: Sequence[int]) -> dict[int, float]:
     given = request.nsd_tolerance_mm
     if "nsd" not in request.rules.metrics:
         if given:
-            raise UsageError("--nsd-tolerance belongs to nsd; add it to --metrics, such as --metrics dice,hd95,nsd")
+            raise UsageError(
+                "nsd_tolerance_mm= belongs to nsd; add it to the metrics, such as metrics=(dice, hd95, nsd)"
+            )
         return {}
     unknown = [label for label in given if label is not None and label not in labels]
     if unknown:
         raise UsageError(
-            f"--nsd-tolerance names label {', '.join(map(str, unknown))}, which is not measured; the labels are "
+            f"nsd_tolerance_mm= names label {', '.join(map(str, unknown))}, which is not measured; the labels are "
             f"{', '.join(map(str, labels))}"
         )
     lacking = [] if None in given else [label for label in labels if label not in given]
     if lacking:
         raise UsageError(
-            f"nsd needs a tolerance for label {', '.join(map(str, lacking))}: give --nsd-tolerance MM for all, or "
-            "LABEL=MM for each"
+            f"nsd needs a tolerance for label {', '.join(map(str, lacking))}: give nsd_tolerance_mm= for all "
+            "labels, or for each"
         )
     wrong = [mm for mm in given.values() if not 0 <= mm < math.inf]
     if wrong:
@@ -325,9 +290,10 @@ def _tolerances(request: Request, labels: Sequence[int]) -> dict[int, float]:
     return {label: given[label] if label in given else given[None] for label in labels}
 
 
-def _provenance(plan: Plan, measured: dict[str, list[Measured]], failed: Sequence[Outcome[Any]]) -> dict[str, Any]:
-    """What the numbers come from, for JSON."""
-    runs, validation, request = plan.pairing.runs, plan.pairing.validation, plan.request
+def _provenance(evaluation: Evaluation) -> dict[str, Any]:
+    plan, measured = evaluation.plan, evaluation.measured
+    request, classes = plan.request, plan.dataset.classes
+    runs, validation = plan.pairing.runs, plan.pairing.validation
     return {
         "command": "evaluate",
         "versions": {name: version(name) for name in ("edt", "nibabel", "SimpleITK")},
@@ -349,34 +315,37 @@ def _provenance(plan: Plan, measured: dict[str, list[Measured]], failed: Sequenc
             "cases": len(validation.names),
             "references": validation.total,
         },
-        "classes": {
-            "labels": list(plan.classes.values),
-            "names": list(plan.classes.names),
-            "source": plan.classes.source,
-        },
+        "classes": {"labels": list(classes.values), "names": list(classes.names), "source": classes.source},
         "same_grid": f"all corners within {SAME_GRID_VOXELS} voxel",
         "options": {
             "background": request.background,
             "resample": request.resample,
             "allow_missing": request.allow_missing,
             "cases": request.cases,
-            "group": None if request.groups is None else str(request.groups),
+            "group": None if request.group is None else str(request.group),
         },
         "inputs": {
             case: {
-                "reference": {"file": str(path), "sha256": getattr(plan.inspections.get(case), "sha256", None)},
+                "reference": {
+                    "file": str(path),
+                    "sha256": plan.dataset.files[case].sha256 if case in plan.dataset.files else None,
+                },
                 "predictions": [
-                    None
-                    if case not in run.files
-                    else {
-                        "file": str(run.files[case]),
-                        "sha256": measured[case][index].sha256 if case in measured else None,
-                        "alignment": measured[case][index].alignment if case in measured else None,
-                    }
+                    _input(run.files[case], measured[case][index] if case in measured else None)
+                    if case in run.files
+                    else None
                     for index, run in enumerate(runs)
                 ],
             }
             for case, path in plan.pairing.references.items()
         },
-        "failed": {outcome.name: outcome.error for outcome in failed},
+        "failed": {outcome.name: outcome.error for outcome in evaluation.failed},
+    }
+
+
+def _input(path: Path, result: Measured | None) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "sha256": None if result is None else result.sha256,
+        "alignment": None if result is None else result.alignment,
     }

@@ -322,9 +322,7 @@ def iterate_map(path: str | Path, *, labels: str | Path | None = None) -> Iterat
     source = read_source(maps, case, labels)
     match = compare_grids(source.geometry, own.geometry)
     if not match.same:
-        raise VolumeError(
-            f"{path}: it lies on another grid than its labels: {match.difference}; make the maps again"
-        )
+        raise VolumeError(f"{path}: it lies on another grid than its labels: {match.difference}; make the maps again")
     others = maps.other_values()
     for k in range(maps.n_classes):
         yield expand_channel(own.array, source.array, others, k, ignore=source.ignored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -34,48 +34,21 @@ _PROBABILITIES = "probabilities"
 
 
 @dataclass(frozen=True)
-class PredictRequest:
-    """What to predict, with what, and where to.
-
-    Attributes
-    ----------
-    run : Path
-        Folder of a run, or a checkpoint file.
-    images : str
-        Folder, file or glob.
-    out : Path
-    checkpoint : {"last", "best"}
-    device : str
-    amp : {"auto", "bf16", "fp16", "off"}
-        Auto is that of the run where the device has it.
-    tta : bool
-        Mean softmax over the flips that the run was trained with.
-    probabilities : bool
-        Write the softmax too.
-    overwrite : bool
-        Replace label files that are in `out` already.
-    file_spacing_mm : (3,) float, optional
-        Of images that carry none.
-    slice_axis : int, optional
-        By default the one that was named in training, if any.
-    jobs : int
-        Cases that are read ahead.
-    verbosity : int
-    """
+class _Request:
+    """What to predict, with what, and where to; see :func:`predict`."""
 
     run: Path
     images: str
     out: Path
-    checkpoint: Which = "last"
-    device: str = "auto"
-    amp: Amp = "auto"
-    tta: bool = False
-    probabilities: bool = False
-    overwrite: bool = False
-    file_spacing_mm: tuple[float, float, float] | None = None
-    slice_axis: int | None = None
-    jobs: int = 2
-    verbosity: int = 0
+    checkpoint: Which
+    device: str
+    amp: Amp
+    tta: bool
+    probabilities: bool
+    overwrite: bool
+    spacing_mm: tuple[float, float, float] | None
+    slice_axis: int | None
+    jobs: int
 
 
 @dataclass(frozen=True)
@@ -84,12 +57,11 @@ class PredictPlan:
 
     Attributes
     ----------
-    request : PredictRequest
     checkpoint : Checkpoint
     images : dict of str to tuple of Path
     """
 
-    request: PredictRequest
+    request: _Request
     checkpoint: Checkpoint
     images: ImageFiles
 
@@ -102,71 +74,127 @@ class _Read:
     turn: Turn  # from the axes of the file to those of the image
 
 
-def predict_files(run: str | Path, images: str | Path, out: str | Path, **options: Any) -> list[Outcome[Path]]:
-    """Segment images with a trained run.
+@dataclass(frozen=True)
+class Predictions:
+    """What became of the images.
+
+    Attributes
+    ----------
+    plan : PredictPlan
+    outcomes : tuple of Outcome
+        By case: its label file, or the reason why there is none.
+    """
+
+    plan: PredictPlan
+    outcomes: tuple[Outcome[Path], ...]
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The label files, by case."""
+        return {outcome.name: outcome.result for outcome in self.outcomes if outcome.result is not None}
+
+    @property
+    def failed(self) -> tuple[Outcome[Path], ...]:
+        """The cases without a label file, with their reasons."""
+        return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
+
+
+def predict(
+    run: str | Path,
+    images: str | Path,
+    out: str | Path,
+    *,
+    checkpoint: Which = "last",
+    device: str = "auto",
+    amp: Amp = "auto",
+    tta: bool = False,
+    probabilities: bool = False,
+    overwrite: bool = False,
+    spacing_mm: Sequence[float] | None = None,
+    slice_axis: int | None = None,
+    jobs: int = 2,
+    verbosity: int = -1,
+    on_plan: Callable[[PredictPlan], None] | None = None,
+) -> Predictions:
+    """Segment images with a trained run: what ``rwtool predict`` does.
 
     Parameters
     ----------
     run : path
-        Folder of ``rwtool train``, or a checkpoint file.
+        Folder of a run of :func:`rwtool.train`, or a checkpoint file.
     images : path
         Folder, file or glob.
     out : path
-        Folder for the label files.
-    **options
-        As the attributes of `rwtool.network.predict.PredictRequest`, such as ``tta=True``, ``device="cuda:1"``.
+        Folder for the label files, each on the grid of its image.
+    checkpoint : {"last", "best"}
+        best: that of the largest mean validation Dice.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:i".
+    amp : {"auto", "bf16", "fp16", "off"}
+        Auto is that of the run where the device has it.
+    tta : bool
+        Mean softmax over the flips that the run was trained with.
+    probabilities : bool
+        Write the softmax too.
+    overwrite : bool
+        Replace label files that are in `out` already.
+    spacing_mm : (3,) float, optional
+        Along ``(z, y, x)``, of images that carry none.
+    slice_axis : int, optional
+        By default the one that was named in training, if any.
+    jobs : int
+        Cases that are read at once, ahead of the network.
+    verbosity : int
+        -1 shows no progress.
+    on_plan : callable, optional
+        Called with the plan before anything is segmented.
 
     Returns
     -------
-    list of Outcome
-        The label file of each case, or the reason why there is none.
+    Predictions
+        One bad case does not cost the others: see its `failed`.
 
     Raises
     ------
     UsageError
         The run or the images do not fit.
     """
-    return run_prediction(plan_prediction(PredictRequest(Path(run), str(images), Path(out), **options)))
+    spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
+    request = _Request(
+        Path(run), str(images), Path(out), checkpoint, device, amp, tta, probabilities, overwrite, spacing, slice_axis,
+        jobs,
+    )  # fmt: skip
+    plan = _plan(request)
+    if on_plan is not None:
+        on_plan(plan)
+    return Predictions(plan, tuple(_predict(plan, verbosity)))
 
 
-def plan_prediction(request: PredictRequest) -> PredictPlan:
-    """Load the run and find the images; nothing is written.
-
-    Raises
-    ------
-    UsageError
-        There is no such run, a case has another number of channels than the run was trained on, or OUT is where the
-        images are, or holds label files of these cases.
-    """
+def _plan(request: _Request) -> PredictPlan:
+    """Load the run and find the images; nothing is written."""
     checkpoint = load_checkpoint(find_checkpoint(request.run, request.checkpoint))
     task = checkpoint.task
     if request.tta and (checkpoint.config.flip == "none" or not checkpoint.config.augment):
-        raise UsageError(f"{request.run}: it was trained without flips, so --tta would harm; leave it out")
+        raise UsageError(f"{request.run}: it was trained without flips, so tta=True would harm; leave it out")
     images, _ = find_images(request.images, channels=task.n_channels, numbered=task.numbered)
     folders = {path.resolve().parent for paths in images.values() for path in paths}
     if request.out.resolve() in folders:
-        raise UsageError(f"the label files would go to {request.out}, where the images are; choose another OUT")
+        raise UsageError(f"the label files would go to {request.out}, where the images are; choose another out=")
     there = sorted(
         path for name, paths in images.items() if (path := request.out / label_name(name, paths[0])).exists()
     )
     if there and not request.overwrite:
         raise UsageError(
-            f"{request.out} holds label files of {len(there)} of these cases, first {there[0].name}; --overwrite "
-            "replaces them, or choose another OUT"
+            f"{request.out} holds label files of {len(there)} of these cases, first {there[0].name}; "
+            "overwrite=True replaces them, or choose another out="
         )
     every = [path for paths in images.values() for path in paths]
-    check_suited(every, spacing_mm=request.file_spacing_mm)
+    check_suited(every, spacing_mm=request.spacing_mm)
     return PredictPlan(request, checkpoint, images)
 
 
-def run_prediction(plan: PredictPlan) -> list[Outcome[Path]]:
-    """Do what was planned; threads read the next cases while the network is busy.
-
-    Returns
-    -------
-    list of Outcome
-        In the order of the cases. One bad case does not cost the others.
-    """
+def _predict(plan: PredictPlan, verbosity: int) -> list[Outcome[Path]]:
+    """Do what was planned; threads read the next cases while the network is busy."""
     request = plan.request
     make_folder(request.out)
     remove_leftovers(request.out)
@@ -175,7 +203,7 @@ def run_prediction(plan: PredictPlan) -> list[Outcome[Path]]:
     outcomes = []
     voxels = {item.name: item.voxels for item in work}
     with (
-        show_progress("predict", voxels, quiet=request.verbosity < 0) as advance,
+        show_progress("predict", voxels, quiet=verbosity < 0) as advance,
         ThreadPoolExecutor(request.jobs) as readers,
     ):
         for item, future in _read_ahead(plan, work, readers):
@@ -220,7 +248,7 @@ def _read(plan: PredictPlan, paths: tuple[Path, ...]) -> _Read:
     inputs, axis, order = plan.checkpoint.inputs, request.slice_axis, None
     if axis is None:
         axis, order = inputs.get("slice axis"), inputs.get("orientation")
-    image, geometry, _ = read_channels_of(paths, spacing_mm=request.file_spacing_mm, slice_axis=axis)
+    image, geometry, _ = read_channels_of(paths, spacing_mm=request.spacing_mm, slice_axis=axis)
     turn = turn_to(order, geometry)
     image = np.ascontiguousarray(turn.apply(plan.checkpoint.task.normalization.apply(image)))
     size = (image.shape[2], image.shape[3])
@@ -248,7 +276,7 @@ def _segment_and_write(plan: PredictPlan, segmenter: Segmenter, name: str, readi
 def _voxels(plan: PredictPlan, paths: tuple[Path, ...]) -> int:
     """Size of a case; 1 where its file cannot be read, which its reader will say."""
     try:
-        header = read_header(paths[0], **suited(paths[0], spacing_mm=plan.request.file_spacing_mm))
+        header = read_header(paths[0], **suited(paths[0], spacing_mm=plan.request.spacing_mm))
     except RwtoolError:
         return 1
     return math.prod(header.geometry.shape)

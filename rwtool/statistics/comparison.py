@@ -157,7 +157,7 @@ class Comparison:
     suggested_subject: str | None
 
 
-def compare(rows: Sequence[Row], rules: Rules, *, baseline: str | None = None, test: bool = True) -> Comparison:
+def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = None, test: bool = True) -> Comparison:
     """Describe the methods and test each against the baseline.
 
     Parameters

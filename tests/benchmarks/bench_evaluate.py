@@ -137,7 +137,7 @@ def race(name, pairs, labels, jobs):
             (case, label): values for case, each in zip(cases, found, strict=True) for label, values in each.items()
         }
     references, predictions = (path.parent for path in pairs[0])
-    evaluation = rwtool.evaluate_files(references, [predictions], jobs=jobs, verbosity=-1)
+    evaluation = rwtool.evaluate(references, [predictions], jobs=jobs)
     numbers = {}
     for row in evaluation.rows:
         numbers.setdefault((row.case, row.label), []).append(None if np.isnan(row.value) else row.value)

@@ -9,7 +9,7 @@ from rwtool.cli import main
 from rwtool.evaluation.rows import Rules
 from rwtool.report.csv import read_cases_csv
 from rwtool.report.write import summary, write_report
-from rwtool.statistics.comparison import compare
+from rwtool.statistics.comparison import compare_rows as compare
 
 
 def run(*arguments, code=0):

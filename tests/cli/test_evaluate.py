@@ -76,8 +76,8 @@ def trained(project):
 def test_run_folders_are_compared_on_their_validation_cases(trained, arguments):
     result = run(*arguments, "-o", "out")
     lines = result.output.splitlines()
-    assert lines[1] == "cases: the 2 validation cases of runs/near, runs/seeds (of 6 references)"
-    assert lines[2] == "2 cases, 2 methods"
+    assert lines[2] == "cases: the 2 validation cases of runs/near, runs/seeds (of 6 references)"
+    assert lines[3] == "2 cases, 2 methods"
     assert "without a reference" not in result.output
     with (trained / "out" / "cases.csv").open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["metric"] == "hd"]
@@ -263,7 +263,7 @@ def test_every_option_reaches_the_engine(project):
         (["--permutation-test", "--baseline", "x"], "no such method; the methods are far, near"),
         (["--undefined", "none"], "diagonal, exclude or a number of mm, not 'none'"),
         (["--undefined", "-1"], "diagonal, exclude or a number of mm, not '-1'"),
-        (["--metrics", "iou"], "--metrics takes names with commas, each once, of dice, hd95"),
+        (["--metrics", "iou"], "--metrics are names, each once, of dice, hd95"),
         (["--metrics", "dice,nsd"], "nsd needs a tolerance for label 1"),
         (["--nsd-tolerance", "1"], "--nsd-tolerance belongs to nsd"),
         (["--nsd-tolerance", "x"], "--nsd-tolerance takes MM or LABEL=MM"),
@@ -285,7 +285,7 @@ def test_wrong_use_is_one_readable_message(project, arguments, message):
 
 
 def test_public_names_are_those_of_the_command():
-    assert {"evaluate_files", "evaluate_labels", "hd95_mm", "paired_permutation_test"} <= set(rwtool.__all__)
+    assert {"evaluate", "evaluate_labels", "hd95_mm", "paired_permutation_test"} <= set(rwtool.__all__)
 
 
 def test_real_spine(test_data, tmp_path):

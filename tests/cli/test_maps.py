@@ -11,8 +11,6 @@ import rwtool
 from rwtool.cli import main
 from rwtool.io.formats import read_channels
 from rwtool.io.names import file_hash
-from rwtool.maps.make import Request, make_maps, plan_maps
-from rwtool.maps.parameters import MapParameters
 
 SHAPE = (6, 9, 5)  # file axes
 AFFINE = np.array([[0, -1.5, 0, 10], [0.8, 0, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
@@ -263,7 +261,7 @@ def test_2d_files_become_one_slice(tmp_path, shape):
         (["LABELS", "OUT", "--dtype", "float16"], 2, "float16 is for --format npy"),
         (["LABELS", "OUT", "--dtype", "int16", "--format", "npy"], 2, "int16 needs the scaling of a NIfTI"),
         (["LABELS", "OUT", "--convention", "kervadec"], 2, "add --units voxel"),
-        (["LABELS", "OUT", "--classes", "0,a"], 2, "a class list is numbers with commas"),
+        (["LABELS", "OUT", "--classes", "0,a"], 2, "it is numbers with commas, such as 0,1,2"),
         (["LABELS", "OUT", "--classes", "1,2"], 2, "holds 0 (the background, "),
         (["LABELS", "OUT", "--class-weight", "1"], 2, "--class-weight takes LABEL=NUMBER"),
         (["LABELS", "OUT", "--class-weight", "9=2"], 2, "--class-weight names label 9, which is no class"),
@@ -367,12 +365,15 @@ def test_overwrite_keeps_the_old_maps_where_nothing_new_can_be_made(labels, tmp_
 def test_two_runs_into_one_folder_lose_no_record(labels, tmp_path):
     for name in ("a", "b", "c"):
         write_labels(tmp_path / f"set_{name}" / f"{name}.nii.gz")
-    plans = []
-    for name in ("a", "b", "c"):
-        request = Request(str(tmp_path / f"set_{name}"), tmp_path / "maps", (MapParameters("rrw"),), verbosity=-1)
-        plans.append((request, plan_maps(request)))  # all look before any has written
-    for request, plan in plans:
-        make_maps(request, plan)
+
+    def make(rest):
+        """Each run looks before the ones after it have written."""
+        name, *others = rest
+        rwtool.make_maps(
+            tmp_path / f"set_{name}", tmp_path / "maps", jobs=1, on_plan=lambda plan: make(others) if others else None
+        )
+
+    make(["a", "b", "c"])
     assert set(sidecar(tmp_path / "maps" / "rrw")["cases"]) == {"a", "b", "c"}
     assert not list((tmp_path / "maps" / "rrw").glob(".*"))
 

@@ -144,7 +144,20 @@ def test_seeds_are_runs_of_one_method_that_evaluate_averages(cohort, tmp_path):
 
 
 def test_a_run_repeats_from_its_own_config(cohort, tmp_path):
-    train(cohort, tmp_path / "a", "--seed", 3, "--spacing", 1.2, 1.2, "--loss", "ac", "--ac-lambda", 2, "--no-augment")
+    train(
+        cohort,
+        tmp_path / "a",
+        "--seed",
+        3,
+        "--target-spacing",
+        1.2,
+        1.2,
+        "--loss",
+        "ac",
+        "--ac-lambda",
+        2,
+        "--no-augment",
+    )
     config = tmp_path / "a" / "config.toml"
     run("train", cohort / "images", cohort / "labels", tmp_path / "b", "--config", config)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
@@ -290,7 +303,7 @@ def test_a_run_is_refused_then_resumed_then_overwritten(cohort, tmp_path):
         (["--classes", "1,2"], "holds 0 (the background"),
         (["--maps", "LABELS"], "no rrw maps (found none); make them with rwtool maps LABELS"),
         (["--split", "LABELS"], "cannot be read as a split"),
-        (["--file-spacing", 1, 1, 1], "carries its own"),
+        (["--spacing", 1, 1, 1], "carries its own"),
     ],
 )
 def test_wrong_use_is_one_readable_message(cohort, tmp_path, options, expected):
@@ -339,7 +352,7 @@ def test_npy_files_take_their_spacing_from_the_option(tmp_path):
             np.save(tmp_path / folder / f"case_{index}.npy", array)
     result = train(tmp_path, tmp_path / "run", code=2)
     assert "an .npy file carries no spacing; give " in message(result)
-    train(tmp_path, tmp_path / "run", "--file-spacing", 4, 1.5, 0.8)
+    train(tmp_path, tmp_path / "run", "--spacing", 4, 1.5, 0.8)
     nifti = write_cohort(tmp_path / "nifti", names=[f"case_{index}" for index in range(4)])
     train(nifti, tmp_path / "other")
     assert weights(tmp_path / "run") == weights(tmp_path / "other")

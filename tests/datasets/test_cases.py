@@ -1,14 +1,12 @@
 import json
 
-import numpy as np
 import pytest
 
 from rwtool.datasets.cases import find_cases
 from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, parse_values
 from rwtool.datasets.classes import read_dataset_json as read_classes
-from rwtool.datasets.plan import inspect_cases
+from rwtool.datasets.plan import plan_dataset
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.io.names import file_hash
 
 
 def touch(folder, *names):
@@ -88,7 +86,7 @@ def test_header_and_voxels_are_one_case(tmp_path, names, first):
 def test_broken_link_is_a_case_that_fails_not_one_left_out(tmp_path):
     (tmp_path / "a.nii").symlink_to(tmp_path / "gone")
     assert list(find_cases(tmp_path)) == ["a"]
-    _, (outcome,) = inspect_cases(find_cases(tmp_path), classes=make_classes([0, 1]), verbosity=-1)
+    (outcome,) = plan_dataset(tmp_path, classes=[0, 1], verbosity=-1).failed
     assert outcome.error == f"{tmp_path / 'a.nii'}: no such file"
 
 
@@ -221,61 +219,3 @@ def test_dataset_json_is_found_beside_a_link_and_from_a_relative_path(tmp_path, 
     assert find_dataset_json(find_cases(tmp_path / "set" / "labels")) == path
     monkeypatch.chdir(tmp_path / "set" / "labels")
     assert find_dataset_json(find_cases("a.nii")) == path
-
-
-# --- inspection ---
-
-
-@pytest.fixture
-def three_cases(write_nifti, tmp_path):
-    for name, values in (("a", (0, 1)), ("b", (0, 4)), ("c", (0, 255))):
-        write_nifti(np.array(values, dtype=np.uint8).reshape(2, 1, 1), np.diag([1.0, 2, 3, 1]), f"{name}.nii")
-    return find_cases(tmp_path)
-
-
-def test_classes_are_those_of_the_whole_data_set(three_cases):
-    classes, outcomes = inspect_cases(three_cases, classes=None, verbosity=-1)
-    assert classes == Classes((0, 1, 4, 255), ("background", "1", "4", "255"), None, "the values in the label files")
-    assert [outcome.name for outcome in outcomes] == ["a", "b", "c"]
-    assert [outcome.result.values for outcome in outcomes] == [(0, 1), (0, 4), (0, 255)]
-    first = outcomes[0].result
-    assert first.shape == (1, 1, 2)
-    assert first.spacing_mm == (3, 2, 1)
-    assert first.itemsize == 1
-    assert first.sha256 == file_hash(three_cases["a"])
-
-
-def test_ignore_label_is_left_out_of_the_scan(three_cases):
-    classes, _ = inspect_cases(three_cases, classes=None, ignore=255, verbosity=-1)
-    assert classes.values == (0, 1, 4)
-    assert classes.ignore == 255
-
-
-def test_dataset_json_wins_over_the_scan_and_given_classes_over_it(three_cases, tmp_path):
-    path = dataset(tmp_path, {"background": 0, "a": 1, "b": 4, "ignore": 255})
-    classes, _ = inspect_cases(three_cases, classes=None, verbosity=-1)
-    assert classes == Classes((0, 1, 4), ("background", "a", "b"), 255, str(path))
-    classes, _ = inspect_cases(three_cases, classes=None, ignore=4, verbosity=-1)
-    assert classes == Classes((0, 1), ("background", "a"), 4, str(path))
-    classes, _ = inspect_cases(three_cases, classes=make_classes([0, 9]), verbosity=-1)
-    assert classes.values == (0, 9)
-
-
-def test_unreadable_case_has_its_reason_and_the_others_their_classes(three_cases):
-    three_cases["b"].write_bytes(b"")
-    classes, outcomes = inspect_cases(three_cases, classes=None, verbosity=-1)
-    assert classes.values == (0, 1, 255)
-    assert outcomes[1].error == f"{three_cases['b']}: the file is empty; copy it again from its source"
-
-
-def test_data_set_of_background_alone_is_an_error(write_nifti, tmp_path):
-    write_nifti(np.zeros((2, 2, 2), dtype=np.uint8))
-    with pytest.raises(UsageError, match=r"no label but 0 in any case, .*--classes 0,1"):
-        inspect_cases(find_cases(tmp_path), classes=None, verbosity=-1)
-
-
-def test_real_data_set_has_its_classes(test_data):
-    cases = dict(list(find_cases(test_data / "hippocampus" / "labels").items())[:3])
-    classes, outcomes = inspect_cases(cases, classes=None, verbosity=-1)
-    assert classes.values == (0, 1, 2)
-    assert all(outcome.error is None for outcome in outcomes)

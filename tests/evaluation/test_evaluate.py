@@ -10,7 +10,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 import rwtool
 from rwtool.datasets.splits import read_case_names
 from rwtool.evaluation import case as measure
-from rwtool.evaluation.evaluate import Request, evaluate_files, plan_evaluation
+from rwtool.evaluation.evaluate import Request, plan_evaluation
 from rwtool.evaluation.rows import Rules
 from rwtool.io.names import file_hash
 
@@ -38,7 +38,10 @@ def save(path, array, affine=AFFINE):
 
 
 def evaluate(reference, *predictions, **options):
-    return evaluate_files(reference, predictions, **{"jobs": 1, "verbosity": -1, **options})
+    names = ("metrics", "hd95", "undefined", "permutations", "seed", "alpha", "subject")
+    rules = options.pop("rules", Rules())
+    options |= {name: getattr(rules, name) for name in names}
+    return rwtool.evaluate(reference, predictions, **{"jobs": 1, **options}).evaluation
 
 
 def values(evaluation, **where):
@@ -142,7 +145,7 @@ def test_allow_missing_counts_the_structures_of_the_reference_as_missed(project)
     numbers = values(found, method="a", case="x", label=1)
     assert math.isnan(numbers.pop("hd"))
     assert numbers == {"dice": 0, "nsd": 0, "volume_ml": 0, "volume_error": -1}
-    assert found.provenance["runs"][0]["missing"] == ["x"]
+    assert found.provenance()["runs"][0]["missing"] == ["x"]
     assert not found.failed
 
 
@@ -226,7 +229,7 @@ def test_names_that_share_a_stem_suggest_a_regex(tmp_path):
 
 def test_groups_come_from_a_csv_file(project):
     write(project / "groups.csv", "Case,Group\nx,ED\ny.nii.gz,ES\nz,ES\n")
-    found = evaluate(project / "labels", project / "a", groups=project / "groups.csv")
+    found = evaluate(project / "labels", project / "a", group=project / "groups.csv")
     assert {(row.case, row.group) for row in found.rows} == {("x", "ED"), ("y", "ES")}
 
 
@@ -243,7 +246,7 @@ def test_broken_groups_are_refused(project, text, message):
     if text is not None:
         write(project / "groups.csv", text)
     with pytest.raises(rwtool.UsageError, match=message):
-        evaluate(project / "labels", project / "a", groups=project / "groups.csv")
+        evaluate(project / "labels", project / "a", group=project / "groups.csv")
 
 
 # --- classes, statuses, settings ---
@@ -268,7 +271,7 @@ def test_rows_carry_the_files_labels_and_names(tmp_path):
     found = evaluate(tmp_path / "labels", tmp_path / "a", class_names={2: "necrosis"})
     assert {(row.label, row.class_name) for row in found.rows} == {(2, "necrosis"), (4, "enhancing")}
     assert values(found, label=4)["dice"] == 1
-    with pytest.raises(rwtool.UsageError, match="--class-names names label 3, which is no class"):
+    with pytest.raises(rwtool.UsageError, match="class_names= names label 3, which is no class"):
         evaluate(tmp_path / "labels", tmp_path / "a", class_names={3: "x"})
 
 
@@ -323,10 +326,10 @@ def test_all_metrics_and_both_rules_of_hd95(project):
     ("metrics", "tolerances", "message"),
     [
         (("dice", "nsd"), {}, "nsd needs a tolerance for label 1"),
-        (("dice",), {None: 1.0}, "--nsd-tolerance belongs to nsd"),
-        (("nsd",), {5: 1.0}, "--nsd-tolerance names label 5, which is not measured"),
+        (("dice",), {None: 1.0}, "nsd_tolerance_mm= belongs to nsd"),
+        (("nsd",), {5: 1.0}, "nsd_tolerance_mm= names label 5, which is not measured"),
         (("nsd",), {None: -1.0}, "a tolerance is 0 mm or more"),
-        (("dice", "iou"), {}, "--metrics takes names with commas"),
+        (("dice", "iou"), {}, "metrics= are names, each once, of dice"),
         (("dice", "dice"), {}, "each once"),
     ],
 )
@@ -464,7 +467,7 @@ def test_a_corrupt_file_costs_only_its_own_numbers(project):
     assert {(row.method, row.case) for row in found.rows} == {("a", "y"), ("b", "x"), ("b", "y")}
     assert [outcome.name for outcome in found.failed] == ["x (a)"]
     assert str(bad) in found.failed[0].error
-    assert found.provenance["failed"]["x (a)"] == found.failed[0].error
+    assert found.provenance()["failed"]["x (a)"] == found.failed[0].error
 
 
 def test_a_corrupt_reference_costs_only_its_case(project):
@@ -548,7 +551,7 @@ def test_processes_give_the_same_rows(project):
 
 def test_the_provenance_is_strict_json_with_the_hash_of_every_input(project):
     found = evaluate(project / "labels", project / "a", project / "b")
-    content = json.loads(json.dumps(found.provenance, allow_nan=False))
+    content = json.loads(json.dumps(found.provenance(), allow_nan=False))
     x = content["inputs"]["x"]
     assert x["reference"]["sha256"] == file_hash(project / "labels" / "x.nii.gz")
     assert [entry["sha256"] for entry in x["predictions"]] == [

@@ -14,7 +14,9 @@ from rwtool.network.normalization import Normalization
 
 torch.set_num_threads(1)
 
-CONFIG = TrainConfig(features=2, depth=2, patch=(8, 12), batch_size=4, amp="off", spacing=(0.5, 1.5), subject="(p.)")
+CONFIG = TrainConfig(
+    features=2, depth=2, patch=(8, 12), batch_size=4, amp="off", target_spacing=(0.5, 1.5), subject="(p.)"
+)
 TASK = Task(
     Classes((0, 1, 4), ("background", "RV", "Ödem"), 255, "dataset.json"),
     2,

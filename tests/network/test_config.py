@@ -31,7 +31,7 @@ FULL = TrainConfig(
     split_seed=9,
     subject='(sub-\\d+)"é\U0001fac0',
     normalize="ct",
-    spacing=(1.5, 0.75),
+    target_spacing=(1.5, 0.75),
     val_every=2,
 )
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
@@ -78,8 +78,8 @@ def read(tmp_path):
         ({"val": -0.1}, "--val is a share of the subjects, at least 0 and less than 1; found -0.1"),
         ({"patch": (56,)}, "--patch is two positive numbers, Y X; found (56,)"),
         ({"patch": (56, 0)}, "--patch is two positive numbers, Y X; found (56, 0)"),
-        ({"spacing": (1.0, float("nan"))}, "--spacing is two positive numbers, Y X; found (1.0, nan)"),
-        ({"spacing": (float("inf"), 1.0)}, "--spacing is two positive numbers, Y X; found (inf, 1.0)"),
+        ({"target_spacing": (1.0, float("nan"))}, "--target-spacing is two positive numbers, Y X; found (1.0, nan)"),
+        ({"target_spacing": (float("inf"), 1.0)}, "--target-spacing is two positive numbers, Y X; found (inf, 1.0)"),
         (
             {"loss": "ce", "mixed_with": "dice"},
             "--with mixes a map loss (rrw, boundary, ac, hd, wce-rrw) with Dice or cross entropy; found --loss ce "
@@ -189,13 +189,27 @@ def test_toml_has_the_names_of_the_options_and_leaves_out_what_has_no_value():
     lines = TrainConfig(mixed_with="ce", patch=(8, 16), lr=0.5).to_toml().splitlines()
     assert {'loss = "rrw"', 'with = "ce"', "patch = [8, 16]", "lr = 0.5", "augment = true"} <= set(lines)
     names = {line.split(" = ")[0] for line in lines}
-    assert names == {*DEFAULTS, "with"} - {"mixed_with", "ac_lambda", "batch_size", "depth", "subject", "spacing"}
+    assert names == {*DEFAULTS, "with"} - {
+        "mixed_with",
+        "ac_lambda",
+        "batch_size",
+        "depth",
+        "subject",
+        "target_spacing",
+    }
 
 
 def test_a_file_may_name_a_few_settings_with_hyphens_or_underscores(read):
-    lines = ['with = "dice"', "batch-size = 4", "val_every = 2", "lr = 1", "patch = [8, 16]", "spacing = [1, 0.5]"]
+    lines = [
+        'with = "dice"',
+        "batch-size = 4",
+        "val_every = 2",
+        "lr = 1",
+        "patch = [8, 16]",
+        "target_spacing = [1, 0.5]",
+    ]
     assert read("\n".join([*lines, "augment = false"])) == {
-        "mixed_with": "dice", "batch_size": 4, "val_every": 2, "lr": 1, "patch": (8, 16), "spacing": (1, 0.5),
+        "mixed_with": "dice", "batch_size": 4, "val_every": 2, "lr": 1, "patch": (8, 16), "target_spacing": (1, 0.5),
         "augment": False,
     }  # fmt: skip
     assert read("") == {}
@@ -224,7 +238,7 @@ def test_an_unknown_key_is_refused_with_the_known_ones(read, tmp_path):
         ("patch = 56", "patch = 56 is not of the type tuple[int, int]"),
         ("patch = [56.5, 40]", "patch = [56.5, 40] is not of the type tuple[int, int]"),
         ("patch = [true, 40]", "patch = [True, 40] is not of the type tuple[int, int]"),
-        ('spacing = ["1", "1"]', "spacing = ['1', '1'] is not of the type tuple[float, float]"),
+        ('target_spacing = ["1", "1"]', "target_spacing = ['1', '1'] is not of the type tuple[float, float]"),
         ("loss = 3", "loss = 3 is not one of rrw, boundary, ac, hd, dice, focal, ce, wce-rrw"),
         ("with = true", "with = True is not one of dice, ce"),
         ("norm = [1]", "norm = [1] is not one of instance, batch"),
@@ -255,7 +269,7 @@ def test_a_file_that_is_no_toml_is_named(read, tmp_path):
 
 def test_every_changed_setting_is_named():
     with pytest.raises(UsageError) as caught:
-        refuse_changes(FULL, {"epochs": 7, "lr": 0.1, "mixed_with": "ce", "spacing": None, "amp": "bf16"})
+        refuse_changes(FULL, {"epochs": 7, "lr": 0.1, "mixed_with": "ce", "target_spacing": None, "amp": "bf16"})
     assert str(caught.value) == (
         "--resume goes on with the settings of the run, and these differ: --lr was 1e-05, now 0.1; --with was dice, "
         "now ce; --spacing was (1.5, 0.75), now None; --amp was off, now bf16; leave them out, or start another RUN"

@@ -29,12 +29,9 @@ import rwtool.network.predict as predict_module
 from rwtool.cli import main
 from rwtool.datasets.classes import make_classes
 from rwtool.network.checkpoint import load_checkpoint
-from rwtool.network.config import TrainConfig
-from rwtool.network.predict import predict_files
 from rwtool.network.segmenter import Segmenter
-from rwtool.training.cohort import Case, Source
+from rwtool.training.cohort import Case
 from rwtool.training.slices import SliceSet, round_patch
-from rwtool.training.study import StudyRequest, run_study
 
 torch.set_num_threads(1)
 
@@ -63,7 +60,7 @@ def predict(*arguments, code=0):
     "more",
     [
         {},
-        {"spacing": (1.1, 1.0)},
+        {"target_spacing": (1.1, 1.0)},
         {"normalize": "ct", "norm": "batch"},
         {"patch": (16, 16), "depth": 3},
         {"amp": "bf16", "normalize": "none"},
@@ -72,7 +69,7 @@ def predict(*arguments, code=0):
 )
 def test_validation_cases_are_predicted_as_at_the_end_of_the_run_to_the_bit(cohort, tmp_path, more):
     run = train(cohort, tmp_path / "run", QUICK, **more).folder
-    predict_files(run, cohort / "images", tmp_path / "out", amp=more.get("amp", "auto"))
+    rwtool.predict(run, cohort / "images", tmp_path / "out", amp=more.get("amp", "auto"))
     assert names_in(tmp_path / "out") == names_in(cohort / "images")
     for path in (run / "predictions").iterdir():
         expected = nib.load(path)
@@ -142,7 +139,7 @@ def test_another_number_of_channels_than_in_training_is_refused(cohort, trained,
     for source in (cohort / "images").iterdir():
         numbered.mkdir(exist_ok=True)
         shutil.copy(source, numbered / source.name.replace(".nii", "_0000.nii"))
-    run = rwtool.train_files(numbered, cohort / "labels", tmp_path / "run", **QUICK)[0].folder
+    run = rwtool.train(numbered, cohort / "labels", tmp_path / "run", **QUICK)[0].folder
     result = predict(run, tmp_path, tmp_path / "out", code=2)
     assert "case_0 has 2 channels (case_0_0000.nii.gz, case_0_0001.nii.gz); expected 1, as in training" in result.output
     assert not (tmp_path / "out").exists()
@@ -188,7 +185,7 @@ def test_flips_that_were_not_trained_are_refused(cohort, trained, tmp_path, untr
 
 
 def test_probabilities_of_resampled_slices_sum_to_1_on_the_grid_of_the_image(cohort, tmp_path):
-    run = train(cohort, tmp_path / "run", spacing=(1.1, 1.0)).folder
+    run = train(cohort, tmp_path / "run", target_spacing=(1.1, 1.0)).folder
     predict(run, cohort / "images", tmp_path / "out", "--probabilities")
     for path in (tmp_path / "out" / "probabilities").iterdir():
         softmax, labels = nib.load(path), nib.load(tmp_path / "out" / path.name)
@@ -305,7 +302,7 @@ def test_other_formats_give_the_labels_of_the_nifti_in_their_own_format(cohort, 
         nib.save(image, path)
     else:
         sitk.WriteImage(sitk.ReadImage(str(cohort / "images" / "case_4.nii.gz")), str(path))
-    more = ["--file-spacing", 4, 1.5, 0.8, "--probabilities"] if suffix == ".npy" else []
+    more = ["--spacing", 4, 1.5, 0.8, "--probabilities"] if suffix == ".npy" else []
     predict(trained, path.parent, tmp_path / "out", *more)
     predict(trained, cohort / "images" / "case_4.nii.gz", tmp_path / "nifti")
     expected = voxels(tmp_path / "nifti" / "case_4.nii.gz").T
@@ -325,7 +322,7 @@ def test_pictures_give_pictures_without_loss(cohort, trained, tmp_path, suffix, 
     path = tmp_path / f"case_0{suffix}"
     picture = (voxels(cohort / "images" / "case_0.nii.gz").T[0] // 2).clip(0, 255).astype(np.uint8)
     sitk.WriteImage(sitk.GetImageFromArray(picture), str(path))
-    predict(trained, path, tmp_path / "out", "--file-spacing", 1, 1.5, 0.8)
+    predict(trained, path, tmp_path / "out", "--spacing", 1, 1.5, 0.8)
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / f"case_0{written}")))
     assert found.shape == picture.shape
     assert set(np.unique(found)) == {0, 1, 2}
@@ -335,8 +332,7 @@ def test_a_slice_axis_named_in_training_holds_in_prediction(tmp_path):
     # equal spacings, so that nothing but the option says that these files are slice first
     grid = {"affine": np.diag([2.0, 2.0, 2.0, 1.0]), "turn": (0, 1, 2)}
     cohort = write_cohort(tmp_path, **grid)
-    source = Source(str(cohort / "images"), str(cohort / "labels"), slice_axis=0)
-    run_study(StudyRequest(source, tmp_path / "run", TrainConfig(**QUICK), QUICK, quiet=True))
+    train(cohort, tmp_path / "run", slice_axis=0)
     predict(tmp_path / "run", cohort / "images", tmp_path / "out")
     for path in (tmp_path / "run" / "predictions").iterdir():
         np.testing.assert_array_equal(voxels(tmp_path / "out" / path.name), voxels(path))
@@ -427,7 +423,7 @@ def test_a_folder_that_is_no_run_is_refused(cohort, trained, tmp_path):
 
 
 def test_runs_of_several_seeds_are_named(cohort, tmp_path):
-    rwtool.train_files(cohort / "images", cohort / "labels", tmp_path, seeds=[3, 4], **QUICK)
+    rwtool.train(cohort / "images", cohort / "labels", tmp_path, seeds=[3, 4], **QUICK)
     result = predict(tmp_path, cohort / "images", tmp_path / "out", code=2)
     text = " ".join(result.output.split())
     assert f"holds 2 runs; name one of them: {tmp_path / 'seed-3'}, {tmp_path / 'seed-4'}" in text
@@ -461,7 +457,9 @@ def test_quiet_prints_nothing(cohort, trained, tmp_path):
 
 
 def test_python_gives_the_files_and_the_reasons(cohort, trained, tmp_path):
-    outcomes = predict_files(trained, cohort / "images", tmp_path, amp="off", verbosity=-1)
+    found = rwtool.predict(trained, cohort / "images", tmp_path, amp="off")
+    assert found.files == {f"case_{index}": tmp_path / f"case_{index}.nii.gz" for index in range(6)}
+    outcomes = found.outcomes
     assert [outcome.name for outcome in outcomes] == [f"case_{index}" for index in range(6)]
     assert [outcome.result for outcome in outcomes] == [tmp_path / f"case_{index}.nii.gz" for index in range(6)]
     assert {outcome.error for outcome in outcomes} == {None}
@@ -483,8 +481,7 @@ def test_ignored_voxels_are_predicted_as_others(tmp_path):
         labels = voxels(path).T.copy()
         labels[:, 1::3, 1::3] = 9
         save(path, labels)
-    source = Source(str(cohort / "images"), str(cohort / "labels"), ignore=9)
-    (done,) = run_study(StudyRequest(source, tmp_path / "run", TrainConfig(**THOROUGH), THOROUGH, quiet=True))
+    done = train(cohort, tmp_path / "run", THOROUGH, ignore=9)
     assert done.validation.mean_dice > 0.9
     classes = load_checkpoint(tmp_path / "run" / "last.pt").task.classes
     assert classes == make_classes([0, 1, 2], ignore=9, source="the values in the label files")

@@ -18,7 +18,7 @@ from rwtool.report.csv import CASE_COLUMNS, read_cases_csv, read_tables
 from rwtool.report.latex import escape_latex, latex_table
 from rwtool.report.text import definitions, notes
 from rwtool.report.write import print_report, summary, write_report
-from rwtool.statistics.comparison import compare
+from rwtool.statistics.comparison import compare_rows as compare
 
 NASTY = r"a_b & 50 % #1 {x} $y$ \z ~ ^ <q> | [r] *"
 

@@ -7,7 +7,8 @@ from handmade import row, series, structure
 
 from rwtool.errors import UsageError
 from rwtool.evaluation.rows import Rules
-from rwtool.statistics.comparison import NoResult, compare
+from rwtool.statistics.comparison import NoResult
+from rwtool.statistics.comparison import compare_rows as compare
 
 RULES = Rules()
 

@@ -9,6 +9,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 import rwtool
 from rwtool.cli import main
 from rwtool.datasets.classes import make_classes
+from rwtool.datasets.plan import plan_dataset
 from rwtool.errors import GeometryError, RwtoolError, UsageError
 from rwtool.io.names import file_hash
 from rwtool.network.config import TrainConfig
@@ -58,7 +59,10 @@ def job(tmp_path):
     def make(labels, *images, affine=AFFINE, suffix="nii.gz", classes=CLASSES, normalization="none", **options):
         paths = [save(tmp_path / f"image_{n}.{suffix}", image, affine) for n, image in enumerate(images)]
         path = save(tmp_path / f"labels.{suffix}", labels, affine)
-        return CaseJob("case", tuple(paths), path, file_hash(path), classes, Normalization(normalization), **options)
+        where = {"spacing_mm": options.pop("spacing_mm", None), "slice_axis": options.pop("slice_axis", 2)}
+        where = {**where, "slice_axis": None} if suffix == "npy" else where
+        found = plan_dataset({"case": path}, classes=classes.values, ignore=classes.ignore, verbosity=-1, **where)
+        return CaseJob("case", tuple(paths), found.files["case"], Normalization(normalization), **options)
 
     return make
 
@@ -146,7 +150,7 @@ def test_bare_labels_need_the_spacing_of_the_option_that_train_has(tmp_path):
 
 
 def test_a_file_spacing_that_no_label_file_needs_is_refused(study):
-    assert refusal(source(study, file_spacing_mm=(4, 1, 1))) == (
+    assert refusal(source(study, spacing_mm=(4, 1, 1))) == (
         f"spacing_mm is for files without one, such as .npy; {study / 'labels' / 'a.nii.gz'} carries its own spacing"
     )
 
@@ -210,7 +214,7 @@ def test_each_image_and_channel_has_mean_0_and_sd_1_by_default(study):
 
 def test_several_processes_read_what_one_reads(study):
     config = TrainConfig(loss="boundary")
-    one, two = (read(source(study), config, workers=workers).cases for workers in (1, 2))
+    one, two = (read(source(study), config, jobs=workers).cases for workers in (1, 2))
     assert list(one) == list(two)
     for name, case in one.items():
         np.testing.assert_array_equal(case.image, two[name].image)
@@ -254,7 +258,7 @@ def test_all_cases_whose_image_is_on_another_grid_are_listed(study):
 def test_a_file_without_a_grid_fits_one_of_its_shape(tmp_path, image, labels):
     for folder, suffix, array in (("images", image, random_image()), ("labels", labels, random_labels())):
         save(tmp_path / folder / f"a.{suffix}", turned(array) if suffix == "npy" else array)
-    where = source(tmp_path, file_spacing_mm=(4, 3, 2) if labels == "npy" else None)
+    where = source(tmp_path, spacing_mm=(4, 3, 2) if labels == "npy" else None)
     case = read(where, TrainConfig(loss="ce", normalize="none", val=0)).cases["a"]
     np.testing.assert_array_equal(case.image[0], turned(random_image()))
     np.testing.assert_array_equal(case.codes, turned(random_labels()) // 2 + 1)
@@ -264,7 +268,7 @@ def test_a_file_without_a_grid_fits_one_of_its_shape(tmp_path, image, labels):
 def test_a_file_without_a_grid_does_not_fit_another_shape(job):
     with pytest.raises(GeometryError) as caught:
         read_case(
-            job(turned(random_labels()), turned(random_image(shape=(6, 8, 5))), suffix="npy", file_spacing_mm=(4, 1, 1))
+            job(turned(random_labels()), turned(random_image(shape=(6, 8, 5))), suffix="npy", spacing_mm=(4, 1, 1))
         )
     assert "the shapes (z, y, x) differ: (5, 9, 6) and (5, 8, 6); resample one of them" in str(caught.value)
 
@@ -472,7 +476,8 @@ def test_what_has_the_size_already_is_left_alone():
 def test_a_case_is_resampled_in_the_plane_and_validated_on_its_own_grid(study):
     where = source(study, split=str(study / "split.json"))
     native, found = (
-        read(where, TrainConfig(loss="boundary", normalize="none", spacing=spacing)) for spacing in (None, (3.0, 0.4))
+        read(where, TrainConfig(loss="boundary", normalize="none", target_spacing=spacing))
+        for spacing in (None, (3.0, 0.4))
     )
     for name in "abcd":
         case = found.cases[name]

@@ -5,7 +5,6 @@ import shutil
 import signal
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -32,9 +31,6 @@ from cohorts import (
 )
 
 import rwtool
-from rwtool.datasets.classes import make_classes
-from rwtool.maps.make import Request, make_maps, plan_maps
-from rwtool.maps.parameters import MapParameters
 from rwtool.network.checkpoint import Checkpoint, load_checkpoint
 from rwtool.network.config import MAP_OF_LOSS, TrainConfig, read_config
 from rwtool.training.cohort import Source, plan_cohort, read_cohort
@@ -42,7 +38,6 @@ from rwtool.training.distributed import Processes
 from rwtool.training.loop import learning_rate, settle
 from rwtool.training.objective import Objective
 from rwtool.training.slices import SliceSet
-from rwtool.training.study import StudyRequest, run_study
 from rwtool.training.validation import ClassResult, Validation
 
 torch.set_num_threads(1)
@@ -200,8 +195,7 @@ class Background:
 
 def test_what_has_no_value_is_null_in_json_and_empty_in_csv(cohort, tmp_path, monkeypatch):
     monkeypatch.setattr("rwtool.training.loop.Segmenter", Background)
-    source = Source(str(cohort / "images"), str(cohort / "labels"), classes=make_classes([0, 1, 2, 7]))
-    run_study(StudyRequest(source, tmp_path, TrainConfig(**QUICK), QUICK, quiet=True))
+    train(cohort, tmp_path, classes=[0, 1, 2, 7])
     missed, absent = ({"ok": 0, "hallucinated": 0, "hd95_mm": None, "hd_mm": None, **more} for more in (
         {"dice": 0.0, "missed": 3, "absent": 0}, {"dice": None, "missed": 0, "absent": 3},
     ))  # fmt: skip
@@ -223,7 +217,7 @@ OBLIQUE[:3, :3], OBLIQUE[:3, 3] = ROTATION * [0.8, 1.5, 4], [7, -30, 11]
     [
         ({"affine": OBLIQUE}, {}, 0.9),
         ({"affine": SLICE_FIRST, "turn": (0, 1, 2)}, {}, 0.9),
-        ({}, {"spacing": (1.1, 1.0)}, 0.9),
+        ({}, {"target_spacing": (1.1, 1.0)}, 0.9),
         ({}, {"loss": "dice", "patch": (16, 16)}, 0.8),
     ],
     ids=["oblique", "slice first", "resampled", "crops"],
@@ -284,9 +278,7 @@ def maps(cohort, tmp_path_factory):
 
 
 def made_maps(cohort, folder, kinds=("rrw", "boundary", "hd", "ac"), **parameters):
-    request = Request(str(cohort / "labels"), folder, tuple(MapParameters(kind, **parameters) for kind in kinds))
-    request = replace(request, verbosity=-1, jobs=1)
-    make_maps(request, plan_maps(request))
+    rwtool.make_maps(cohort / "labels", folder, kinds=kinds, jobs=1, **parameters)
     return folder
 
 
@@ -409,7 +401,7 @@ def test_a_run_that_is_killed_and_resumed_is_the_one_of_one_go_to_the_bit(cohort
         {"amp": "bf16"},
         {"norm": "batch"},
         {"patch": (16, 16), "loss": "ce", "val_every": 1},
-        {"normalize": "ct", "spacing": (1.0, 1.0)},
+        {"normalize": "ct", "target_spacing": (1.0, 1.0)},
     ],
     ids=lambda more: next(iter(more)),
 )
@@ -511,8 +503,8 @@ def test_resume_refuses_other_files_and_another_split(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"classes": make_classes([0, 1, 2, 3])}, "the classes"),
-        ({"classes": make_classes([0, 1, 2], ignore=2)}, "the classes, the ignored label"),
+        ({"classes": (0, 1, 2, 3)}, "the classes"),
+        ({"ignore": 2}, "the classes, the ignored label"),
         ({"slice_axis": 1}, "the slice axis"),
         ({"maps": "voxel"}, "the maps"),
     ],
@@ -520,10 +512,8 @@ def test_resume_refuses_other_files_and_another_split(tmp_path):
 def test_resume_refuses_another_reading_of_the_same_files(cohort, stopped, tmp_path, changed, message):
     if "maps" in changed:
         changed = {"maps": made_maps(cohort, tmp_path / "maps", ["rrw"], units="voxel")}
-    source = Source(str(cohort / "images"), str(cohort / "labels"), **changed)
-    request = StudyRequest(source, stopped, TrainConfig(**QUICK), QUICK, resume=True, quiet=True)
     with pytest.raises(rwtool.UsageError, match=f"changed since the run began: {message}; put them back"):
-        run_study(request)
+        train(cohort, stopped, resume=True, **changed)
 
 
 def test_a_run_in_the_way_is_refused_unless_it_is_resumed_or_overwritten(cohort, finished):
@@ -594,7 +584,7 @@ def test_a_resumed_run_knows_its_best_epoch(cohort, tmp_path, scored, scores, ep
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(cohort, quick, tmp_path):
-    first, second = rwtool.train_files(cohort / "images", cohort / "labels", tmp_path, seeds=[0, 1], **QUICK)
+    first, second = rwtool.train(cohort / "images", cohort / "labels", tmp_path, seeds=[0, 1], **QUICK)
     assert [first.folder, second.folder] == [tmp_path / "seed-0", tmp_path / "seed-1"]
     assert weights(first.folder) == weights(quick.folder)
     assert weights(second.folder) != weights(quick.folder)
@@ -608,7 +598,7 @@ def test_resume_of_seeds_trains_those_that_are_not_done(cohort, tmp_path):
     train(cohort, tmp_path / "seed-0", seed=0)
     train_and_stop(cohort, tmp_path / "seed-1", seed=1)
     for seeds, trained in (([0, 1], [False, True]), ([0, 1, 2], [False, False, True])):
-        done = rwtool.train_files(cohort / "images", cohort / "labels", tmp_path, seeds=seeds, resume=True, **QUICK)
+        done = rwtool.train(cohort / "images", cohort / "labels", tmp_path, seeds=seeds, resume=True, **QUICK)
         assert [run.trained for run in done] == trained
     train(cohort, tmp_path / "alone", seed=1)
     assert all_of(tmp_path / "alone")["last"] == all_of(tmp_path / "seed-1")["last"]
@@ -741,24 +731,20 @@ def test_tensorboard_is_told_all_but_nan_and_forgets_what_is_done_again(cohort, 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
     results = (ClassResult(1, "1", 0.5, 1, 1, {}), ClassResult(2, "2", math.nan, 1, 1, {}))
     monkeypatch.setattr("rwtool.training.loop.validate", lambda *arguments, **options: Validation(results))
-    source = Source(str(cohort / "images"), str(cohort / "labels"))
-    request = StudyRequest(source, tmp_path / "run", TrainConfig(**QUICK), QUICK, tensorboard=True, quiet=True)
-    run_study(request)
+    train(cohort, tmp_path / "run", tensorboard=True)
     always = {("loss", 1), ("lr", 1), ("seconds", 1), ("slices_per_second", 1)}
     assert told[0] == (tmp_path / "run" / "tensorboard", 1)
     assert set(told[1:]) == {*always, *((name, 2) for name, _ in always), ("dice", 2), ("dice_1", 2)}
     told.clear()
-    run_study(replace(request, run=stopped, resume=True))
+    train(cohort, stopped, tensorboard=True, resume=True)
     assert told[0] == (stopped / "tensorboard", 2)
     assert {epoch for _, epoch in told[1:]} == {2}
 
 
 def test_tensorboard_that_is_not_installed_is_said_before_anything_is_done(cohort, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    source = Source("nowhere", "nowhere")
-    request = StudyRequest(source, tmp_path / "run", TrainConfig(), {}, tensorboard=True, quiet=True)
     with pytest.raises(rwtool.UsageError, match=r"pip install 'rwtool\[tensorboard\]'"):
-        run_study(request)
+        rwtool.train("nowhere", "nowhere", tmp_path / "run", tensorboard=True)
 
 
 def test_two_processes_train_the_network_of_one(cohort, tmp_path):

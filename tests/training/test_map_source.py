@@ -340,6 +340,6 @@ def test_maps_for_another_spacing_are_refused_where_the_labels_carry_none(tmp_pa
     use = plan_map_use("rrw", folder, CLASSES)
     assert refusal(use, path, spacing_mm=(4, 1, 1)) == (
         f"{folder / 'rrw' / 'a.nii.gz'}: it was made for voxels of 5 x 1 x 1 mm, the labels have 4 x 1 x 1; give "
-        "--file-spacing 5 1 1, or run rwtool maps again"
+        "spacing_mm=(5, 1, 1), or run rwtool maps again"
     )
     assert magnitudes(use, path, spacing_mm=(5, 1, 1)).max() == 1

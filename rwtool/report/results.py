@@ -1,0 +1,252 @@
+"""From label files, or from saved tables of cases, to results: rows, their comparison, and the report of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rwtool.errors import UsageError
+from rwtool.evaluation.evaluate import Evaluation, EvaluationPlan, Request, plan_evaluation, run_evaluation
+from rwtool.evaluation.rows import Row, Rules, Undefined
+from rwtool.io.names import file_hash
+from rwtool.metrics.measures import HD95Rule
+from rwtool.report.csv import read_tables
+from rwtool.report.write import print_report, summary, write_report
+from rwtool.statistics.comparison import Comparison, compare_rows
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows, and what they come to.
+
+    Attributes
+    ----------
+    rows : list of Row
+        One per method, run, case, class and metric.
+    rules : Rules
+        The definitions in force.
+    comparison : Comparison or None
+        None where every prediction failed.
+    provenance : dict
+        Where the rows come from, for JSON.
+    evaluation : Evaluation or None
+        What was measured, and what failed; None where the rows were read from tables.
+    """
+
+    rows: list[Row]
+    rules: Rules
+    comparison: Comparison | None
+    provenance: dict[str, Any]
+    evaluation: Evaluation | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` holds: all results and definitions, as plain values for JSON.
+
+        Raises
+        ------
+        UsageError
+            There are no rows.
+        """
+        return summary(self._compared(), self.rules, self.provenance)
+
+    def print(self) -> None:
+        """Print the tables and the definitions in force."""
+        print_report(self._compared(), self.rules)
+
+    def write(self, out: str | Path) -> None:
+        """Write ``cases.csv``, ``tests.csv``, ``summary.json``, ``summary.md`` and ``summary.tex``."""
+        write_report(Path(out), self.rows, self._compared(), self.rules, self.provenance)
+
+    def _compared(self) -> Comparison:
+        if self.comparison is None:
+            raise UsageError("there are no results: every prediction failed; mend them and evaluate again")
+        return self.comparison
+
+
+def evaluate(
+    reference: str | Path,
+    predictions: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    metrics: Sequence[str] = Rules.metrics,
+    hd95: HD95Rule | None = Rules.hd95,
+    nsd_tolerance_mm: float | Mapping[int | None, float] | None = None,
+    undefined: Undefined = Rules.undefined,
+    classes: Sequence[int] | None = None,
+    class_names: Mapping[int, str] | None = None,
+    background: bool = False,
+    ignore: int | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    resample: bool = False,
+    allow_missing: bool = False,
+    cases: str | Path | None = None,
+    group: str | Path | None = None,
+    subject: str | None = None,
+    permutation_test: bool = False,
+    baseline: str | None = None,
+    permutations: int = Rules.permutations,
+    seed: int = Rules.seed,
+    alpha: float = Rules.alpha,
+    jobs: int | None = None,
+    verbosity: int = -1,
+    on_plan: Callable[[EvaluationPlan], None] | None = None,
+) -> Results:
+    """Compare predicted label files with reference label files, and methods with one another: ``rwtool evaluate``.
+
+    Parameters
+    ----------
+    reference : path
+        Folder, file or glob.
+    predictions : path or sequence of path
+        Each a folder or file, ``NAME=DIR``, or ``NAME=DIR1,DIR2`` for several runs of one method. A run folder of
+        :func:`rwtool.train` stands for its predictions.
+    out : path, optional
+        Folder for the tables of :meth:`Results.write`; a second evaluation there measures only what has changed.
+    metrics : sequence of str
+        Of dice, hd95, hd, assd, masd, nsd, volume_ml, volume_error.
+    hd95 : {"directed", "pooled"}
+    nsd_tolerance_mm : float, or dict of int to float, optional
+        Of nsd, for all labels or by label value; None is for all others.
+    undefined : {"diagonal", "exclude"} or float
+        What the distance of a missed or hallucinated structure counts as; a number is mm.
+    classes, ignore, spacing_mm
+        As for :func:`rwtool.make_maps`.
+    class_names : dict of int to str, optional
+        By label value.
+    background : bool
+        Measure the background too.
+    resample : bool
+        Bring predictions on another grid onto the reference's with nearest neighbour.
+    allow_missing : bool
+        Count the structures of a missing prediction as missed.
+    cases : path, optional
+        File that limits the cases, see :func:`rwtool.datasets.splits.read_case_names`; by default the validation cases
+        of run folders, if there are any, else all.
+    group : path, optional
+        CSV file, case to group: separate tables.
+    subject : str, optional
+        Regex that takes the scans of a subject together.
+    permutation_test : bool
+        Test each method against the baseline.
+    baseline : str, optional
+        By default the first method.
+    permutations, seed, alpha
+        As the attributes of :class:`rwtool.Rules`.
+    jobs : int, optional
+        Cases at once; by default what pays, and free memory allows.
+    verbosity : int
+        -1 shows no progress.
+    on_plan : callable, optional
+        Called with the plan before anything is measured.
+
+    Returns
+    -------
+    Results
+        One bad prediction does not cost the others: see ``evaluation.failed``.
+
+    Raises
+    ------
+    UsageError
+        Files do not pair, or an option does not fit.
+
+    Examples
+    --------
+    ``rwtool.evaluate("labels", ["dice=runs/dice", "rrw=runs/rrw"], permutation_test=True).print()``
+    """
+    several = [predictions] if isinstance(predictions, (str, Path)) else predictions
+    tolerances = nsd_tolerance_mm if isinstance(nsd_tolerance_mm, Mapping) else {None: nsd_tolerance_mm}
+    request = Request(
+        str(reference),
+        tuple(map(str, several)),
+        Rules(tuple(metrics), hd95, undefined, permutations=permutations, seed=seed, alpha=alpha, subject=subject),
+        out=None if out is None else Path(out),
+        classes=None if classes is None else tuple(classes),
+        class_names=dict(class_names or {}),
+        ignore=ignore,
+        background=background,
+        nsd_tolerance_mm={label: mm for label, mm in tolerances.items() if mm is not None},
+        spacing_mm=None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])),
+        resample=resample,
+        allow_missing=allow_missing,
+        cases=None if cases is None else str(cases),
+        group=None if group is None else Path(group),
+        jobs=jobs,
+        verbosity=verbosity,
+    )
+    plan = plan_evaluation(request)
+    against = _baseline(plan.pairing.methods, permutation_test, baseline)
+    if on_plan is not None:
+        on_plan(plan)
+    evaluation = run_evaluation(plan)
+    comparison = None
+    if evaluation.rows:
+        there = {row.method for row in evaluation.rows}
+        against = against if against in there and len(there) > 1 else None
+        comparison = compare_rows(evaluation.rows, plan.rules, baseline=against, test=against is not None)
+    results = Results(evaluation.rows, plan.rules, comparison, evaluation.provenance(), evaluation)
+    if out is not None and comparison is not None:
+        results.write(out)
+    return results
+
+
+def compare(
+    tables: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    undefined: Undefined = Rules.undefined,
+    subject: str | None = None,
+    baseline: str | None = None,
+    permutations: int = Rules.permutations,
+    seed: int = Rules.seed,
+    alpha: float = Rules.alpha,
+) -> Results:
+    """Compare methods again from saved tables of cases, without touching a volume: ``rwtool compare``.
+
+    Parameters
+    ----------
+    tables : path or sequence of path
+        Each a ``cases.csv``; what the numbers mean is read from the ``summary.json`` beside it.
+    out, undefined, subject, baseline, permutations, seed, alpha
+        As for :func:`rwtool.evaluate`.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    RwtoolError
+        A table cannot be read, or is none; the message names the line.
+    UsageError
+        Two tables give the same value, were made under different definitions, or would be replaced by `out`.
+    """
+    paths = [Path(table) for table in ([tables] if isinstance(tables, (str, Path)) else tables)]
+    if not paths:
+        raise UsageError("there are no tables to compare; name one or more cases.csv")
+    if out is not None and any((Path(out) / "cases.csv").resolve() == path.resolve() for path in paths):
+        raise UsageError(f"out={str(out)!r} would replace a table that is read; choose another folder")
+    rows, rules = read_tables(paths, subject=subject)
+    rules = replace(rules, undefined=undefined, permutations=permutations, seed=seed, alpha=alpha)
+    comparison = compare_rows(rows, rules, baseline=baseline)
+    provenance = {"command": "compare", "tables": [{"path": str(p), "sha256": file_hash(p)} for p in paths]}
+    results = Results(rows, rules, comparison, provenance)
+    if out is not None:
+        results.write(out)
+    return results
+
+
+def _baseline(methods: Sequence[str], wanted: bool, name: str | None) -> str | None:
+    """The method to test against, or None without a test."""
+    if not wanted:
+        if name is not None:
+            raise UsageError("baseline= belongs to permutation_test=True; add that")
+        return None
+    if len(methods) < 2:
+        raise UsageError(
+            f"permutation_test=True compares methods and there is one, {methods[0]}; name another folder of predictions"
+        )
+    if name is not None and name not in methods:
+        raise UsageError(f"baseline={name}: there is no such method; the methods are {', '.join(methods)}")
+    return name or methods[0]

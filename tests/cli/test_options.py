@@ -1,0 +1,83 @@
+from dataclasses import dataclass
+from typing import Literal
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from rwtool.cli import main, options
+
+
+@dataclass(frozen=True)
+class Settings:
+    loss: Literal["rrw", "dice"] = "rrw"
+    epochs: int = 7
+    augment: bool = True
+    depth: int | None = None
+
+
+@click.command()
+@options.of_record(Settings, "loss", "What is minimised.")
+@options.of_record(Settings, "epochs", "How long.", type=int)
+@options.of_record(Settings, "augment", "Warp.")
+@options.of_record(Settings, "depth", "Stages.  [default: by the patch]", type=int)
+@click.option("--overwrite", is_flag=True)
+@click.option("--spacing", "spacing_mm", nargs=3, type=float, metavar="Z Y X")
+@click.option("--classes")
+@click.option("--map", "map_values")
+@click.argument("labels")
+def command(**given):
+    print(given)
+
+
+def test_an_option_of_a_record_shows_its_default_and_leaves_it_to_the_record():
+    text = " ".join(CliRunner().invoke(command, ["--help"]).output.split())
+    assert "--loss [rrw|dice] What is minimised. [default: rrw]" in text
+    assert "How long. [default: 7]" in text
+    assert "--augment / --no-augment Warp. [default: on]" in text
+    assert "Stages. [default: by the patch]" in text
+    given = CliRunner().invoke(command, ["x"]).output
+    assert "'loss': None, 'epochs': None, 'augment': None, 'depth': None" in given
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("give overwrite=True to make them anew", "give --overwrite to make them anew"),
+        ("or augment=False.", "or --no-augment."),
+        ("give spacing_mm=(z, y, x) in mm", "give --spacing Z Y X in mm"),
+        ("give spacing_mm=(5, 1.5, 1) in mm", "give --spacing 5 1.5 1 in mm"),
+        ("name them with classes=(0, 1, ...)", "name them with --classes 0,1,..."),
+        ("spacing_mm= is for files without one", "--spacing is for files without one"),
+        ("try epochs=3, or loss='dice'", "try --epochs 3, or --loss dice"),
+        ("map_values={255: 1} maps it", "--map 255=1 maps it"),
+        ("other=5 stays, as does x.epochs=3 and epochs==3", "other=5 stays, as does x.epochs=3 and epochs==3"),
+        ("choose another labels=", "choose another LABELS"),
+    ],
+)
+def test_the_command_line_speaks_of_options(said, heard):
+    assert options.for_shell(said, command) == heard
+
+
+def test_an_error_of_the_library_is_put_in_the_words_of_its_command(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY")
+    result = CliRunner().invoke(main, ["maps", str(tmp_path), str(tmp_path / "maps")])
+    assert result.exit_code == 2
+    assert "give --spacing Z Y X" in result.output
+
+
+@pytest.mark.parametrize("command", main.commands.values(), ids=lambda value: value.name)
+def test_every_option_has_help(command):
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help
+
+
+def test_an_option_that_two_commands_share_means_the_same():
+    seen = {"--format": None}  # of files in maps, of what is printed elsewhere
+    for name, one in main.commands.items():
+        for parameter in one.params:
+            if isinstance(parameter, click.Option):
+                for spelling in parameter.opts:
+                    first = seen.setdefault(spelling, (name, parameter))
+                    assert first is None or parameter.name == first[1].name, f"{spelling} in {name} and in {first[0]}"
