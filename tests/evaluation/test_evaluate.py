@@ -365,8 +365,8 @@ def test_another_grid_is_refused_with_both_side_by_side(project):
     (failed,) = evaluate(project / "labels", project / "a").failed
     lines = failed.error.splitlines()
     assert lines[0] == (
-        f"{project / 'a' / 'x.nii.gz'}: the origins differ by (5, 0, 0) mm (right, anterior, superior); corners differ by "
-        "up to 6.25 voxels"
+        f"{project / 'a' / 'x.nii.gz'}: the origins differ by (5, 0, 0) mm (right, anterior, superior); "
+        "corners differ by up to 6.25 voxels"
     )
     assert [line.strip() for line in lines[1:-1]] == [
         "reference      prediction",
