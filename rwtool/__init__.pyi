@@ -56,7 +56,6 @@ from .maps.check import (
 )
 from .maps.folder import (
     MapSet,
-    Storage,
     read_map,
 )
 from .maps.kinds import (
@@ -74,6 +73,9 @@ from .maps.make import (
 )
 from .maps.parameters import (
     MapParameters,
+)
+from .maps.settings import (
+    Storage,
 )
 from .maps.streaming import (
     expand_packed,

@@ -1,6 +1,7 @@
 """The one error family: what a user can mend. Everything else is a bug and keeps its traceback."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 
 class RwtoolError(Exception):
@@ -26,3 +27,14 @@ def shorten(names: Sequence[str]) -> str:
 
 
 _SHOWN = 5  # names in a message
+
+
+@contextlib.contextmanager
+def told_when_interrupted(message: Callable[[], str]) -> Iterator[None]:
+    """Give a KeyboardInterrupt the words of what is done and what a rerun does; the innermost block's win."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if not interrupt.args:
+            interrupt.args = (message(),)
+        raise

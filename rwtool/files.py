@@ -1,4 +1,4 @@
-"""Files as such: names and suffixes, the parts of a volume, sizes, hashes, and whole files under final names."""
+"""Files as such: whole files under final names, locks, checksums, leftovers, and names that lead nowhere else."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import glob
 import os
 import platform
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from isal import isal_zlib
 
 from rwtool.errors import UsageError, VolumeError
 
-_LOCK_SECONDS = 20
+_LOCK_SECONDS = 60  # what a lock is held for takes milliseconds
 
 
 def file_crc32(path: str | Path) -> str:
@@ -26,6 +26,28 @@ def file_crc32(path: str | Path) -> str:
         while block := stream.read(1 << 20):
             checksum = isal_zlib.crc32(block, checksum)
     return f"{checksum:08x}"
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a text names a file of a folder: no path, and nothing that no name can hold."""
+    plain = name == os.path.basename(name) and not os.path.splitdrive(name)[0]
+    return plain and name not in ("", ".", "..") and "\0" not in name
+
+
+def file_in(folder: Path, name: str) -> Path:
+    """The file of a folder that another file names.
+
+    Raises
+    ------
+    VolumeError
+        The name leads out of the folder: it is a path, or the file is a link to elsewhere.
+    """
+    if not is_file_name(name):
+        raise VolumeError(f"{folder}: {name!r} is no name of a file in this folder; nothing outside of it is touched")
+    path = folder / name
+    if path.is_symlink() and os.path.dirname(os.path.realpath(path)) != os.path.realpath(folder):
+        raise VolumeError(f"{path}: a link that leads out of its folder is not followed; put the file itself there")
+    return path
 
 
 @contextmanager
@@ -41,37 +63,51 @@ def atomic(path: Path) -> Iterator[Path]:
     ------
     Path
         The same file name inside a hidden folder beside it, so that parts which name each other stay right.
+
+    Raises
+    ------
+    VolumeError
+        It cannot be written: no space, no permission, or the folder has gone.
     """
     workshop = path.parent / f".{path.name}.{os.getpid()}{_workshop_suffix()}"
     with naming(path, OSError, doing="written"):
         workshop.mkdir(parents=True, exist_ok=True)
     try:
         yield workshop / path.name
-        with naming(path, OSError, doing="written"):
-            made = sorted(workshop.iterdir(), key=lambda part: part.name == path.name)  # the named file last
-            for part in made:
-                os.replace(part, path.parent / part.name)
+        made = sorted(workshop.iterdir(), key=lambda part: part.name == path.name)  # the named file last
+        for part in made:
+            os.replace(part, path.parent / part.name)
+    except OSError as error:
+        raise VolumeError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from replacing a file that is being read, changed and written, for a moment each."""
-    lock = path.with_name(f".{path.name}.lock")
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-            break
-        except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - lock.stat().st_mtime > _LOCK_SECONDS:  # left by a killed process
-                    lock.unlink()
-            time.sleep(0.02)
+    """Keep other processes from replacing a file that is being read, changed and written, for a moment each.
+
+    The lock is the operating system's, so that of a process that has ended holds no one up.
+
+    Raises
+    ------
+    VolumeError
+        Its folder cannot be written to, or another process does not let go.
+    """
+    file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(file, timeout=_LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise VolumeError(f"{path}: {file} has been held by another process for {_LOCK_SECONDS} s; end it") from error
+    except OSError as error:
+        raise VolumeError(f"{path}: cannot be written: {error.strerror or error}") from error
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            file.unlink()  # while it is held: who waits for it finds out, and makes another
+        lock.release()
 
 
 def make_folder(path: Path) -> None:
@@ -107,7 +143,7 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except (OSError, OverflowError):
         return True
     return True
 

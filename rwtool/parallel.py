@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import joblib
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-
 from rwtool.console import show_progress
-from rwtool.errors import RwtoolError
+from rwtool.errors import RwtoolError, told_when_interrupted
+from rwtool.files import remove_leftovers
+from rwtool.machine import available_cores, available_memory
+from rwtool.workers import WorkerEndedError, Workers
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-_MEMORY_INFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")
+VOXEL_NS = 100.0
+"""Time that maps, check and evaluate take for a voxel, in nanoseconds of one core: 70 to 130."""
+
+_CASE_SECONDS = 0.002  # besides its voxels: opening, hashing, writing, telling
+_POOL_SECONDS = 0.7  # until processes have started and imported what they need, on all cores
+
+GOES_ON = "run the same command again to go on"
+WITHOUT_OVERWRITE = "run it again without overwrite=True to go on"
+STARTS_ANEW = "nothing is kept, so the same command starts anew"
 
 
 @dataclass(frozen=True)
@@ -66,66 +73,75 @@ class Outcome(Generic[Result]):
     seconds: float = 0.0
 
 
-def available_memory() -> int | None:
-    """Bytes that can be taken without swapping, a container's limit included; None where nothing tells."""
-    free = None
-    with contextlib.suppress(OSError, ValueError):
-        for line in _MEMORY_INFO.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
-    if free is None:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    with contextlib.suppress(OSError, ValueError):
-        limit = int((_CGROUP / "memory.max").read_text())
-        used = int((_CGROUP / "memory.current").read_text())
-        for line in (_CGROUP / "memory.stat").read_text().splitlines():
-            if line.startswith("inactive_file "):  # cached files, given back when memory is wanted
-                used -= int(line.split()[1])
-        free = limit - used if free is None else min(free, limit - used)
-    return free
+@dataclass(frozen=True)
+class Schedule(Generic[Argument]):
+    """How work is to be done.
+
+    Attributes
+    ----------
+    work : list of Work
+        What fits in memory.
+    refused : list of Outcome
+        What does not, with the reason.
+    jobs : int
+        Cases at once: processes, or this one alone where it is 1.
+    threads : int
+        For each case.
+    """
+
+    work: list[Work[Argument]]
+    refused: list[Outcome[Any]]
+    jobs: int
+    threads: int
 
 
-def plan_jobs(work: Sequence[Work[Any]], *, cores: int | None = None, memory: int | None = None) -> tuple[int, int]:
-    """How many cases to do at once, and with how many threads each.
+def schedule(
+    work: Sequence[Work[Argument]], jobs: int | None = None, *, voxel_ns: float = VOXEL_NS
+) -> Schedule[Argument]:
+    """Settle which cases can be done, how many at once, and with how many threads each.
 
     Parameters
     ----------
     work : sequence of Work
-    cores, memory : int, optional
-        What there is; found out if not given. Memory in bytes.
+        With its `voxels` and `peak_bytes`.
+    jobs : int, optional
+        As the user says it; then nothing is refused for want of memory, and a case has one thread.
+    voxel_ns : float
+        What a voxel takes, in nanoseconds of one core. Where `voxels` counts something else, such as the bytes of a
+        file, what one of that takes.
 
     Returns
     -------
-    jobs, threads : int
-        The `jobs` largest cases together fit in memory; at least 1.
+    Schedule
+        Without `jobs`: as many at once as there are cores and as memory holds of the largest cases together; one, in
+        this process, where processes take longer to start than they save.
     """
-    cores = cores or joblib.cpu_count()
-    memory = available_memory() if memory is None else memory
-    jobs = max(1, min(cores, len(work)))
+    if jobs is not None:
+        return Schedule(list(work), [], jobs, 1)
+    cores, memory = available_cores(), available_memory()
+    fitting, refused = _refuse_too_large(work, memory)
+    jobs = max(1, min(cores, len(fitting)))
     if memory is not None:
-        peaks = sorted((item.peak_bytes for item in work), reverse=True)
+        peaks = sorted((item.peak_bytes for item in fitting), reverse=True)
         while jobs > 1 and sum(peaks[:jobs]) > memory:
             jobs -= 1
-    return jobs, max(1, cores // jobs)
+    seconds = sum(item.voxels for item in fitting) * voxel_ns * 1e-9 + len(fitting) * _CASE_SECONDS
+    if jobs > 1 and seconds * (1 - 1 / jobs) < _POOL_SECONDS:
+        return Schedule(fitting, refused, 1, 1)
+    return Schedule(fitting, refused, jobs, max(1, cores // jobs))
 
 
-def refuse_too_large(work: Sequence[Work[Argument]]) -> tuple[list[Work[Argument]], list[Outcome[Any]]]:
+def _refuse_too_large(
+    work: Sequence[Work[Argument]], memory: int | None
+) -> tuple[list[Work[Argument]], list[Outcome[Any]]]:
     """Split off the cases that alone would take more memory than is free."""
-    memory = available_memory()
-    if memory is None:
-        return list(work), []
-    fitting = [item for item in work if item.peak_bytes <= memory]
-    refused: list[Outcome[Any]] = [
-        Outcome(
-            item.name,
-            None,
-            f"it needs about {item.peak_bytes / 1e9:.1f} GB of memory and {memory / 1e9:.1f} GB are free; free some, "
-            "or give --jobs 1 to try all the same",
-        )
-        for item in work
-        if item.peak_bytes > memory
-    ]
+    fitting, refused = [], []
+    for item in work:
+        if memory is None or item.peak_bytes <= memory:
+            fitting.append(item)
+            continue
+        need = f"it needs about {item.peak_bytes / 1e9:.1f} GB of memory and {memory / 1e9:.1f} GB are free"
+        refused.append(Outcome[Any](item.name, None, f"{need}; free some, or give jobs=1 to try all the same"))
     return fitting, refused
 
 
@@ -138,10 +154,12 @@ def run_cases(
     verbosity: int = 0,
     bar_only: bool = False,
     on_done: Callable[[Outcome[Result]], None] | None = None,
+    folders: Sequence[Path] = (),
+    rerun: str = STARTS_ANEW,
 ) -> list[Outcome[Result]]:
     """Call a function on every case, in parallel, and gather what became of each.
 
-    An error in a case, its worker's death included, becomes the outcome of that case; the others go on.
+    An error in a case, its process's death included, becomes the outcome of that case; the others go on.
 
     Parameters
     ----------
@@ -149,7 +167,7 @@ def run_cases(
         Takes a ``Work.argument``; must be importable by name.
     work : sequence of Work
     jobs : int
-        Processes; 1 stays in this one.
+        Processes; 1, or a single case, stays in this one.
     label : str
         What is being done, for the progress bar.
     verbosity : int
@@ -158,50 +176,68 @@ def run_cases(
         A bar on a terminal, and nothing elsewhere: for work that is not the command's own, such as hashing.
     on_done : callable, optional
         Called with each outcome as it comes.
+    folders : sequence of Path
+        Where the function writes: what killed processes have left there is removed, before and after.
+    rerun : str
+        What an interrupted run says of running it again, such as `GOES_ON`.
 
     Returns
     -------
     list of Outcome
         In the order of `work`.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        With how many cases are done, and `rerun`.
     """
     outcomes: dict[str, Outcome[Result]] = {}
     largest_first = sorted(work, key=lambda item: -item.voxels)
     voxels = {item.name: item.voxels for item in work}
-    with show_progress(label, voxels, quiet=verbosity < 0, bar_only=bar_only) as advance:
-        for outcome in _outcomes(function, largest_first, jobs):
-            outcomes[outcome.name] = outcome
-            if on_done is not None:
-                on_done(outcome)
-            advance(outcome.name, outcome.seconds, outcome.error is not None)
+
+    def told() -> str:
+        done = sum(outcome.error is None for outcome in outcomes.values())
+        return f"{done} of {len(work)} {'case' if len(work) == 1 else 'cases'} done; {rerun}"
+
+    for folder in folders:
+        remove_leftovers(folder)
+    try:
+        with (
+            told_when_interrupted(told),
+            show_progress(label, voxels, quiet=verbosity < 0, bar_only=bar_only) as advance,
+            contextlib.closing(_outcomes(function, largest_first, jobs)) as coming,
+        ):
+            for outcome in coming:
+                if on_done is not None:
+                    on_done(outcome)
+                outcomes[outcome.name] = outcome
+                advance(outcome.name, outcome.seconds, outcome.error is not None)
+    finally:
+        for folder in folders:
+            remove_leftovers(folder)
     return [outcomes[item.name] for item in work]
 
 
 def _outcomes(
     function: Callable[[Argument], Result], work: Sequence[Work[Argument]], jobs: int
-) -> Iterator[Outcome[Result]]:
-    if jobs == 1:
-        yield from (attempt(function, item) for item in work)
+) -> Generator[Outcome[Result], None, None]:
+    """Each case's outcome as it comes; a case whose process ends is tried once more when all others are done, alone."""
+    call = partial(attempt, function)
+    jobs = min(jobs, len(work))
+    if jobs <= 1:
+        yield from map(call, work)
         return
-    left = {item.name: item for item in work}
-    try:
-        parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-        for outcome in parallel(joblib.delayed(attempt)(function, item) for item in work):
-            del left[outcome.name]
-            yield outcome
-    except TerminatedWorkerError:
-        # A killed worker takes its pool with it: what is left is done in pools of one, so that only the case that
-        # kills its worker is lost.
-        for item in left.values():
-            yield _attempt_alone(function, item)
-
-
-def _attempt_alone(function: Callable[[Argument], Result], item: Work[Argument]) -> Outcome[Result]:
-    try:
-        # two jobs, since one would run in this process
-        return joblib.Parallel(n_jobs=2)([joblib.delayed(attempt)(function, item)])[0]
-    except TerminatedWorkerError:
-        reason = "its process was killed, most often for want of memory; free some and run again"
-        return Outcome(item.name, None, reason)
+    again = []
+    with Workers(jobs) as workers:
+        for item, outcome in workers.map(call, work):
+            if isinstance(outcome, WorkerEndedError):
+                again.append(item)
+            else:
+                yield outcome
+    for item in again:
+        with Workers(1) as workers:
+            for _, outcome in workers.map(call, [item]):
+                yield Outcome(item.name, None, str(outcome)) if isinstance(outcome, WorkerEndedError) else outcome
 
 
 def attempt(function: Callable[[Argument], Result], item: Work[Argument]) -> Outcome[Result]:
@@ -213,7 +249,7 @@ def attempt(function: Callable[[Argument], Result], item: Work[Argument]) -> Out
     except RwtoolError as caught:
         error = str(caught)
     except MemoryError:
-        error = "not enough memory; free some, or lower --jobs"
+        error = "not enough memory; free some, or give fewer jobs, such as jobs=1"
     except Exception as caught:  # a bug in one case must not cost the others
         error = f"unexpected {type(caught).__name__}: {caught} (this is a bug in rwtool)"
         details = traceback.format_exc()

@@ -10,13 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "rwtool"
 ORDER = """
 errors
 files
+records
+claims
 console
+machine
+workers
 parallel
 blocks
 losses
 io: names geometry grids volume labels nifti itk arrays formats
 datasets: classes cases channels subjects splits runs plan
-maps: parameters distances streaming kinds folder make check
+maps: parameters distances streaming kinds settings folder write make check
 metrics: surface overlap measures
 evaluation: pairing regrid case rows evaluate
 statistics: permutation arms comparison

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import click
@@ -18,8 +23,20 @@ from rwtool.cli.train import train
 from rwtool.errors import RwtoolError, UsageError
 
 
+class _Stopped(KeyboardInterrupt):
+    """A signal that asks this process to end, as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()  # what is done is for others to say
+        self.number = number
+
+
 class _Group(click.Group):
-    """Turns an error that a user can mend into one readable line; all others keep their traceback."""
+    """Turns an error that a user can mend, or an interrupt, into one readable line; all others keep their traceback."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        with _stoppable():
+            return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -28,6 +45,32 @@ class _Group(click.Group):
             command = self.commands.get(ctx.invoked_subcommand or "", self)
             kind = click.UsageError if isinstance(error, UsageError) else click.ClickException
             raise kind(for_shell(str(error), command)) from error
+        except KeyboardInterrupt as interrupt:
+            command = self.commands.get(ctx.invoked_subcommand or "", self)
+            done = [for_shell(str(what), command) for what in interrupt.args]
+            click.echo(": ".join(("interrupted", *done)), err=True)
+            number = interrupt.number if isinstance(interrupt, _Stopped) else signal.SIGINT
+            raise SystemExit(128 + number) from None
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """End on SIGTERM, and where the terminal goes away, as on Ctrl-C: after tidying up; where nobody says otherwise."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stopped(number)
+
+    signals = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+    free = [number for number in signals if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # which alone may
+        free = []
+    for number in free:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in free:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -35,7 +78,8 @@ class _Group(click.Group):
 def main() -> None:
     """Region-wise maps, losses, training and evaluation for biomedical image segmentation.
 
-    Exit codes: 0 all is well, 1 some cases failed, 2 the command was used wrongly.
+    Exit codes: 0 all is well, 1 some cases failed, 2 the command was used wrongly, 130 interrupted by Ctrl-C, 143 by
+    SIGTERM.
     """
 
 

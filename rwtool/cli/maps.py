@@ -10,8 +10,8 @@ import click
 from rwtool.cli import options
 from rwtool.cli.output import print_failures, print_notes
 from rwtool.console import count, duration, print_table, size
-from rwtool.maps.folder import Storage
 from rwtool.maps.parameters import KINDS, MapParameters
+from rwtool.maps.settings import Storage
 
 if TYPE_CHECKING:
     from rwtool.maps.make import MadeMaps, MapPlan
@@ -144,9 +144,9 @@ def _print_summary(made: MadeMaps, *, verbose: bool) -> None:
     rows = []
     for kind, maps in made.sets.items():
         records = [outcome.result[kind] for outcome in made.outcomes if outcome.result and kind in outcome.result]
-        largest: dict[str, float] = {}
+        largest: dict[int, float] = {}
         for record in records:
-            for value, distance in record["largest_distance"].items():
+            for value, distance in record.largest_distance.items():
                 largest[value] = max(distance, largest.get(value, 0.0))
         rows.append(
             (
@@ -154,9 +154,9 @@ def _print_summary(made: MadeMaps, *, verbose: bool) -> None:
                 str(len(records)),
                 str(len(maps.cases) - len(records)),
                 str(len(made.failed)),
-                size(sum(record["bytes"] for record in maps.cases.values())),
+                size(sum(record.bytes for record in maps.cases.values())),
                 ", ".join(f"{value}: {distance:.1f}" for value, distance in largest.items())
-                + (f" {maps.settings['unit']}" if largest else "-"),
+                + (f" {maps.settings.unit}" if largest else "-"),
             )
         )
     print_table(
@@ -168,7 +168,7 @@ def _print_summary(made: MadeMaps, *, verbose: bool) -> None:
         _print_cases(made.outcomes)
     _print_edge_cases(made)
     print_notes(
-        {o.name: [note for record in (o.result or {}).values() for note in record["notes"]] for o in made.outcomes}
+        {o.name: [note for record in (o.result or {}).values() for note in record.notes] for o in made.outcomes}
     )
 
 
@@ -177,7 +177,7 @@ def _print_cases(outcomes: list[Outcome[Any]]) -> None:
         "Cases",
         ("case", "kind", "shape (z, y, x)", "size", "seconds"),
         (
-            (outcome.name, kind, " x ".join(map(str, r["shape"])), size(r["bytes"]), f"{r['seconds']:.2f}")
+            (outcome.name, kind, " x ".join(map(str, r.shape)), size(r.bytes), f"{r.seconds:.2f}")
             for outcome in outcomes
             for kind, r in (outcome.result or {}).items()
         ),
@@ -195,12 +195,12 @@ def _print_edge_cases(made: MadeMaps) -> None:
             ("absent_slices", "is absent from some slices"),
             ("filling_slices", "fills some slices"),
         ):
-            values = sorted({int(value) for record in records for value in record[key]})
+            values = sorted({value for record in records for value in getattr(record, key)})
             for value in values:
-                cases = sum(value in map(int, record[key]) for record in records)
+                cases = sum(value in getattr(record, key) for record in records)
                 click.echo(f"{kind}: label {value} {what} in {count(cases, 'case')}")
-        absent = sum(bool(record["absent"]) for record in records)
-        if kind in ("boundary", "hd") and absent and maps.settings["parameters"]["absent"] == "zero":
+        absent = sum(bool(record.absent) for record in records)
+        if kind in ("boundary", "hd") and absent and maps.settings.parameters.absent == "zero":
             click.echo(
                 f"warning: {count(absent, f'{kind} map')} with an absent class: its channel is 0, which is not neutral "
                 "(softmax raises the absent class where other channels are positive); try --absent farthest or rrw",

@@ -8,12 +8,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.io.labels import check_class_values
+from rwtool.records import field_path, read_parsed, to_record
 
-_INTEGER = re.compile(r"-?[0-9]+")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_REFUSAL = "its labels cannot be read"
+_MEND = "mend it, or give classes=(0, 1, ...)"
+
+Value = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,8 @@ def make_classes(
     values: Sequence[int], *, names: dict[int, str] | None = None, ignore: int | None = None, source: str = ""
 ) -> Classes:
     """Make a class list from file values: sorted, checked, `ignore` left out, names filled in."""
+    if wrong := [value for value in (*values, ignore or 0) if not -(1 << 63) <= value < 1 << 63]:
+        raise UsageError(f"a label value is a whole number of 64 bits; found {wrong[0]}")
     kept = check_class_values([value for value in values if value != ignore])
     known = {0: "background", **(names or {})}
     return Classes(kept, tuple(known.get(value, str(value)) for value in kept), ignore, source)
@@ -90,37 +100,54 @@ def read_dataset_json(path: Path) -> Classes | None:
     Raises
     ------
     RwtoolError
-        If it is not JSON, or its labels are regions (lists of values), which have no single class per voxel.
+        If it is not JSON, names a label twice, or its labels are regions (lists of values), which have no single
+        class per voxel.
     """
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise RwtoolError(f"{path}: cannot be read as JSON: {error}") from error
-    labels = content.get("labels") if isinstance(content, dict) else None
-    if not isinstance(labels, dict) or not labels:
+    content = read_parsed(path, _parse_pairs, refusal="cannot be read as JSON", mend=_MEND)
+    found = [value for key, value in content if key == "labels"] if isinstance(content, _Pairs) else []
+    if len(found) > 1:
+        raise RwtoolError(f"{path}: {_REFUSAL}: the key 'labels' stands twice; {_MEND}")
+    if not found or not isinstance(found[0], _Pairs) or not found[0]:
         return None
+    keys = [key for key, _ in found[0]]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise RwtoolError(f"{path}: {_REFUSAL}: the key {twice[0]!r} stands twice in $.labels; {_MEND}")
+    plain = {key: dict(value) if isinstance(value, _Pairs) else value for key, value in found[0]}
+    labels = to_record({"labels": plain}, _Dataset, path, refusal=_REFUSAL, mend=_MEND).labels
     names: dict[int, str] = {}
     ignore = None
     for key, value in labels.items():
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, list):
             raise RwtoolError(
                 f"{path}: label {key!r} is a region, the values {value}; regions overlap, and a region-wise map needs "
-                "one class per voxel; give the plain values with --classes, such as --classes 0,1,2,3"
+                "one class per voxel; give the plain values with classes=(0, 1, ...)"
             )
         # nnU-Net v2 maps names to integers, the Decathlon maps integers, as text, to names
         name, number = (value, key) if isinstance(value, str) and _INTEGER.fullmatch(key) else (key, value)
-        if isinstance(number, bool) or not _INTEGER.fullmatch(str(number)):
+        if not _INTEGER.fullmatch(str(number)):
             raise RwtoolError(
-                f"{path}: label {key!r} has the value {value!r}; expected an integer; mend it, or give --classes"
+                f"{path}: {_REFUSAL}: {field_path(['labels', key])}: expected int, found {value!r}; {_MEND}"
             )
         number = int(number)
         if number in names or number == ignore:
             raise RwtoolError(f"{path}: two labels have the value {number}; expected one each; mend it")
-        if name.lower() == "ignore":
+        if str(name).lower() == "ignore":
             ignore = number
         else:
-            names[number] = name
+            names[number] = str(name)
     try:
         return make_classes(sorted({0, *names}), names=names, ignore=ignore, source=str(path))
     except UsageError as error:
         raise RwtoolError(f"{path}: {error}") from error
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON, its keys as often as they stand there."""
+
+
+def _parse_pairs(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_Pairs)
+
+
+class _Dataset(msgspec.Struct, frozen=True):
+    labels: dict[str, Value | str | list[Value]]

@@ -15,9 +15,9 @@ from rwtool.errors import UsageError
 from rwtool.io.formats import check_suited, read_header, read_label_values, read_labels, suited
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
-from rwtool.parallel import Outcome, Work, plan_jobs, run_cases
+from rwtool.parallel import Outcome, Work, run_cases, schedule
 
-_FEW = 4  # files that are looked at sooner than a second process starts
+_BYTE_NS = 1000.0  # to look at a byte of a label file, compressed: up to 200 voxels
 
 Spacing = tuple[float, float, float]
 
@@ -173,13 +173,15 @@ def plan_dataset(
     known = _known_classes(paths, classes, ignore)
     ignored = ignore if known is None else known.ignore
     work = [
-        Work(name, _Question(path, suited(path, spacing_mm=spacing, slice_axis=slice_axis), ignored, known is None))
+        Work(
+            name,
+            _Question(path, suited(path, spacing_mm=spacing, slice_axis=slice_axis), ignored, known is None),
+            path.stat().st_size if path.is_file() else 1,
+        )
         for name, path in paths.items()
     ]
-    processes = jobs or plan_jobs(work)[0]
-    outcomes = run_cases(
-        _look, work, jobs=processes if len(work) >= _FEW else 1, label="look at", verbosity=verbosity, bar_only=True
-    )
+    pays = schedule(work, voxel_ns=_BYTE_NS).jobs
+    outcomes = run_cases(_look, work, jobs=min(pays, jobs or pays), label="look at", verbosity=verbosity, bar_only=True)
     answers = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
     settled = known or _found_classes(
         [value for answer in answers.values() for value in answer.values], ignore, answers

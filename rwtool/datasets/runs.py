@@ -102,7 +102,7 @@ def _run_folders(source: Path) -> list[Path]:
         others = f"the finished seeds, NAME={','.join(map(str, done))}" if done else "only the folders to evaluate"
         raise UsageError(
             f"{listed}: no {PREDICTIONS}/ in it, so unfinished, or trained without validation cases; finish it with "
-            f"rwtool train ... --resume, or name {others}"
+            f"resume=True, or name {others}"
         )
     return done
 
@@ -115,14 +115,14 @@ def common_validation(sources: Sequence[PredictionSource], total: int) -> Shared
         try:
             names = read_case_names(str(path), empty=True)
         except UsageError as error:
-            raise UsageError(f"{error}; mend this split of the run, or give --cases FILE to name the cases") from error
+            raise UsageError(f"{error}; mend this split of the run, or give cases=FILE to name the cases") from error
         lists.setdefault(frozenset(names), []).append(source.folder)
     if len(lists) > 1:
         differ = sorted(frozenset.union(*lists) - frozenset.intersection(*lists))
         listed = "; ".join(f"{len(names)} in {shorten(list(map(str, folders)))}" for names, folders in lists.items())
         raise UsageError(
             f"the runs have different validation cases: {listed}; {len(differ)} not in all of them: {shorten(differ)}; "
-            "give --cases FILE to name the cases, or train all on one split"
+            "give cases=FILE to name the cases, or train all on one split"
         )
     if not any(lists):
         return None

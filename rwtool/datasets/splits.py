@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
 from rwtool.datasets.subjects import find_subjects
 from rwtool.errors import UsageError, shorten
-from rwtool.files import atomic
 from rwtool.io.names import case_name
+from rwtool.records import read_json, read_parsed, to_record, write_json
+
+_FORMAT = 1
+_SPLIT_FORM = 'expected {"train": [names], "val": [names]}, or a list of such objects (nnU-Net\'s splits_final.json)'
+_LIST_FORM = (
+    'expected one case name a line, or JSON: a list of names, an object with such a list under "val", or a list of '
+    "such objects (nnU-Net's splits_final.json)"
+)
+
+
+class _Fold(msgspec.Struct, frozen=True):
+    train: list[str]
+    val: list[str]
+    format: Literal[1] | UnsetType = UNSET  # as Split.write numbers it; other programs write none
+
+
+class _Validation(msgspec.Struct, frozen=True):
+    val: list[str]
+    format: Literal[1] | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -32,9 +51,7 @@ class Split:
 
     def write(self, path: Path) -> None:
         """Write the split as JSON, in the form that :func:`read_split` and ``rwtool evaluate --cases`` read."""
-        with atomic(path) as temporary:
-            content = {"train": list(self.train), "val": list(self.val)}
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(path, {"format": _FORMAT, "train": self.train, "val": self.val})
 
 
 def make_split(names: Sequence[str], *, val: float, seed: int = 0, subject: str | None = None) -> Split:
@@ -66,7 +83,7 @@ def make_split(names: Sequence[str], *, val: float, seed: int = 0, subject: str 
         return Split(tuple(sorted(names)), ())
     if len(subjects) < 2:
         raise UsageError(
-            f"there is {len(subjects)} subject, which cannot be split; give --val 0 to train on all without validation"
+            f"there is {len(subjects)} subject, which cannot be split; give val=0 to train on all without validation"
         )
     count = min(max(round(val * len(subjects)), 1), len(subjects) - 1)
     drawn = np.random.default_rng(seed).permutation(len(subjects))[:count]
@@ -94,20 +111,14 @@ def read_split(source: str, names: Sequence[str]) -> Split:
     """
     path, number = split_fold(source)
     fold = number or 0
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as a split: {error}") from error
-    folds = content if isinstance(content, list) else [content]
+    content = read_json(path, refusal="cannot be read as a split", mend=_SPLIT_FORM, error=UsageError)
+    kind: Any = list[_Fold] if isinstance(content, list) else _Fold
+    found = to_record(content, kind, path, refusal="not a split", mend=_SPLIT_FORM, error=UsageError)
+    folds: list[_Fold] = found if isinstance(found, list) else [found]
     if fold >= len(folds):
         raise UsageError(f"{path}: there is no fold {fold}; it holds {len(folds)}, counted from 0")
-    lists = [folds[fold].get(part) if isinstance(folds[fold], dict) else None for part in ("train", "val")]
-    if not all(isinstance(part, list) and all(isinstance(name, str) for name in part) for part in lists):
-        raise UsageError(
-            f'{path}: expected {{"train": [names], "val": [names]}}, or a list of such objects (nnU-Net\'s '
-            "splits_final.json)"
-        )
-    train, val = (tuple(sorted({case_name(name.strip()) for name in part or []})) for part in lists)
+    parts = (folds[fold].train, folds[fold].val)
+    train, val = (tuple(sorted({case_name(name.strip()) for name in part})) for part in parts)
     both = sorted(set(train) & set(val))
     if both:
         raise UsageError(f"{path}: cases in both train and val: {shorten(both)}; each belongs to one")
@@ -150,26 +161,25 @@ def read_case_names(source: str, *, empty: bool = False) -> tuple[str, ...]:
 def _read_names(source: str) -> tuple[str, ...]:
     """The case names of a file as for :func:`read_case_names`; there may be none."""
     path, fold = split_fold(source)
-    try:
-        text = path.read_text(encoding="utf-8")
-        content: Any = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as a list of cases: {error}") from error
-    folds = content if isinstance(content, list) else [content]
-    if any(isinstance(entry, dict) for entry in folds):
+    refusal = "cannot be read as a list of cases"
+    content: Any
+    if path.suffix.lower() == ".json":
+        content = read_json(path, refusal=refusal, mend=_LIST_FORM, error=UsageError)
+    else:
+        content = read_parsed(path, str.splitlines, refusal=refusal, mend=_LIST_FORM, error=UsageError)
+    refusal = "not a list of cases"
+    if isinstance(content, dict) or (isinstance(content, list) and any(isinstance(entry, dict) for entry in content)):
+        kind: Any = list[_Validation] if isinstance(content, list) else _Validation
+        found = to_record(content, kind, path, refusal=refusal, mend=_LIST_FORM, error=UsageError)
+        folds: list[_Validation] = found if isinstance(found, list) else [found]
         if fold is not None:
             if fold >= len(folds):
                 raise UsageError(f"{path}: there is no fold {fold}; it holds folds 0 to {len(folds) - 1}")
             folds = [folds[fold]]
-        lists = [entry.get("val") if isinstance(entry, dict) else None for entry in folds]
-        content = [name for names in lists for name in (names if isinstance(names, list) else [None])]
+        content = [name for part in folds for name in part.val]
     elif fold is not None:
         raise UsageError(f"{path}: it holds no folds, so leave out the :{fold}")
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise UsageError(
-            f"{path}: expected one case name a line, or JSON: a list of names, an object with such a list under "
-            '"val", or a list of such objects (nnU-Net\'s splits_final.json)'
-        )
+    content = to_record(content, list[str], path, refusal=refusal, mend=_LIST_FORM, error=UsageError)
     names = [case_name(name.strip()) for name in content if name.strip()]
     return tuple(dict.fromkeys(names))
 
@@ -177,6 +187,6 @@ def _read_names(source: str) -> tuple[str, ...]:
 def split_fold(source: str) -> tuple[Path, int | None]:
     """Path and number of ``FILE:2``; of a file without a number, None."""
     path = Path(source)
-    if not path.is_file() and (parts := re.fullmatch(r"(.+):(\d+)", source)):
+    if not path.is_file() and (parts := re.fullmatch(r"(.+):(\d{1,9})", source)):
         return Path(parts[1]), int(parts[2])
     return path, None

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
+from isal import isal_zlib
+from msgspec import Meta
 
 from rwtool import __version__
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import LabelFile
 from rwtool.errors import RwtoolError
 from rwtool.evaluation.regrid import Alignment, read_aligned
-from rwtool.files import atomic
 from rwtool.io.formats import read_header, suited
 from rwtool.io.labels import label_dtype
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.metrics.measures import ClassMetrics, HD95Rule, evaluate_labels
+from rwtool.records import check_format, read_json, to_json, to_record, write_json
 
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 
 
@@ -206,42 +210,65 @@ def _measure(job: CaseJob, reference: Volume, path: Path | None) -> Measured:
     return Measured(tuple(metrics), alignment=alignment, notes=tuple(notes))
 
 
+class _Result(msgspec.Struct, frozen=True):
+    """What the cache keeps of one prediction; ``crc32`` is of the rest, so that no digit changes unseen."""
+
+    metrics: tuple[dict[str, int | float | str | None], ...]
+    sha256: str | None
+    voxels: Annotated[int, Meta(ge=0)]
+    alignment: Alignment
+    notes: tuple[str, ...]
+    crc32: str = ""
+
+    def checksum(self, key: str) -> str:
+        """CRC-32 of the result, and of what it is kept under."""
+        content = to_json([key, msgspec.structs.replace(self, crc32="")])
+        return f"{isal_zlib.crc32(content.encode()):08x}"
+
+
+class _Cache(msgspec.Struct, frozen=True):
+    format: int
+    rwtool: str
+    results: dict[str, _Result]
+
+
 def _read_cache(path: Path | None) -> dict[str, Measured]:
-    """Results by key; none where there is no cache, or none that this rwtool can read."""
+    """Results by key, as far as they are what was written; what is not will be measured again."""
+    known: dict[str, Measured] = {}
     if path is None or not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != _CACHE_FORMAT:
-            return {}
-        return {key: _from_record(record) for key, record in content["results"].items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return {}
+        return known
+    with contextlib.suppress(RwtoolError, TypeError):  # of fields that ClassMetrics does not have
+        content = read_json(path, refusal="", mend="")
+        check_format(path, content, _CACHE_FORMAT, refusal="", mend="")
+        cache = to_record(content, _Cache, path, refusal="", mend="")
+        for key, result in cache.results.items():
+            if result.crc32 == result.checksum(key):
+                known[key] = _from_result(result)
+    return known
 
 
 def _write_cache(path: Path | None, results: dict[str, Measured]) -> None:
     if path is None:
         return
-    content = {
-        "rwtool": __version__,
-        "format": _CACHE_FORMAT,
-        "results": {key: _to_record(result) for key, result in results.items()},
-    }
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    kept = {}
+    for key, measured in results.items():
+        result = _to_result(measured)
+        kept[key] = msgspec.structs.replace(result, crc32=result.checksum(key))
+    write_json(path, _Cache(_CACHE_FORMAT, __version__, kept))
 
 
-def _to_record(result: Measured) -> dict[str, Any]:
-    """A result for JSON, which has no NaN: null."""
-    record = asdict(replace(result, reused=False))
-    for entry in record["metrics"]:
-        entry.update({key: None for key, value in entry.items() if isinstance(value, float) and math.isnan(value)})
-    return record
-
-
-def _from_record(record: dict[str, Any]) -> Measured:
+def _to_result(measured: Measured) -> _Result:
+    """A result for JSON, which has no NaN: None."""
     metrics = []
-    for entry in record["metrics"]:
-        values: dict[str, Any] = {key: math.nan if value is None else value for key, value in entry.items()}
+    for entry in measured.metrics:
+        values = asdict(entry).items()
+        metrics.append({name: None if isinstance(x, float) and math.isnan(x) else x for name, x in values})
+    return _Result(tuple(metrics), measured.sha256, measured.voxels, measured.alignment, measured.notes)
+
+
+def _from_result(result: _Result) -> Measured:
+    metrics = []
+    for entry in result.metrics:
+        values: dict[str, Any] = {name: math.nan if value is None else value for name, value in entry.items()}
         metrics.append(ClassMetrics(**values))
-    return Measured(**{**record, "metrics": tuple(metrics), "notes": tuple(record["notes"])})
+    return Measured(tuple(metrics), result.sha256, result.voxels, result.alignment, result.notes)

@@ -15,10 +15,10 @@ from rwtool.errors import UsageError
 from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, peak_bytes
 from rwtool.evaluation.pairing import Pairing, Run, pair_files
 from rwtool.evaluation.rows import Row, Rules
-from rwtool.files import make_folder, remove_leftovers
+from rwtool.files import make_folder
 from rwtool.io.grids import SAME_GRID_VOXELS
 from rwtool.metrics.measures import METRICS, diagonal_mm
-from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
+from rwtool.parallel import GOES_ON, STARTS_ANEW, Outcome, Work, run_cases, schedule
 
 _CACHE = "cache"
 
@@ -196,23 +196,28 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         job = CaseJob(reference, predictions, settings, cache)
         work.append(Work(name, job, reference.voxels * len(pairing.runs), peak_bytes(job)))
     failed: list[Outcome[Any]] = list(dataset.failed)
-    if request.jobs is None:
-        work, too_large = refuse_too_large(work)
-        failed += too_large
-    jobs, threads = plan_jobs(work)
-    if request.jobs is not None:
-        jobs, threads = request.jobs, 1
-    work = [replace(item, argument=replace(item.argument, threads=threads)) for item in work]
-    return EvaluationPlan(request, pairing, dataset, rules, subjects, groups, work, failed, jobs, threads)
+    settled = schedule(work, request.jobs)
+    failed += settled.refused
+    work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
+    return EvaluationPlan(
+        request, pairing, dataset, rules, subjects, groups, work, failed, settled.jobs, settled.threads
+    )
 
 
 def run_evaluation(plan: EvaluationPlan) -> Evaluation:
     """Do what was planned; with ``out``, each case is kept in the cache as soon as it is done."""
-    if plan.request.out is not None:
-        cache = plan.request.out / _CACHE
+    caches = [] if plan.request.out is None else [plan.request.out / _CACHE]
+    for cache in caches:
         make_folder(cache)
-        remove_leftovers(cache)
-    outcomes = run_cases(measure_case, plan.work, jobs=plan.jobs, label="evaluate", verbosity=plan.request.verbosity)
+    outcomes = run_cases(
+        measure_case,
+        plan.work,
+        jobs=plan.jobs,
+        label="evaluate",
+        verbosity=plan.request.verbosity,
+        folders=caches,
+        rerun=GOES_ON if caches else STARTS_ANEW,
+    )
     measured = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
     runs = plan.pairing.runs
     failed = plan.failed + [outcome for outcome in outcomes if outcome.result is None]

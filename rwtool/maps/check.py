@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ from rwtool.io.grids import compare_grids
 from rwtool.io.names import file_hash, is_bare_array
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.maps.parameters import KINDS, RECTIFIED
-from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
+from rwtool.maps.settings import MapRecord
+from rwtool.parallel import Outcome, Work, run_cases, schedule
 
 SIGN_TOLERANCE = 1e-6  # of a voxel's largest |z|: equal components otherwise give spurious signs
 
@@ -188,13 +190,12 @@ def check_maps(
     for name, record in found.cases.items():
         source = files.get(name) if labels is not None else found.source(name)
         item = (found, name, source, labels is not None, seed)
-        voxels = int(np.prod(record["shape"]))
+        voxels = int(np.prod(record.shape))
         work.append(Work(name, item, voxels, 40 * voxels + 200_000_000))
-    refused: list[Outcome[CaseCheck]] = []
-    if jobs is None:
-        work, refused = refuse_too_large(work)
-    jobs = jobs or plan_jobs(work)[0]
-    outcomes = refused + run_cases(_check_case, work, jobs=jobs, label="check", verbosity=verbosity)
+    settled = schedule(work, jobs)
+    outcomes: list[Outcome[CaseCheck]] = settled.refused + run_cases(
+        _check_case, settled.work, jobs=settled.jobs, label="check", verbosity=verbosity
+    )
     checks = [
         outcome.result or CaseCheck(outcome.name, (outcome.details or outcome.error or "",)) for outcome in outcomes
     ]
@@ -209,20 +210,20 @@ def check_maps(
 def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseCheck:
     maps, name, source, labels_given, seed = argument
     path, record = maps.path(name), maps.cases[name]
-    absent = tuple(record["absent"]) if maps.kind not in RECTIFIED else ()
+    absent = record.absent if maps.kind not in RECTIFIED else ()
     problems = []
     if labels_given and source is None:
         problems.append("it has no label file among the given ones")
     if not path.is_file():
         return CaseCheck(name, (*problems, f"{path} is missing"), absent)
-    if path.stat().st_size != record["bytes"]:
-        problems.append(f"{path} has {path.stat().st_size:,} bytes, the sidecar says {record['bytes']:,}")
-    elif file_crc32(path) != record["crc32"]:
+    if path.stat().st_size != record.bytes:
+        problems.append(f"{path} has {path.stat().st_size:,} bytes, the sidecar says {record.bytes:,}")
+    elif file_crc32(path) != record.crc32:
         problems.append(f"{path} is not the file that was written (CRC-32 differs); run rwtool maps again")
     there = source is not None and source.is_file()
     if source is not None and not there and (maps.packed or maps.ignore is not None):
         need = "a packed map is read together with it" if maps.packed else "it tells which voxels are ignored"
-        problems.append(f"{source} is missing, and {need}; give --labels")
+        problems.append(f"{source} is missing, and {need}; give labels=FOLDER")
     try:
         if source is not None and there:
             problems += _against_labels(path, record, source)
@@ -236,18 +237,18 @@ def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseChe
     return CaseCheck(name, tuple(problems), absent, there, uniform, random)
 
 
-def _against_labels(path: Path, record: dict[str, Any], source: Path) -> list[str]:
+def _against_labels(path: Path, record: MapRecord, source: Path) -> list[str]:
     """What differs between a map, its record and its label file."""
-    if file_hash(source) != record["source_sha256"]:
+    if file_hash(source) != record.source_sha256:
         return [f"{source} is not the label file that it was made from (SHA-256 differs); run rwtool maps again"]
     header = read_header(source, **grid_of(source, record)).geometry
     found = []
-    if list(header.array_shape) != record["shape"]:
-        found.append(f"{source} has shape {header.array_shape}, the sidecar {tuple(record['shape'])}")
-    if not np.allclose(header.spacing_mm, record["spacing_mm"], rtol=1e-4):
-        found.append(f"{source} has spacing {header.spacing_mm}, the sidecar {tuple(record['spacing_mm'])}")
+    if header.array_shape != record.shape:
+        found.append(f"{source} has shape {header.array_shape}, the sidecar {record.shape}")
+    if not np.allclose(header.spacing_mm, record.spacing_mm, rtol=1e-4):
+        found.append(f"{source} has spacing {header.spacing_mm}, the sidecar {record.spacing_mm}")
     if not is_bare_array(path):
-        grid = next(read_channels(path, slice_axis=record["slice_axis"])).geometry
+        grid = next(read_channels(path, slice_axis=record.slice_axis)).geometry
         difference = compare_grids(header, grid).difference
         if difference:
             found.append(f"{path} and {source} are not on one grid: {difference}")
@@ -261,7 +262,7 @@ def _signs(maps: MapSet, name: str, source: Path | None, seed: int) -> list[Sign
     if maps.ignore is not None and source is not None and source.is_file():
         labels = read_source(maps, name, source)
         ignored = labels.array == labels.ignored
-    expected, shape = maps.n_classes, tuple(record["shape"])
+    expected, shape = maps.n_classes, record.shape
 
     def channels() -> Iterator[NDArray[Any]]:
         found = 0
@@ -367,7 +368,7 @@ def _dirichlet(seed: int, case: str) -> Draw:
     """Weights that, normalised, are Dirichlet(1): exponentials, the same each time a channel is asked for."""
 
     def draw(k: int) -> Weights:
-        rng = np.random.default_rng((seed, zlib.crc32(case.encode()), k))
+        rng = np.random.default_rng((seed, zlib.crc32(os.fsencode(case)), k))
         return lambda where: rng.standard_exponential(where.stop - where.start)
 
     return draw

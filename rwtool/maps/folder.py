@@ -1,152 +1,55 @@
-"""A folder of maps: one file per case and a sidecar, ``maps.json``, that says what each number means."""
+"""A folder of maps: one file per case, a sidecar, ``maps.json``, that says what each number means, and its journal.
+
+While maps are made, the record of each case is a line added to ``maps.json.journal``; it is folded into ``maps.json``
+when the run ends, or when the next one begins. A killed run loses nothing but a line that it was just writing.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import time
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from rwtool import __version__
-from rwtool.datasets.classes import Classes
+from rwtool.claims import claimed
 from rwtool.datasets.plan import LabelFile
 from rwtool.errors import RwtoolError, UsageError, VolumeError
-from rwtool.files import atomic, file_crc32, locked
-from rwtool.io.formats import create, read_channels, read_labels, storage_axes, suited
+from rwtool.files import file_crc32, file_in, locked, make_folder, naming, remove_leftovers
+from rwtool.io.formats import read_channels, read_labels, suited
 from rwtool.io.grids import compare_grids
 from rwtool.io.names import case_name, file_hash
 from rwtool.io.volume import Volume
-from rwtool.maps.parameters import MapParameters, MapSummary
-from rwtool.maps.streaming import expand_channel, map_blocks
+from rwtool.maps.settings import (
+    SIDECAR,
+    SIDECAR_FORMAT,
+    MapRecord,
+    MapSettings,
+    check_file_name,
+    difference,
+    read_sidecar,
+)
+from rwtool.maps.streaming import expand_channel
+from rwtool.records import parse_json, to_json, write_json
 
-Layout = Literal["dense", "packed"]
-Format = Literal["nii.gz", "nii", "npy"]
-DType = Literal["float32", "float16", "int16"]
-
-SIDECAR = "maps.json"
-_SIDECAR_FORMAT = 1
-_SETTINGS = ("parameters", "storage", "classes", "ignore")
-_RECORD = ("file", "bytes", "crc32", "source", "source_sha256", "shape", "spacing_mm", "slice_axis", "absent")
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How maps are stored.
-
-    Attributes
-    ----------
-    format : {"nii.gz", "nii", "npy"}
-    dtype : {"float32", "float16", "int16"}
-        int16 is NIfTI with an explicit ``scl_slope``; float16 is for ``.npy``. Both are for rectified kinds.
-    layout : {"dense", "packed"}
-        Packed stores the own value alone, for rectified kinds.
-    """
-
-    format: Format = "nii.gz"
-    dtype: DType = "float32"
-    layout: Layout = "dense"
-
-    def check(self, kind: str, rectified: bool) -> None:
-        """Refuse what a kind, or a format, cannot hold."""
-        if self.dtype == "float16" and self.format != "npy":
-            raise UsageError("float16 is for --format npy (NIfTI has no such type); int16 is as small, for NIfTI")
-        if self.dtype == "int16" and self.format == "npy":
-            raise UsageError("int16 needs the scaling of a NIfTI; with --format npy choose float16 or float32")
-        if not rectified and self.dtype != "float32":
-            raise UsageError(f"{kind} maps are stored as float32 (their distances overflow {self.dtype} or lose mm)")
-        if not rectified and self.layout == "packed":
-            raise UsageError(f"{kind} maps cannot be packed: each of their channels holds distances of its own")
-
-    def slope(self, parameters: MapParameters, n_classes: int) -> float:
-        """The ``scl_slope`` that spreads the values of a rectified kind over the integers of its type."""
-        if self.dtype != "int16":
-            return 1.0
-        own = {"ac": 0.0, "rrw": 1.0}.get(parameters.kind, abs(parameters.beta or 0.0))
-        largest = max(own, float(np.abs(parameters.other_values(n_classes)).max()))
-        return float(np.float32(largest / np.iinfo(np.int16).max)) if largest else 1.0
+JOURNAL = f"{SIDECAR}.journal"
 
 
-@dataclass(frozen=True)
-class MapJob:
-    """One case: its label file and the maps to make of it.
+class _Line(msgspec.Struct, frozen=True):
+    """One case in the journal, bound to the settings that its map was made with."""
 
-    Attributes
-    ----------
-    name : str
-    labels : LabelFile
-    outputs : tuple of (MapParameters, Path)
-        The folder that each map goes to.
-    storage : Storage
-    threads : int
-    """
-
-    name: str
-    labels: LabelFile
-    outputs: tuple[tuple[MapParameters, Path], ...]
-    storage: Storage
-    threads: int = 1
-
-    @property
-    def bytes_per_voxel(self) -> int:
-        """Of all maps together, before compression."""
-        channels = 1 if self.storage.layout == "packed" else len(self.labels.classes)
-        return channels * np.dtype(self.storage.dtype).itemsize * len(self.outputs)
-
-
-def write_maps(job: MapJob) -> dict[str, dict[str, Any]]:
-    """Make all maps of a case; returns the sidecar's record of the case by kind."""
-    volume = job.labels.read()
-    return {parameters.kind: _write_map(job, parameters, folder, volume) for parameters, folder in job.outputs}
-
-
-def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Volume) -> dict[str, Any]:
-    start = time.perf_counter()
-    classes, storage, summary = job.labels.classes, job.storage, MapSummary()
-    path = folder / f"{job.name}.{storage.format}"
-    blocks = map_blocks(
-        volume.array,
-        volume.spacing_mm,
-        len(classes),
-        parameters,
-        summary,
-        ignore=volume.ignored,
-        layout=storage.layout,
-        axis=storage_axes(volume.geometry, f".{storage.format}")[0],
-        threads=job.threads,
-    )
-    channels = None if storage.layout == "packed" else len(classes)
-    slope = storage.slope(parameters, len(classes))
-    with create(path, volume.geometry, storage.dtype, channels=channels, slope=slope) as put:
-        for _, _, block in blocks:
-            put(block)
-            del block  # the next channel is made while a loop still holds its last block
-    values = classes.values
-    return {
-        "file": path.name,
-        "bytes": path.stat().st_size,
-        "crc32": file_crc32(path),
-        "source": relative(job.labels.path, folder),
-        "source_bytes": job.labels.path.stat().st_size,
-        "source_sha256": job.labels.sha256,
-        "shape": list(volume.array.shape),
-        "spacing_mm": list(volume.spacing_mm),
-        "slice_axis": volume.geometry.slice_axis,
-        "absent": [values[k] for k in summary.absent],
-        "filling": [values[k] for k in summary.filling],
-        "zero_distance": [values[k] for k in summary.zero_distance],
-        "absent_slices": {str(values[k]): n for k, n in summary.absent_slices.items()},
-        "filling_slices": {str(values[k]): n for k, n in summary.filling_slices.items()},
-        "largest_distance": {str(values[k]): round(d, 6) for k, d in sorted(summary.largest_distance.items())},
-        "notes": list(volume.notes),
-        "seconds": round(time.perf_counter() - start, 3),
-    }
+    format: int
+    settings: str
+    case: str
+    record: MapRecord
 
 
 @dataclass
@@ -156,151 +59,220 @@ class MapSet:
     Attributes
     ----------
     folder : Path
-    settings : dict
-        Everything that must be the same for all cases: parameters, storage, classes, ignore label.
-    cases : dict of str to dict
-        Case name to record, as written by :func:`write_maps`.
+    settings : MapSettings
+        Everything that is the same for all cases.
+    cases : dict of str to MapRecord
+        By case name.
     """
 
     folder: Path
-    settings: dict[str, Any]
-    cases: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: MapSettings
+    cases: dict[str, MapRecord] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         """Kind of the maps."""
-        return str(self.settings["parameters"]["kind"])
+        return self.settings.parameters.kind
 
     @property
     def n_classes(self) -> int:
         """Number of classes, K."""
-        return len(self.settings["classes"])
+        return len(self.settings.classes)
 
     @property
     def class_values(self) -> tuple[int, ...]:
         """The label file's value of each class."""
-        return tuple(int(entry["value"]) for entry in self.settings["classes"])
+        return self.settings.classes.values
 
     @property
     def ignore(self) -> int | None:
         """The label file's value of voxels without a class."""
-        value = self.settings["ignore"]
-        return None if value is None else int(value)
+        return self.settings.ignore
 
     @property
     def packed(self) -> bool:
         """Whether the files hold the own value alone."""
-        return bool(self.settings["storage"]["layout"] == "packed")
+        return self.settings.storage.layout == "packed"
 
     def other_values(self) -> NDArray[np.float32]:
         """The "other" value of a rectified kind by true class, shape (K,)."""
-        return np.asarray(self.settings["other_values"], dtype=np.float32)
+        return self.settings.other_values()
 
     def path(self, case: str) -> Path:
-        """The map file of a case."""
-        return self.folder / str(self.cases[case]["file"])
+        """The map file of a case.
+
+        Raises
+        ------
+        VolumeError
+            It is a link that leads out of the folder.
+        """
+        return file_in(self.folder, self.cases[case].file)
 
     def source(self, case: str) -> Path:
         """The label file that the map of a case was made from, as far as the sidecar knows."""
-        return Path(os.path.normpath(self.folder / str(self.cases[case]["source"])))
+        return Path(os.path.normpath(self.folder / self.cases[case].source))
 
     def is_done(self, case: str, labels: LabelFile) -> bool:
-        """Whether the map of a case is there, whole, and made from this label file read in this way."""
+        """Whether the map of a case is there, whole, and made from this label file read in this way.
+
+        A file is the one that its record, and with it the settings of the folder, speaks of if it has the record's
+        size and was not touched since (the times of its content and of its entry are the record's); one that was
+        copied, moved or written to has its CRC-32 compared.
+        """
         record = self.cases.get(case)
-        if record is None or any(
-            record[key] != value
-            for key, value in (
-                ("source_sha256", labels.sha256),
-                ("shape", list(labels.shape)),
-                ("spacing_mm", list(labels.spacing_mm)),
-                ("slice_axis", labels.slice_axis),
-            )
+        if record is None or (record.source_sha256, record.shape, record.spacing_mm, record.slice_axis) != (
+            labels.sha256,
+            labels.shape,
+            labels.spacing_mm,
+            labels.slice_axis,
         ):
             return False
-        path = self.path(case)
-        return path.is_file() and path.stat().st_size == record["bytes"]
+        return _is_written(self.folder, record)
 
-    def save(self) -> None:
-        """Write the sidecar; what another run with these settings has added meanwhile stays in it."""
-        path = self.folder / SIDECAR
-        with locked(path):
-            with contextlib.suppress(RwtoolError):
-                there = read_map_set(self.folder)
-                if there is not None and there.settings == self.settings:
-                    self.cases = {**there.cases, **self.cases}
-            content = {
-                "rwtool": __version__,
-                "format": _SIDECAR_FORMAT,
-                **self.settings,
-                "cases": dict(sorted(self.cases.items())),
-            }
-            with atomic(path) as temporary:
-                temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    @contextmanager
+    def writing(self, *, overwrite: bool = False) -> Iterator[None]:
+        """Hold the folder for maps of these settings, together with other runs of the same settings.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Replace maps of other settings, and what is no readable sidecar: their files are removed where size and
+            CRC-32 say that they are the ones that were written.
+
+        Raises
+        ------
+        UsageError
+            Another process writes maps of other settings there, or it holds such maps.
+        VolumeError
+            The folder cannot be written to.
+        """
+        make_folder(self.folder)
+        mend = "wait until it has ended, or name another out="
+        with claimed(self.folder, self.settings.describe(), shared=True, mend=mend):
+            remove_leftovers(self.folder)
+            with locked(self.folder / SIDECAR):
+                self._begin(overwrite)
+            try:
+                yield
+            finally:
+                with locked(self.folder / SIDECAR):
+                    self._fold()
+
+    def add(self, case: str, record: MapRecord) -> None:
+        """Note the map of a case in the journal; only within :meth:`writing`."""
+        self.cases[case] = record
+        line = to_json(_Line(SIDECAR_FORMAT, self.settings.describe(), case, record))
+        path = self.folder / JOURNAL
+        with locked(self.folder / SIDECAR), naming(path, OSError, doing="written"), path.open("ab+") as stream:
+            torn = stream.tell() > 0 and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
+            stream.write((b"\n" if torn else b"") + line.encode() + b"\n")
+
+    def _begin(self, overwrite: bool) -> None:
+        """Make the sidecar say these settings; maps of others are refused, or removed."""
+        old = open_map_set(self, overwrite=overwrite)
+        same = old is not None and old.settings == self.settings
+        self.cases = old.cases if old is not None and same else {}
+        self._write()
+        for record in [] if old is None or same else old.cases.values():
+            if _is_written(self.folder, record):
+                with naming(self.folder / record.file, OSError, doing="removed"):
+                    (self.folder / record.file).unlink()
+
+    def _fold(self) -> None:
+        """Bring the journal, of this run and of others, into the sidecar."""
+        with contextlib.suppress(RwtoolError):
+            there = read_map_set(self.folder)
+            if there is not None and there.settings == self.settings:
+                self.cases = there.cases
+        self._write()
+
+    def _write(self) -> None:
+        content = {
+            "format": SIDECAR_FORMAT,
+            "rwtool": __version__,
+            **self.settings.as_dict(),
+            "cases": dict(sorted(self.cases.items())),
+        }
+        write_json(self.folder / SIDECAR, content)
+        (self.folder / JOURNAL).unlink(missing_ok=True)
 
 
-def make_settings(parameters: MapParameters, storage: Storage, classes: Classes) -> dict[str, Any]:
-    """What a sidecar says of all its cases together."""
-    settings: dict[str, Any] = {
-        "kind": parameters.kind,
-        "parameters": {
-            **parameters.as_dict(),
-            **(
-                {"class_weights": {str(classes.values[k]): w for k, w in sorted(parameters.class_weights.items())}}
-                if parameters.rectified
-                else {}
-            ),
-        },
-        "unit": ("mm" if parameters.units == "mm" else "voxel") if parameters.uses_distance else None,
-        "storage": {"format": storage.format, "dtype": storage.dtype, "layout": storage.layout},
-        "classes": [
-            {"index": k, "value": value, "name": name}
-            for k, (value, name) in enumerate(zip(classes.values, classes.names, strict=True))
-        ],
-        "ignore": classes.ignore,
-    }
-    if parameters.rectified:
-        settings["other_values"] = [float(value) for value in parameters.other_values(len(classes))]
-    return settings
+def open_map_set(new: MapSet, *, overwrite: bool) -> MapSet | None:
+    """What the folder of maps that are to be made holds; None where it holds no maps.
+
+    Raises
+    ------
+    UsageError
+        Maps of other settings, which are not to be overwritten.
+    RwtoolError
+        A damaged sidecar, which is not to be overwritten.
+    """
+    try:
+        old = read_map_set(new.folder)
+    except RwtoolError:
+        if not overwrite:
+            raise
+        return None
+    if old is not None and not overwrite and (changed := difference(old.settings, new.settings)):
+        raise UsageError(
+            f"{new.folder} holds maps of other settings ({'; '.join(changed)}); give overwrite=True to make them anew, "
+            "or another out="
+        )
+    return old
+
+
+def _is_written(folder: Path, record: MapRecord) -> bool:
+    """Whether a file is the one that was written when its record was; a link never is."""
+    path = folder / record.file
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size != record.bytes:
+            return False
+        return file_times(path) == record.times_ns or file_crc32(path) == record.crc32
+    except OSError:
+        return False
+
+
+def file_times(path: Path) -> tuple[int, int]:
+    """When the content of a file was changed, and when its entry was, in ns; no copy of it has the same."""
+    found = path.lstat()
+    return found.st_mtime_ns, found.st_ctime_ns
 
 
 def read_map_set(folder: str | Path) -> MapSet | None:
-    """Read the sidecar of a map folder; None where there is none.
+    """Read the sidecar of a map folder, and its journal; None where there is none.
 
     Raises
     ------
     RwtoolError
-        If the sidecar is damaged, or written by a later rwtool in another form.
+        If the sidecar is damaged, or written by another rwtool in another format.
     """
-    path = Path(folder) / SIDECAR
-    if not path.is_file():
+    folder = Path(folder)
+    journal = _read_journal(folder / JOURNAL)  # first, since it may be folded in meanwhile
+    if not (folder / SIDECAR).is_file():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        form, cases = content.pop("format"), content.pop("cases")
-        content.pop("rwtool")
-        if form == _SIDECAR_FORMAT:
-            for part, keys in ((content, _SETTINGS), *((record, _RECORD) for record in cases.values())):
-                missing = [key for key in keys if key not in part]
-                if missing:
-                    raise ValueError(f"it lacks {missing[0]!r}")
-            return MapSet(Path(folder), content, cases)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise RwtoolError(f"{path}: not a readable sidecar ({error}); make the maps again with --overwrite") from error
-    raise RwtoolError(f"{path}: written in form {form} by another rwtool; this one reads form {_SIDECAR_FORMAT}")
+    settings, cases = read_sidecar(folder / SIDECAR)
+    stamp = settings.describe()
+    for line in journal:
+        with contextlib.suppress(UsageError):
+            check_file_name(line.case, line.record, settings.storage)
+            if (line.format, line.settings) == (SIDECAR_FORMAT, stamp):
+                cases[line.case] = line.record
+    return MapSet(folder, settings, cases)
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Name what differs between two settings: ``parameters.units: 'mm' and 'voxel'``."""
+def _read_journal(path: Path) -> list[_Line]:
+    """Its lines; those that are not whole are left out, so that their cases are made again."""
     found = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += difference(a, b, f"{prefix}{key}.")
-        elif a != b and key == "classes":
-            values = [", ".join(str(entry["value"]) for entry in part or []) for part in (a, b)]
-            found.append(f"classes: {values[0]} and {values[1]}")
-        elif a != b:
-            found.append(f"{prefix}{key}: {a!r} and {b!r}")
+    try:
+        text = path.read_bytes() if path.is_file() else b""
+    except FileNotFoundError:  # folded in just now
+        return []
+    except OSError as error:
+        raise RwtoolError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for line in text.split(b"\n"):
+        with contextlib.suppress(ValueError, RecursionError):  # of msgspec too
+            found.append(msgspec.convert(parse_json(line), _Line, str_keys=True))
     return found
 
 
@@ -372,20 +344,20 @@ def read_source(maps: MapSet, case: str, labels: str | Path | None = None) -> Vo
     """
     source = Path(labels) if labels is not None else maps.source(case)
     record = maps.cases[case]
-    if not source.is_file():
+    if not source.is_file():  # nor a device or a pipe, which a damaged sidecar may name
         raise VolumeError(
             f"{source}: no such file, but the map {maps.path(case)} was made from it; name it with labels="
         )
-    if file_hash(source) != record["source_sha256"]:
+    if file_hash(source) != record.source_sha256:
         raise VolumeError(
             f"{source}: this is not the label file that the map {maps.path(case)} was made from; its hash differs"
         )
     return read_labels(source, classes=maps.class_values, ignore=maps.ignore, **grid_of(source, record))
 
 
-def grid_of(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def grid_of(path: Path, record: MapRecord) -> dict[str, Any]:
     """What a record knows of the grid that the file itself does not say, as arguments to read it with."""
-    return suited(path, spacing_mm=record["spacing_mm"], slice_axis=record["slice_axis"])
+    return suited(path, spacing_mm=record.spacing_mm, slice_axis=record.slice_axis)
 
 
 def relative(path: Path, folder: Path) -> str:

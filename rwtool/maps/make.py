@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,31 +13,21 @@ from typing import Any
 import numpy as np
 
 from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
-from rwtool.errors import RwtoolError, UsageError
-from rwtool.files import make_folder, remove_leftovers
+from rwtool.errors import UsageError
 from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
-from rwtool.maps.folder import (
-    DType,
-    Format,
-    Layout,
-    MapJob,
-    MapSet,
-    Storage,
-    difference,
-    make_settings,
-    read_map_set,
-    write_maps,
-)
+from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import KINDS, RECTIFIED, USED_BY_KIND, Absent, Convention, Kind, MapParameters, Units
-from rwtool.parallel import Outcome, Work, plan_jobs, refuse_too_large, run_cases
+from rwtool.maps.settings import DType, Format, Layout, MapRecord, Storage, make_settings
+from rwtool.maps.write import MapJob, write_maps
+from rwtool.parallel import GOES_ON, WITHOUT_OVERWRITE, Outcome, Work, run_cases, schedule
 
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 _TRIAL_SIDE = 96
 
-Records = dict[str, dict[str, Any]]
+Records = dict[str, MapRecord]
 """What the sidecars say of a case, by kind."""
 
 
@@ -55,8 +46,6 @@ class MapPlan:
         Cases whose maps are there already.
     failed : list of Outcome
         Cases that cannot be done, with their reasons.
-    stale : list of Path
-        Maps of other settings, which must not stand beside the new ones.
     jobs, threads : int
     """
 
@@ -65,7 +54,6 @@ class MapPlan:
     work: list[Work[MapJob]]
     skipped: list[str]
     failed: list[Outcome[Any]]
-    stale: list[Path]
     jobs: int
     threads: int
 
@@ -199,7 +187,7 @@ def make_maps(
     if dry_run:
         return MadeMaps(plan, plan.failed)
     start = time.perf_counter()
-    outcomes = _make(plan, verbosity)
+    outcomes = _make(plan, overwrite=overwrite, verbosity=verbosity)
     return MadeMaps(plan, plan.failed + outcomes, time.perf_counter() - start)
 
 
@@ -237,8 +225,7 @@ def _plan(
     overwrite: bool,
 ) -> MapPlan:
     """Settle what is to be done; nothing is written."""
-    opened = {str(p.kind): _open_set(out, p, storage, dataset, overwrite=overwrite) for p in parameters}
-    sets = {kind: maps for kind, (maps, _) in opened.items()}
+    sets = {str(p.kind): _open_set(out, p, storage, dataset, overwrite=overwrite) for p in parameters}
     for kind, maps in sets.items():
         if maps.folder.resolve() in dataset.folders:
             raise UsageError(
@@ -255,34 +242,34 @@ def _plan(
         job = MapJob(name, file, outputs, storage)
         work.append(Work(name, job, file.voxels, peak_bytes(job)))
     failed: list[Outcome[Any]] = list(dataset.failed)
-    if jobs is None:
-        work, too_large = refuse_too_large(work)
-        failed += too_large
-    found, threads = plan_jobs(work)
-    if jobs is not None:
-        found, threads = jobs, 1
-    work = [replace(item, argument=replace(item.argument, threads=threads)) for item in work]
-    stale = [path for _, paths in opened.values() for path in paths]
-    return MapPlan(dataset, sets, work, skipped, failed, stale, found, threads)
+    settled = schedule(work, jobs)
+    failed += settled.refused
+    work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
+    return MapPlan(dataset, sets, work, skipped, failed, settled.jobs, settled.threads)
 
 
-def _make(plan: MapPlan, verbosity: int) -> list[Outcome[Records]]:
-    """Do what was planned; the sidecars grow with every case, so that a killed run loses none that is done."""
+def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Records]]:
+    """Do what was planned; every case is noted as it is done, so that a killed run loses none."""
     if not plan.work:
         return []
-    for maps in plan.sets.values():
-        make_folder(maps.folder)
-        remove_leftovers(maps.folder)
-        maps.save()
-    for path in plan.stale:
-        path.unlink(missing_ok=True)
 
     def note(outcome: Outcome[Records]) -> None:
         for kind, record in (outcome.result or {}).items():
-            plan.sets[kind].cases[outcome.name] = record
-            plan.sets[kind].save()
+            plan.sets[kind].add(outcome.name, record)
 
-    return run_cases(write_maps, plan.work, jobs=plan.jobs, label="maps", verbosity=verbosity, on_done=note)
+    with contextlib.ExitStack() as stack:
+        for maps in plan.sets.values():
+            stack.enter_context(maps.writing(overwrite=overwrite))
+        return run_cases(
+            write_maps,
+            plan.work,
+            jobs=plan.jobs,
+            label="maps",
+            verbosity=verbosity,
+            on_done=note,
+            folders=[maps.folder for maps in plan.sets.values()],
+            rerun=WITHOUT_OVERWRITE if overwrite else GOES_ON,
+        )
 
 
 def peak_bytes(job: MapJob) -> int:
@@ -347,26 +334,8 @@ def _weighted(
     return [replace(p, class_weights=weights) for p in parameters]
 
 
-def _open_set(
-    out: Path, parameters: MapParameters, storage: Storage, dataset: DataSet, *, overwrite: bool
-) -> tuple[MapSet, list[Path]]:
+def _open_set(out: Path, parameters: MapParameters, storage: Storage, dataset: DataSet, *, overwrite: bool) -> MapSet:
     """The folder of a kind as it is, or as it is to be; settings that differ from those of its maps are refused."""
-    folder = out / parameters.kind
-    settings = make_settings(parameters, storage, dataset.classes)
-    try:
-        old = read_map_set(folder)
-    except RwtoolError:
-        if not overwrite:
-            raise
-        old = None
-    if old is None:
-        return MapSet(folder, settings), []
-    changed = difference(old.settings, settings)
-    if not changed:
-        return MapSet(folder, settings, old.cases), []
-    if not overwrite:
-        raise UsageError(
-            f"{folder} holds maps of other settings ({'; '.join(changed)}); give overwrite=True to make them anew, "
-            "or another out="
-        )
-    return MapSet(folder, settings), [old.path(case) for case in old.cases]
+    new = MapSet(out / parameters.kind, make_settings(parameters, storage, dataset.classes))
+    old = open_map_set(new, overwrite=overwrite)
+    return new if old is None or old.settings != new.settings else old

@@ -20,6 +20,8 @@ KINDS: tuple[Kind, ...] = ("ac", "boundary", "constant", "hd", "rrw")
 RECTIFIED: tuple[Kind, ...] = ("ac", "constant", "rrw")
 """Kinds whose K-1 other-class components are equal, so that one number per voxel and one per class say all."""
 
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
 # the parameters that mean something to each kind; the others are not recorded
 USED_BY_KIND: dict[Kind, tuple[str, ...]] = {
     "ac": ("class_weights",),
@@ -70,25 +72,32 @@ class MapParameters:
         if self.convention == "kervadec" and self.units == "mm" and self.kind in ("boundary", "rrw"):
             raise UsageError(
                 "the kervadec convention subtracts one voxel, whatever its size, so it has no meaning in mm; "
-                "add --units voxel, or choose --convention across or inner"
+                "give units=voxel, or convention=across or convention=inner"
             )
         if self.class_weights and self.kind not in RECTIFIED:
             raise UsageError(f"class weights are for the rectified kinds {', '.join(RECTIFIED)}; found {self.kind}")
-        if not all(0 < weight < np.inf for weight in self.class_weights.values()):
-            raise UsageError(f"class weights are positive numbers; found {dict(self.class_weights)}")
+        for weight in self.class_weights.values():
+            if not weight > 0:
+                raise UsageError(f"class weights are positive numbers; found {weight:g}")
+            _check_float32("a class weight", weight)
         for name in ("alpha", "beta"):
             if getattr(self, name) is not None and name not in USED_BY_KIND[self.kind]:
                 raise UsageError(f"{name} has no meaning for {self.kind} maps")
         defaults = {"constant": (1.0, 1.0), "hd": (2.0, None)}.get(self.kind, (None, None))
         object.__setattr__(self, "alpha", defaults[0] if self.alpha is None else float(self.alpha))
         object.__setattr__(self, "beta", defaults[1] if self.beta is None else float(self.beta))
-        if self.kind == "constant" and not 0 < self.alpha + self.beta < np.inf:  # type: ignore[operator]
+        for name in ("alpha", "beta"):
+            if (value := getattr(self, name)) is not None:
+                _check_float32(f"{name} of {self.kind} maps", value)
+        if self.kind == "constant" and not self.alpha + self.beta > 0:  # type: ignore[operator]
             raise UsageError(
                 f"a constant map needs alpha + beta > 0, so that minimising its loss raises the true class; "
                 f"found alpha {self.alpha:g} and beta {self.beta:g}"
             )
-        if self.kind == "hd" and not 0 < self.alpha < np.inf:  # type: ignore[operator]
+        if self.kind == "hd" and not self.alpha > 0:  # type: ignore[operator]
             raise UsageError(f"the exponent alpha of an hd map is positive; found {self.alpha:g}")
+        for weight in self.class_weights.values() if self.kind == "constant" else ():
+            _check_float32("alpha times a class weight", self.alpha * weight)  # type: ignore[operator]
 
     def _refuse_unknown(self, name: str, known: Sequence[object]) -> None:
         if getattr(self, name) not in known:
@@ -118,6 +127,15 @@ class MapParameters:
         value = self.alpha if self.kind == "constant" else 1.0
         weights = [self.class_weights.get(k, 1.0) for k in range(n_classes)]
         return np.asarray(weights, dtype=np.float32) * np.float32(value)
+
+
+def _check_float32(what: str, value: float) -> None:
+    """Refuse a number that maps cannot hold: too large for float32, or so small that it would be 0 there."""
+    if not abs(value) <= _LARGEST or 0 < abs(value) < _SMALLEST:
+        raise UsageError(
+            f"{what} is 0 or a number whose size is {_SMALLEST:.3g} to {_LARGEST:.3g}, which is what float32 holds; "
+            f"found {value:g}"
+        )
 
 
 @dataclass

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import pickle
+import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import torch
+from isal import isal_zlib
+from msgspec import Meta
+from torch import Tensor
 
 from rwtool import __version__
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.runs import BEST, LAST
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import atomic
+from rwtool.io.labels import check_class_values
 from rwtool.network.config import TrainConfig
 from rwtool.network.normalization import Normalization
 from rwtool.network.unet import UNet2d
+from rwtool.records import check_format, to_record
 
 Which = Literal["best", "last"]
 
 CHECKPOINTS: dict[Which, str] = {"best": BEST, "last": LAST}
-_FORMAT = 1
-_PLAIN = ("model", "epoch", "history", "optimizer", "scaler", "hashes", "split", "best")
-_UNREADABLE = (  # what torch.load raises at a file that is cut short, or no checkpoint at all
-    RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, LookupError, AttributeError, TypeError,
-)  # fmt: skip
+_FORMAT = 2
+_REFUSAL = "not a readable checkpoint"
+_MEND = "train again, or use another one"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Task:
     """
 
     classes: Classes
-    n_channels: int
+    n_channels: Annotated[int, Meta(ge=1, le=1 << 16)]
     numbered: bool
     normalization: Normalization
 
@@ -87,18 +91,21 @@ class Checkpoint:
     best: float | None = None
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint; it appears under its name only when it is whole."""
-        classes = self.task.classes
+        """Write the checkpoint; it appears under its name only when it is whole.
+
+        Raises
+        ------
+        VolumeError
+            It cannot be written.
+        """
         content = {
             "format": _FORMAT,
             "rwtool": __version__,
             "config": self.config.as_dict(),
             "task": {
                 "classes": {
-                    "values": list(classes.values),
-                    "names": list(classes.names),
-                    "ignore": classes.ignore,
-                    "source": classes.source,
+                    name: list(value) if isinstance(value, tuple) else value
+                    for name, value in asdict(self.task.classes).items()
                 },
                 "n_channels": self.task.n_channels,
                 "numbered": self.task.numbered,
@@ -114,8 +121,10 @@ class Checkpoint:
             "inputs": self.inputs,
             "best": self.best,
         }
+        buffer = io.BytesIO()  # torch says of a full disk no more than that a position is unexpected
+        torch.save({**content, "crc32": _checksum(content)}, buffer)
         with atomic(path) as temporary:
-            torch.save(content, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def network(self) -> UNet2d:
         """Build the network with its weights."""
@@ -137,40 +146,103 @@ def build_network(config: TrainConfig, task: Task) -> UNet2d:
     )
 
 
+class _Plain(msgspec.Struct, frozen=True):
+    """What a checkpoint holds beside tensors."""
+
+    crc32: int
+    config: TrainConfig
+    task: Task
+    epoch: Annotated[int, Meta(ge=0)]
+    history: list[dict[str, float]]
+    hashes: dict[str, list[str]]
+    split: dict[str, list[str]]
+    inputs: dict[str, Any]
+    best: float | None
+    model: dict[str, Any]
+    optimizer: dict[str, Any] | None
+    scaler: dict[str, Any] | None
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU; nothing in it is executed (``weights_only``).
 
     Raises
     ------
     RwtoolError
-        It is not there, damaged, or of another rwtool.
+        It is not there, damaged, of another rwtool, or does not hold the weights of the network that it describes.
     """
     if not path.is_file():
         raise RwtoolError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise RwtoolError(f"{path}: cannot be read as a checkpoint; train again, or use another one") from error
+    except Exception as error:  # a file that is cut short, or no checkpoint at all, may raise anything
+        raise RwtoolError(f"{path}: cannot be read as a checkpoint; {_MEND}") from error
     if not isinstance(content, dict) or "format" not in content:
-        raise RwtoolError(f"{path}: this is not a checkpoint of rwtool train")
-    if content["format"] != _FORMAT:
-        raise RwtoolError(
-            f"{path}: a checkpoint of form {content['format']} by rwtool {content.get('rwtool')}; this one reads form "
-            f"{_FORMAT}"
+        raise RwtoolError(f"{path}: this is not a checkpoint of rwtool train; {_MEND}")
+    check_format(path, content, _FORMAT, refusal=_REFUSAL, mend=_MEND)
+    found = to_record(content, _Plain, path, refusal=_REFUSAL, mend=_MEND)
+    try:
+        _check_task(found.config, found.task)
+        _check_weights(found.config, found.task, found.model)
+        if _checksum({name: value for name, value in content.items() if name != "crc32"}) != found.crc32:
+            raise UsageError("it holds something else than was written (its CRC-32 differs)")
+    except UsageError as error:
+        raise RwtoolError(f"{path}: {_REFUSAL}: {error}; {_MEND}") from error
+    plain = {name: getattr(found, name) for name in _Plain.__struct_fields__ if name != "crc32"}
+    return Checkpoint(**{**plain, "history": content["history"]})  # whole numbers as they are
+
+
+def _check_task(config: TrainConfig, task: Task) -> None:
+    """Refuse a configuration that is not settled, and classes or a normalisation that cannot be."""
+    for name in ("patch", "depth", "batch_size"):
+        if getattr(config, name) is None:
+            raise UsageError(f"$.config.{name}: expected a value, found None")
+    if check_class_values(task.classes.values) != task.classes.values:
+        raise UsageError(f"$.task.classes.values: expected ascending values, found {task.classes.values}")
+    if len(task.classes.names) != len(task.classes):
+        raise UsageError(f"$.task.classes.names: expected {len(task.classes)} names, found {len(task.classes.names)}")
+    if task.normalization.kind == "ct" and len(task.normalization.channels) != task.n_channels:
+        raise UsageError(
+            f"$.task.normalization.channels: expected {task.n_channels}, found {len(task.normalization.channels)}"
         )
-    config = TrainConfig(**content["config"])
-    task, classes = content["task"], content["task"]["classes"]
-    return Checkpoint(
-        config,
-        Task(
-            Classes(tuple(classes["values"]), tuple(classes["names"]), classes["ignore"], classes["source"]),
-            task["n_channels"],
-            task["numbered"],
-            Normalization.from_dict(task["normalization"]),
-        ),
-        **{key: content[key] for key in _PLAIN},
-        inputs=content.get("inputs", {}),
-    )
+
+
+def _check_weights(config: TrainConfig, task: Task, model: Mapping[str, Any]) -> None:
+    """Refuse weights that are not those of the network: by name, shape and type."""
+    with torch.device("meta"):  # shapes alone, no memory
+        expected = build_network(config, task).state_dict()
+    for name, weight in expected.items():
+        wanted = f"$.model['{name}']: expected {_shape(weight)}"
+        if name not in model:
+            raise UsageError(f"{wanted}, which is missing")
+        found = model[name]
+        if not isinstance(found, Tensor) or found.layout != torch.strided:
+            raise UsageError(f"{wanted}, found a {type(found).__name__}")
+        if (found.shape, found.dtype) != (weight.shape, weight.dtype):
+            raise UsageError(f"{wanted}, found {_shape(found)}")
+    if more := sorted(set(model) - set(expected)):
+        raise UsageError(f"$.model[{more[0]!r}]: the network has no such weight")
+
+
+def _shape(weight: Tensor) -> str:
+    return f"{' x '.join(map(str, weight.shape)) or 'one number'} of {str(weight.dtype).removeprefix('torch.')}"
+
+
+def _checksum(value: Any, start: int = 0) -> int:
+    """CRC-32 of plain values and tensors: against bits that flip, which torch does not look for."""
+    if isinstance(value, Tensor):
+        header = f"{value.dtype} {tuple(value.shape)}".encode()
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return isal_zlib.crc32(content.data, isal_zlib.crc32(header, start))
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            start = _checksum(part, isal_zlib.crc32(f"{key!r}:".encode(), start))
+        return isal_zlib.crc32(b"}", start)
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            start = _checksum(part, start)
+        return isal_zlib.crc32(b"]", start)
+    return isal_zlib.crc32(f"{value!r},".encode(), start)
 
 
 def find_checkpoint(run: Path, which: Which = "last") -> Path:

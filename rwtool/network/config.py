@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
+
+import msgspec
+import tomli_w
+from msgspec import UNSET, UnsetType
 
 from rwtool.errors import UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from rwtool.records import read_toml, to_record
 
 Loss = Literal["rrw", "boundary", "ac", "hd", "dice", "focal", "ce", "wce-rrw"]
 CommonLoss = Literal["dice", "ce"]
@@ -28,7 +26,8 @@ Flip = Literal["both", "y", "x", "none"]
 MAP_OF_LOSS: dict[str, str] = {"rrw": "rrw", "boundary": "boundary", "ac": "ac", "hd": "hd", "wce-rrw": "rrw"}
 """The kind of map that a loss takes; the others take none."""
 
-_NAMES = {"with": "mixed_with"}  # where the option's name is a word of Python
+_FORMAT = 1  # of the TOML file
+_NAMES = {"mixed_with": "with"}  # in the TOML file, where a word of Python may be a name
 _CHOICES: dict[str, tuple[str, ...]] = {
     "loss": get_args(Loss),
     "mixed_with": get_args(CommonLoss),
@@ -40,18 +39,22 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "flip": get_args(Flip),
 }
 _PAIRS = ("patch", "target_spacing")
+_RANGES = {
+    "epochs": (1, 1 << 31), "batch_size": (1, 1 << 31), "features": (1, 1 << 16), "val_every": (1, 1 << 31),
+    "depth": (2, 16), "seed": (0, (1 << 63) - 1), "split_seed": (0, (1 << 63) - 1),
+}  # fmt: skip
 _WHERE_ONLY = ("device",)  # changes where a run is computed, not what
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What a training run does; the same names as the options of ``rwtool train``, and as the keys of its TOML file.
+    """What a training run does, its data apart; the keys of its TOML file are the same.
 
     Attributes
     ----------
     loss : {"rrw", "boundary", "ac", "hd", "dice", "focal", "ce", "wce-rrw"}
     mixed_with : {"dice", "ce"}, optional
-        The option ``--with``: a common loss to mix a map loss with.
+        A common loss to mix a map loss with; the key ``with`` of the TOML file.
     mix : {"equal", "gradual"}
         The sum of both, or from the common loss over to the map loss.
     schedule : {"paper", "authors"}
@@ -127,37 +130,44 @@ class TrainConfig:
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known and not (value is None and name == "mixed_with"):
-                raise UsageError(f"{_option(name)} is one of {', '.join(known)}; found {value!r}")
+                raise UsageError(f"{name}={value!r} is not one of {', '.join(known)}")
         self._check_numbers()
         self._check_mixture()
+        if self.subject is not None and any("\ud800" <= letter <= "\udfff" for letter in self.subject):
+            raise UsageError(f"subject={self.subject!r} is no UTF-8 text")
 
     def _check_numbers(self) -> None:
-        least = {"epochs": 1, "batch_size": 1, "features": 1, "val_every": 1, "depth": 2, "seed": 0, "split_seed": 0}
-        for name, lowest in least.items():
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise UsageError(f"{_option(name)} is at least {lowest}; found {value}")
+            if value is not None and not least <= value <= most:
+                bound = f"at least {least}" if value < least else f"at most {most}"
+                raise UsageError(f"{name}={value} is not {bound}")
         if not 0 < self.lr < math.inf:
-            raise UsageError(f"--lr is a positive number; found {self.lr:g}")
+            raise UsageError(f"lr={self.lr:g} is not a positive number")
         if not 0 <= self.val < 1:
-            raise UsageError(f"--val is a share of the subjects, at least 0 and less than 1; found {self.val:g}")
+            raise UsageError(f"val={self.val:g} is not a share of the subjects, at least 0 and less than 1")
         for name in _PAIRS:
             value = getattr(self, name)
             if value is not None and (len(value) != 2 or not all(0 < side < math.inf for side in value)):
-                raise UsageError(f"{_option(name)} is two positive numbers, Y X; found {value}")
+                raise UsageError(f"{name}={value} is not two positive numbers, (y, x)")
 
     def _check_mixture(self) -> None:
         if self.mixed_with is not None and self.loss not in MAP_OF_LOSS:
             raise UsageError(
-                f"--with mixes a map loss ({', '.join(MAP_OF_LOSS)}) with Dice or cross entropy; found --loss "
-                f"{self.loss} --with {self.mixed_with}"
+                f"mixed_with={self.mixed_with} mixes a map loss ({', '.join(MAP_OF_LOSS)}) with Dice or cross entropy; "
+                f"found loss={self.loss}"
             )
         if self.mixed_with is None and (self.mix != "equal" or self.schedule != "paper"):
-            raise UsageError("--mix and --schedule belong to a mixture; add --with dice or --with ce")
+            name = "mix" if self.mix != "equal" else "schedule"
+            raise UsageError(
+                f"{name}={getattr(self, name)} belongs to a mixture; give mixed_with=dice or mixed_with=ce too"
+            )
         if self.schedule != "paper" and self.mix != "gradual":
-            raise UsageError("--schedule belongs to --mix gradual; add that")
-        if self.ac_lambda is not None and (self.loss != "ac" or not 0 <= self.ac_lambda < math.inf):
-            raise UsageError(f"--ac-lambda is a number of 0 or more and belongs to --loss ac; found {self.ac_lambda:g}")
+            raise UsageError(f"schedule={self.schedule} belongs to mix=gradual; give that too")
+        if self.ac_lambda is not None and self.loss != "ac":
+            raise UsageError(f"ac_lambda={self.ac_lambda:g} belongs to loss=ac; found loss={self.loss}")
+        if self.ac_lambda is not None and not 0 <= self.ac_lambda < math.inf:
+            raise UsageError(f"ac_lambda={self.ac_lambda:g} is not a number of 0 or more")
 
     @property
     def map_kind(self) -> str | None:
@@ -175,14 +185,15 @@ class TrainConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def to_toml(self) -> str:
-        """The fields as TOML, those without a value left out; ``--config`` reads it."""
-        options = {name: option for option, name in _NAMES.items()}
-        return "".join(
-            # plain JSON values are TOML values, but for the escapes of what is not ASCII
-            f"{options.get(key, key)} = {json.dumps(value, ensure_ascii=False)}\n"
-            for key, value in self.as_dict().items()
-            if value is not None
-        )
+        """The fields as TOML, those without a value left out; :func:`read_config` reads it."""
+        named = {_NAMES.get(key, key): value for key, value in self.as_dict().items() if value is not None}
+        return tomli_w.dumps({"format": _FORMAT, **named})
+
+
+_HINTS = get_type_hints(TrainConfig)
+_File = msgspec.defstruct(
+    "_File", [(field.name, _HINTS[field.name] | UnsetType, UNSET) for field in fields(TrainConfig)], rename=_NAMES
+)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -193,25 +204,22 @@ def read_config(path: Path) -> dict[str, Any]:
     UsageError
         If it cannot be read, or holds a key twice or one that is no setting, or a value of another type.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML: {error}") from error
-    kinds = {field.name: str(field.type) for field in fields(TrainConfig)}
+    content = read_toml(path, refusal="cannot be read as TOML", mend="mend it", error=UsageError)
+    if (form := content.pop("format", _FORMAT)) != _FORMAT:
+        raise UsageError(f"{path}: its format is {form!r}, this rwtool reads {_FORMAT}; write the settings anew")
+    known = [_NAMES.get(field.name, field.name) for field in fields(TrainConfig)]
     found: dict[str, Any] = {}
     for key, value in content.items():
-        name = _NAMES.get(key, key.replace("-", "_"))
-        if name not in kinds:
-            known = ", ".join(sorted(_option(field)[2:] for field in kinds))
-            raise UsageError(f"{path}: {key!r} is no setting; the settings are {known}")
+        name = key.replace("-", "_")
+        name = _NAMES.get(name, name)
+        if name not in known:
+            raise UsageError(f"{path}: {key!r} is no setting; the settings are {', '.join(sorted(known))}")
         if name in found:
             raise UsageError(f"{path}: {key!r} is set twice")
-        if not _fits(value, kinds[name]):
-            known = ", ".join(_CHOICES.get(name, ()))
-            expected = f"one of {known}" if known else f"of the type {kinds[name].removesuffix(' | None')}"
-            raise UsageError(f"{path}: {key} = {value!r} is not {expected}")
-        found[name] = tuple(value) if isinstance(value, list) else value
-    return found
+        found[name] = value
+    settings = to_record(found, _File, path, refusal="a setting is wrong", mend="mend it", error=UsageError)
+    stated = {name: getattr(settings, name) for name in _HINTS}
+    return {name: value for name, value in stated.items() if value is not UNSET}
 
 
 def refuse_changes(stored: TrainConfig, given: Mapping[str, Any]) -> None:
@@ -230,14 +238,14 @@ def refuse_changes(stored: TrainConfig, given: Mapping[str, Any]) -> None:
         Names every setting that differs.
     """
     changed = [
-        f"{_option(name)} was {getattr(stored, name)}, now {value}"
+        f"{name}={value} (it was {getattr(stored, name)})"
         for name, value in given.items()
         if name not in _WHERE_ONLY and not _is_kept(stored, name, value)
     ]
     if changed:
         raise UsageError(
-            f"--resume goes on with the settings of the run, and these differ: {'; '.join(changed)}; leave them out, "
-            "or start another RUN"
+            f"resume=True goes on with the settings of the run, and these differ: {', '.join(changed)}; leave them "
+            "out, or start another RUN"
         )
 
 
@@ -248,22 +256,3 @@ def _is_kept(stored: TrainConfig, name: str, value: Any) -> bool:
         stride = 1 << (stored.depth - 1)  # type: ignore[operator]
         return all(0 <= side - asked < stride for side, asked in zip(kept, value, strict=True))
     return bool(value == kept or (name, value) == ("amp", "auto"))
-
-
-def _option(name: str) -> str:
-    options = {field: option for option, field in _NAMES.items()}
-    return "--" + options.get(name, name).replace("_", "-")
-
-
-def _fits(value: Any, kind: str) -> bool:
-    """Whether a value of a TOML file is of the annotated type of a field."""
-    if kind.startswith("tuple"):
-        wanted: tuple[type, ...] = (int,) if "int" in kind else (int, float)
-        return isinstance(value, list) and all(isinstance(v, wanted) and not isinstance(v, bool) for v in value)
-    if kind.startswith("bool") or isinstance(value, bool):
-        return kind.startswith("bool") and isinstance(value, bool)
-    if kind.startswith("int"):
-        return isinstance(value, int)
-    if kind.startswith("float"):
-        return isinstance(value, (int, float))
-    return isinstance(value, str)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rwtool.console import show_progress
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
-from rwtool.errors import RwtoolError, UsageError
+from rwtool.errors import RwtoolError, UsageError, told_when_interrupted
 from rwtool.files import make_folder, remove_leftovers
 from rwtool.io.formats import check_suited, create, read_header, suited
 from rwtool.io.geometry import Geometry
@@ -200,9 +200,10 @@ def _predict(plan: PredictPlan, verbosity: int) -> list[Outcome[Path]]:
     remove_leftovers(request.out)
     segmenter = _segmenter(plan)
     work = [Work(name, paths, _voxels(plan, paths)) for name, paths in plan.images.items()]
-    outcomes = []
+    outcomes: list[Outcome[Path]] = []
     voxels = {item.name: item.voxels for item in work}
     with (
+        told_when_interrupted(lambda: f"{len(outcomes)} of {len(work)} cases done; overwrite=True does them all again"),
         show_progress("predict", voxels, quiet=verbosity < 0) as advance,
         ThreadPoolExecutor(request.jobs) as readers,
     ):

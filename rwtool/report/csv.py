@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from rwtool.datasets.subjects import find_subjects
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.evaluation.rows import Row, Rules
 from rwtool.files import atomic
-from rwtool.metrics.measures import METRICS
+from rwtool.metrics.measures import METRICS, HD95Rule
+from rwtool.records import check_format, read_json, to_record
 from rwtool.statistics.arms import STATUSES
 
 CASE_COLUMNS = (
@@ -34,6 +37,23 @@ TEST_COLUMNS = (
     "p_min", "mean_difference", "ci_low", "ci_high", "median_difference", "wins", "ties", "losses", "undefined_pairs",
     "undefined", "class_name", "ci_reason", "note",
 )  # fmt: skip
+
+
+SUMMARY_FORMAT = 1
+"""Of summary.json."""
+
+_MEND = "restore it, or move it away to go without"
+
+
+class _SummaryRules(msgspec.Struct, frozen=True):
+    hd95: HD95Rule | None
+    nsd_tolerance_mm: tuple[tuple[int, Annotated[float, Meta(ge=0)]], ...]
+    ignore: int | None
+    subject: str | None
+
+
+class _Summary(msgspec.Struct, frozen=True):
+    rules: _SummaryRules
 
 
 def read_cases_csv(path: str | Path) -> list[Row]:
@@ -104,19 +124,11 @@ def _read_rules(path: Path) -> Rules | None:
     beside = path.parent / "summary.json"
     if not beside.is_file():
         return None
-    try:
-        found = json.loads(beside.read_text(encoding="utf-8"))["rules"]
-        return Rules(
-            hd95=found["hd95"],
-            nsd_tolerance_mm=tuple((int(label), float(mm)) for label, mm in found["nsd_tolerance_mm"]),
-            ignore=found["ignore"],
-            subject=found["subject"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RwtoolError(
-            f"{beside}: expected the summary that was written with {path.name}; it cannot be read "
-            f"({type(error).__name__}: {error}); restore it, or move it away to go without"
-        ) from error
+    refusal = f"expected the summary that was written with {path.name}"
+    content = read_json(beside, refusal=refusal, mend=_MEND)
+    check_format(beside, content, SUMMARY_FORMAT, refusal=refusal, mend=_MEND)
+    found = to_record(content, _Summary, beside, refusal=refusal, mend=_MEND).rules
+    return Rules(hd95=found.hd95, nsd_tolerance_mm=found.nsd_tolerance_mm, ignore=found.ignore, subject=found.subject)
 
 
 def _common_rules(found: dict[Path, Rules | None]) -> Rules:

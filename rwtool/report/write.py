@@ -18,7 +18,7 @@ from rwtool.console import print_lines, print_table
 from rwtool.evaluation.rows import Row, Rules
 from rwtool.files import atomic
 from rwtool.metrics.measures import METRICS
-from rwtool.report.csv import CASE_COLUMNS, TEST_COLUMNS, open_text, write_csv
+from rwtool.report.csv import CASE_COLUMNS, SUMMARY_FORMAT, TEST_COLUMNS, open_text, write_csv
 from rwtool.report.latex import latex_table
 from rwtool.report.markdown import escape_markdown, markdown_table
 from rwtool.report.text import Table, definitions, notes, result_tables, statements, test_table
@@ -63,6 +63,7 @@ def summary(comparison: Comparison, rules: Rules, provenance: dict[str, Any]) ->
     names = {(c.group, c.label): c.name for c in comparison.classes}
     packages = {name: metadata.version(name) for name in ("numpy", "scipy")}
     content = {
+        "format": SUMMARY_FORMAT,
         "rwtool": __version__,
         "versions": {"python": platform.python_version(), **packages},
         "rules": dataclasses.asdict(rules),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,14 @@ from rwtool.io.volume import Volume
 from rwtool.network.config import TrainConfig
 from rwtool.network.normalization import Normalization, ct_normalization
 from rwtool.network.resample import as_half, resample_slices, resampled_size
-from rwtool.parallel import Outcome, Work, plan_jobs, run_cases
+from rwtool.parallel import Outcome, Work, run_cases, schedule
 from rwtool.training.map_source import MapUse, plan_map_use
 
 _SAMPLES = 10_000  # foreground voxels of a case, for --normalize ct
 _PROCESS_BYTES = 200_000_000
+_VOXEL_NS = 20.0  # to read a voxel of an image and its label
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -261,20 +264,11 @@ def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None,
     ]
     if normalization.kind == "ct":
         sampled = [item for item in work if item.name in train]
-        samples = run_cases(
-            sample_foreground, sampled, jobs=jobs or _processes(sampled), label="sample", verbosity=verbosity
-        )
-        _refuse_failures(samples, len(samples))
-        normalization = ct_normalization([outcome.result for outcome in samples if outcome.result is not None])
+        samples = _run_all(sample_foreground, sampled, "sample", jobs, verbosity)
+        normalization = ct_normalization(list(samples.values()))
         work = [replace(item, argument=replace(item.argument, normalization=normalization)) for item in work]
-    outcomes = run_cases(read_case, work, jobs=jobs or _processes(work), label="read", verbosity=verbosity)
-    _refuse_failures(outcomes, len(outcomes))
-    odd = _odd_orientations(cohort)
-    cases = {
-        outcome.name: replace(outcome.result, notes=(*odd.get(outcome.name, ()), *outcome.result.notes))
-        for outcome in outcomes
-        if outcome.result is not None
-    }
+    found, odd = _run_all(read_case, work, "read", jobs, verbosity), _odd_orientations(cohort)
+    cases = {name: replace(case, notes=(*odd.get(name, ()), *case.notes)) for name, case in found.items()}
     return replace(cohort, normalization=normalization, cases=cases)
 
 
@@ -367,9 +361,14 @@ def _work(job: CaseJob) -> Work[CaseJob]:
     return Work(job.name, job, job.labels.voxels, job.labels.voxels * per_voxel + _PROCESS_BYTES)
 
 
-def _processes(work: list[Work[CaseJob]]) -> int:
-    """One for few voxels: processes take a second to start."""
-    return plan_jobs(work)[0] if sum(item.voxels for item in work) > 1 << 26 else 1
+def _run_all(
+    function: Callable[[CaseJob], Result], work: Sequence[Work[CaseJob]], label: str, jobs: int | None, verbosity: int
+) -> dict[str, Result]:
+    """Results of a function of the cases, by name; it must do for all of them."""
+    settled = schedule(work, jobs, voxel_ns=_VOXEL_NS)
+    outcomes = settled.refused + run_cases(function, settled.work, jobs=settled.jobs, label=label, verbosity=verbosity)
+    _refuse_failures(outcomes, len(outcomes))
+    return {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
 
 
 def _refuse_failures(outcomes: Sequence[Outcome[Any]], number: int) -> None:

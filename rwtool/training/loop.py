@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rwtool.datasets.runs import PREDICTIONS
-from rwtool.errors import RwtoolError, UsageError, shorten
+from rwtool.errors import RwtoolError, UsageError, shorten, told_when_interrupted
 from rwtool.maps.parameters import MapParameters
 from rwtool.network.checkpoint import CHECKPOINTS, Checkpoint, Task, build_network, load_checkpoint
 from rwtool.network.config import TrainConfig, refuse_changes
@@ -129,7 +129,7 @@ def _inputs(cohort: Cohort) -> dict[str, Any]:
     use, source = cohort.map_use, cohort.source
     maps = None
     if use is not None and use.maps is not None:
-        maps = {**use.maps.settings["parameters"], "dtype": use.maps.settings["storage"]["dtype"]}
+        maps = {**use.maps.settings.as_dict()["parameters"], "dtype": use.maps.settings.storage.dtype}
     elif use is not None:
         maps = {**MapParameters(use.kind).as_dict(), "dtype": "float32"}  # type: ignore[arg-type]
     return {
@@ -214,10 +214,13 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
         scaler.load_state_dict(dict(checkpoint.scaler))
     objective = Objective(config, cohort.map_use, there)
     segmenter = Segmenter(network, there, amp=config.amp, patch=config.patch)
-    history, best = list(checkpoint.history), checkpoint.best
+    history, best, saved = list(checkpoint.history), checkpoint.best, checkpoint.epoch
     validation: Validation | None = None
 
-    with open_tensorboard(run if tensorboard and processes.first else None, checkpoint.epoch) as scalars:
+    with (
+        told_when_interrupted(lambda: f"{saved} of {config.epochs} epochs are saved in {run}; resume=True goes on"),
+        open_tensorboard(run if tensorboard and processes.first else None, checkpoint.epoch) as scalars,
+    ):
         for epoch in range(checkpoint.epoch, config.epochs):
             start = time.perf_counter()
             plan = data.plan_epoch(config.batch_size, config.seed, epoch)
@@ -270,6 +273,7 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
                 replace(done, optimizer=optimizer.state_dict(), scaler=scaler.state_dict()).save(
                     run / CHECKPOINTS["last"]
                 )
+                saved = epoch + 1
                 if display is not None:
                     display.epoch(row)
     return validation

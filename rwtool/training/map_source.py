@@ -6,7 +6,7 @@ voxel's own, so it comes from the labels. That holds after a warp too, where the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from rwtool.errors import UsageError, VolumeError
 from rwtool.io.formats import read_channels
 from rwtool.io.grids import compare_grids
 from rwtool.io.volume import Volume
-from rwtool.maps.folder import SIDECAR, MapSet, grid_of, read_map_set
+from rwtool.maps.folder import MapSet, grid_of, read_map_set
 from rwtool.maps.parameters import RECTIFIED, MapParameters, MapSummary
+from rwtool.maps.settings import SIDECAR, MapRecord
 from rwtool.maps.streaming import map_blocks
 
 
@@ -115,7 +116,7 @@ class MapUse:
         if record is None:
             raise VolumeError(f"{maps.folder / SIDECAR}: it has no map of {case}; run rwtool maps again")
         path = maps.path(case)
-        if record["source_sha256"] != sha256:
+        if record.source_sha256 != sha256:
             raise VolumeError(f"{path}: it was made from other labels (their hash differs); run rwtool maps again")
         _check_grid(path, record, labels)
         if not path.is_file():
@@ -174,10 +175,10 @@ def plan_map_use(kind: str, folder: Path | None, classes: Classes) -> MapUse:
         raise UsageError(
             f"{maps.folder}: these maps were made for the classes {_list(maps.class_values)}"
             f"{_ignore(maps.ignore)}; the labels have {_list(classes.values)}{_ignore(classes.ignore)}; make the maps "
-            "again, or give the same --classes and --ignore"
+            "again, or give the same classes and ignore"
         )
     others = maps.other_values() if kind in RECTIFIED else ()
-    exponent = float(maps.settings["parameters"]["alpha"]) if kind == "hd" else 1.0
+    exponent = float(maps.settings.parameters.alpha or 1) if kind == "hd" else 1.0
     return MapUse(kind, len(classes), tuple(map(float, others)), exponent, maps)
 
 
@@ -193,24 +194,24 @@ def _find_maps(kind: str, folder: Path) -> MapSet:
     found = f"found {', '.join(there)}" if there else "found none"
     raise UsageError(
         f"{folder}: no {kind} maps ({found}); make them with rwtool maps LABELS {folder} --kind {kind}, or leave out "
-        "--maps to have them computed at the start"
+        "maps to have them computed at the start"
     )
 
 
-def _check_grid(path: Path, record: Mapping[str, Any], labels: Volume) -> None:
+def _check_grid(path: Path, record: MapRecord, labels: Volume) -> None:
     """Refuse a map whose axes were turned in another way than those of the labels, or that has other distances."""
     axis = labels.geometry.slice_axis
-    if record["slice_axis"] != axis:
+    if record.slice_axis != axis:
         raise VolumeError(
-            f"{path}: it was made with the slice axis {record['slice_axis']}, the labels have {axis}; give "
-            f"--slice-axis {record['slice_axis']}, or run rwtool maps again"
+            f"{path}: it was made with the slice axis {record.slice_axis}, the labels have {axis}; give "
+            f"slice_axis={record.slice_axis}, or run rwtool maps again"
         )
-    if not np.allclose(record["spacing_mm"], labels.spacing_mm, rtol=1e-3):  # labels may carry none
-        made = [f"{mm:g}" for mm in record["spacing_mm"]]
+    if not np.allclose(record.spacing_mm, labels.spacing_mm, rtol=1e-3):  # labels may carry none
+        made = [f"{mm:g}" for mm in record.spacing_mm]
         raise VolumeError(
             f"{path}: it was made for voxels of {' x '.join(made)} mm, the labels have "
-            f"{' x '.join(f'{mm:g}' for mm in labels.spacing_mm)}; give --file-spacing {' '.join(made)}, or run rwtool "
-            "maps again"
+            f"{' x '.join(f'{mm:g}' for mm in labels.spacing_mm)}; give spacing_mm=({', '.join(made)}), or run "
+            "rwtool maps again"
         )
 
 

@@ -72,7 +72,9 @@ def write_results(
         "config": done.config.as_dict(),
         "images": str(source.images),
         "labels": str(source.labels),
-        "maps": None if use is None or use.maps is None else {"folder": str(use.maps.folder), **use.maps.settings},
+        "maps": None
+        if use is None or use.maps is None
+        else {"folder": str(use.maps.folder), **use.maps.settings.as_dict()},
         "classes": [
             {"value": value, "name": name}
             for value, name in zip(cohort.classes.values, cohort.classes.names, strict=True)

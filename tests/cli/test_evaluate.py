@@ -137,7 +137,7 @@ def test_runs_with_different_validation_cases_are_refused(trained):
     (trained / "runs" / "near" / "split.json").write_text('{"val": ["case_2", "case_3", "case_4"]}')
     assert (
         "the runs have different validation cases: 3 in runs/near; 2 in runs/seeds/seed-0, runs/seeds/seed-1; 3 not in "
-        "all of them: case_1, case_3, case_4; give --cases FILE to name the cases, or train all on one split"
+        "all of them: case_1, case_3, case_4; give cases=FILE to name the cases, or train all on one split"
     ) in run(code=2).output
 
 

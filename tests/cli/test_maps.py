@@ -179,7 +179,7 @@ def test_other_parameters_in_one_folder_need_overwrite(labels, tmp_path):
     content = (out / "rrw" / "case_0.nii.gz").read_bytes()
     result = run("maps", labels, out, "--units", "voxel", "-j", 1, code=2)
     assert "maps of other settings (parameters.units: 'mm' and 'voxel'; unit: 'mm' and 'voxel')" in result.output
-    assert "--overwrite" in result.output
+    assert "overwrite" in result.output
     assert (out / "rrw" / "case_0.nii.gz").read_bytes() == content
     (labels / "case_2.nii.gz").unlink()
     run("maps", labels, out, "--units", "voxel", "-j", 1, "--overwrite")
@@ -260,7 +260,7 @@ def test_2d_files_become_one_slice(tmp_path, shape):
         (["LABELS", "OUT", "--kind", "hd", "--layout", "packed"], 2, "hd maps cannot be packed"),
         (["LABELS", "OUT", "--dtype", "float16"], 2, "float16 is for --format npy"),
         (["LABELS", "OUT", "--dtype", "int16", "--format", "npy"], 2, "int16 needs the scaling of a NIfTI"),
-        (["LABELS", "OUT", "--convention", "kervadec"], 2, "add --units voxel"),
+        (["LABELS", "OUT", "--convention", "kervadec"], 2, "give --units voxel"),
         (["LABELS", "OUT", "--classes", "0,a"], 2, "it is numbers with commas, such as 0,1,2"),
         (["LABELS", "OUT", "--classes", "1,2"], 2, "holds 0 (the background, "),
         (["LABELS", "OUT", "--class-weight", "1"], 2, "--class-weight takes LABEL=NUMBER"),

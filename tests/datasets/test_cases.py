@@ -162,13 +162,15 @@ def test_regions_are_refused_with_the_way_out(tmp_path):
         read_classes(path)
     assert str(caught.value) == (
         f"{path}: label 'whole' is a region, the values [1, 2, 3]; regions overlap, and a region-wise map needs one "
-        "class per voxel; give the plain values with --classes, such as --classes 0,1,2,3"
+        "class per voxel; give the plain values with classes=(0, 1, ...)"
     )
 
 
 @pytest.mark.parametrize("value", [1.5, "one", None, True, float("inf"), float("nan"), {}])
 def test_value_that_is_no_integer_is_refused(tmp_path, value):
-    with pytest.raises(RwtoolError, match=r"dataset\.json: label 'a' has the value .*; expected an integer"):
+    with pytest.raises(
+        RwtoolError, match=r"dataset\.json: .*\$\.labels\.a: expected int.*, found .*; mend it, or give"
+    ):
         read_classes(dataset(tmp_path, {"background": 0, "a": value}))
 
 

@@ -72,7 +72,7 @@ def test_one_subject_cannot_be_split(names, subject):
     with pytest.raises(UsageError) as caught:
         make_split(names, val=0.5, subject=subject)
     assert str(caught.value) == (
-        "there is 1 subject, which cannot be split; give --val 0 to train on all without validation"
+        "there is 1 subject, which cannot be split; give val=0 to train on all without validation"
     )
 
 
@@ -131,22 +131,6 @@ def test_cases_that_the_split_does_not_name_are_left_out_and_val_may_be_empty(wr
             "cases without a label file: x, y; the cases are a, b, c",
         ),
         ({"train": [], "val": ["a"]}, "", "it names no case to train on"),
-        *(
-            (
-                content,
-                "",
-                'expected {"train": [names], "val": [names]}, or a list of such objects (nnU-Net\'s splits_final.json)',
-            )
-            for content in (
-                {"train": ["a"]},
-                {"val": ["a"]},
-                {"train": "a", "val": []},
-                {"train": ["a", 3], "val": []},
-                ["a", "b"],
-                [["a"], ["b"]],
-                "3",
-            )
-        ),
     ],
 )
 def test_a_wrong_split_is_one_readable_message(write, content, fold, message):
@@ -156,12 +140,61 @@ def test_a_wrong_split_is_one_readable_message(write, content, fold, message):
     assert str(caught.value) == f"{path}: {message}"
 
 
-@pytest.mark.parametrize("content", ["", "a\nb\n", '{"train": ["a"]'])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"train": ["a"]}, "$: missing required field val"),
+        ({"val": ["a"]}, "$: missing required field train"),
+        ({"train": "a", "val": []}, "$.train: expected array, found 'a'"),
+        ({"train": ["a", 3], "val": []}, "$.train[1]: expected str, found 3"),
+        (["a", "b"], "$[0]: expected object, found 'a'"),
+        ([["a"], ["b"]], "$[0]: expected object, found ['a']"),
+        ("3", "$: expected object, found 3"),
+        ({"format": 7, "train": ["a"], "val": []}, "$.format: expected one of 1, found 7"),
+        ({"format": "1", "train": ["a"], "val": []}, "$.format: expected int, found '1'"),
+    ],
+)
+def test_a_split_of_another_form_is_named_with_the_field(write, content, reason):
+    path = write(content)
+    with pytest.raises(UsageError) as caught:
+        read_split(path, ["a", "b", "c"])
+    assert str(caught.value) == (
+        f'{path}: not a split: {reason}; expected {{"train": [names], "val": [names]}}, or a list of such objects '
+        "(nnU-Net's splits_final.json)"
+    )
+
+
+@pytest.mark.parametrize("content", ["", "a\nb\n", '{"train": ["a"]', '{"train": ["a"], "val": [], "val": ["b"]}'])
 def test_a_file_that_is_no_json_is_named(write, content):
     path = write(content)
     with pytest.raises(UsageError) as caught:
         read_split(path, ["a"])
     assert str(caught.value).startswith(f"{path}: cannot be read as a split: ")
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "/dev/zero:1"])
+def test_a_device_is_not_read_for_ever(source):
+    for read in (lambda: read_split(source, ["a"]), lambda: read_case_names(source)):
+        with pytest.raises(UsageError, match=r"cannot be read as a .*: it is no regular file; expected"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"val": [1]}, "$.val[0]: expected str, found 1"),
+        ([{"val": ["a"]}, {"train": ["a"]}], "$[1]: missing required field val"),
+        ([{"val": ["a"]}, "b"], "$[1]: expected object, found 'b'"),
+        (["a", 2], "$[1]: expected str, found 2"),
+        ("3", "$: expected array, found 3"),
+        ({"val": ["a"], "format": 2}, "$.format: expected one of 1, found 2"),
+    ],
+)
+def test_a_list_of_cases_of_another_form_is_named_with_the_field(write, content, reason):
+    path = write(content)
+    with pytest.raises(UsageError) as caught:
+        read_case_names(path)
+    assert str(caught.value).startswith(f"{path}: not a list of cases: {reason}; expected one case name a line, or")
 
 
 @pytest.mark.parametrize("source", ["gone.json", "gone.json:1"])

@@ -115,7 +115,7 @@ def test_a_seed_without_predictions_is_an_error(project):
     shutil.rmtree("runs/rrw/seed-2/predictions")
     assert refused("runs/rrw", allow_missing=True) == (
         "runs/rrw/seed-2: no predictions/ in it, so unfinished, or trained without validation cases; finish it with "
-        "rwtool train ... --resume, or name the finished seeds, NAME=runs/rrw/seed-0,runs/rrw/seed-10"
+        "resume=True, or name the finished seeds, NAME=runs/rrw/seed-0,runs/rrw/seed-10"
     )
     assert len(pair("rrw=runs/rrw/seed-0,runs/rrw/seed-10").runs) == 2
 
@@ -130,7 +130,7 @@ def test_seeds_of_which_none_is_finished(project):
         make_run(project / "runs" / "new" / f"seed-{seed}", predictions=None)
     assert refused("runs/new") == (
         "runs/new/seed-0, runs/new/seed-1: no predictions/ in it, so unfinished, or trained without validation cases; "
-        "finish it with rwtool train ... --resume, or name only the folders to evaluate"
+        "finish it with resume=True, or name only the folders to evaluate"
     )
 
 
@@ -214,7 +214,7 @@ def test_different_validation_cases_are_refused(project):
         make_run(project / "runs" / name, split={"val": ["b", "c", "e"]}, predictions="bce")
     assert refused("runs/dice", "runs/fold", "runs/fold2") == (
         "the runs have different validation cases: 2 in runs/dice; 3 in runs/fold, runs/fold2; 3 not in all of them: "
-        "b, d, e; give --cases FILE to name the cases, or train all on one split"
+        "b, d, e; give cases=FILE to name the cases, or train all on one split"
     )
 
 
@@ -256,8 +256,8 @@ def test_a_run_without_validation_cases_limits_nothing_but_does_not_go_with_one_
     ("text", "message"),
     [
         ("{", "cannot be read as a list of cases: "),
-        ('{"train": ["a"]}', "expected one case name a line, or JSON"),
-        ('{"val": [1]}', "expected one case name a line, or JSON"),
+        ('{"train": ["a"]}', "not a list of cases: $: missing required field val; expected one case name a line"),
+        ('{"val": [1]}', "not a list of cases: $.val[0]: expected str, found 1; expected one case name a line"),
         (None, "cannot be read as a list of cases: "),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_damaged_split_is_an_error_that_names_it(project, text, message):
         path.write_text(text)
     found = refused("runs/dice", "runs/rrw")
     assert re.match(rf"runs/rrw/seed-2/split\.json: {re.escape(message)}", found)
-    assert found.endswith("; mend this split of the run, or give --cases FILE to name the cases")
+    assert found.endswith("; mend this split of the run, or give cases=FILE to name the cases")
 
 
 def test_one_reference_file_is_its_own_choice_of_cases(project):

@@ -324,7 +324,7 @@ def test_rectify_refuses_hd():
         (lambda: rwtool.rrw_map([[[0, 1]]], (1, 0, 1), n_classes=2), UsageError, "three positive numbers"),
         (lambda: rwtool.rrw_map([[[0, 1]]], (1, 1), n_classes=2), UsageError, "three positive numbers"),
         (lambda: rwtool.rrw_map([[[0, 1]]], (1, 1, 1), n_classes=2, dims=4), UsageError, "dims is one of 2, 3"),
-        (lambda: rwtool.rrw_map([[[0]]], (1, 1, 1), n_classes=2, convention="kervadec"), UsageError, "--units voxel"),
+        (lambda: rwtool.rrw_map([[[0]]], (1, 1, 1), n_classes=2, convention="kervadec"), UsageError, "units=voxel"),
         (lambda: rwtool.rrw_map([[[0]]], (1, 1, 1), n_classes=2, convention="x"), UsageError, "convention is one of"),
         (lambda: rwtool.constant_map([[[0]]], n_classes=2, alpha=1, beta=-1), UsageError, "alpha \\+ beta > 0"),
         (lambda: rwtool.hd_map([[[0]]], (1, 1, 1), n_classes=2, alpha=0), UsageError, "exponent alpha"),

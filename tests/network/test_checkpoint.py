@@ -1,5 +1,8 @@
+import errno
+import os
 import pickle
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,7 +80,7 @@ def test_the_settings_make_the_network():
 def test_last_and_best_of_a_run_hold_plain_values_alone(tmp_path):
     run = train(write_cohort(tmp_path), tmp_path / "run").folder
     last, best = (torch.load(run / name, weights_only=True) for name in ("last.pt", "best.pt"))
-    assert (last["format"], last["rwtool"], last["epoch"]) == (1, rwtool.__version__, 2)
+    assert (last["format"], last["rwtool"], last["epoch"]) == (2, rwtool.__version__, 2)
     assert last["config"] == {**TrainConfig(**QUICK).as_dict(), "patch": [20, 24]}
     assert last["task"] == {
         "classes": {
@@ -129,23 +132,135 @@ def test_a_file_of_anything_else_is_a_readable_error(path):
         with pytest.raises(rwtool.RwtoolError, match=f"{path}: this is not a checkpoint of rwtool train"):
             load_checkpoint(path)
     torch.save({"format": 99, "rwtool": "7.0"}, path)
-    with pytest.raises(rwtool.RwtoolError, match=r"a checkpoint of form 99 by rwtool 7.0; this one reads form 1"):
+    with pytest.raises(rwtool.RwtoolError, match=r"its format is 99 \(of rwtool 7.0\), this rwtool reads 2; train"):
         load_checkpoint(path)
     with pytest.raises(rwtool.RwtoolError, match="elsewhere: no such checkpoint"):
         load_checkpoint(path.with_name("elsewhere"))
 
 
-def test_a_save_that_fails_leaves_the_checkpoint_before_and_nothing_else(path, monkeypatch):
-    def fail(content, file):
-        file.write_bytes(b"half")
-        raise RuntimeError("no space left on device")
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_save_that_fails_leaves_the_checkpoint_before_and_nothing_else(path, monkeypatch, code):
+    def fail(self, content):
+        self.touch()
+        raise OSError(code, os.strerror(code))
 
     before = path.read_bytes()
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(RuntimeError, match="no space"):
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(rwtool.VolumeError, match=f"^{path}: cannot be written: {os.strerror(code)}$"):
         made().save(path)
     assert path.read_bytes() == before
     assert names_in(path.parent) == {"last.pt"}
+
+
+# What a checkpoint must hold
+
+
+def spoil(path, change):
+    """Change what a checkpoint holds, as someone does who knows of no checksum."""
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+def refusal(path):
+    with pytest.raises(rwtool.RwtoolError) as caught:
+        load_checkpoint(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not a readable checkpoint: ")
+    assert message.endswith("; train again, or use another one")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: not a readable checkpoint: ").removesuffix(
+        "; train again, or use another one"
+    )
+
+
+def at(*way, value):
+    def change(content):
+        for step in way[:-1]:
+            content = content[step]
+        content[way[-1]] = value
+
+    return change
+
+
+FIRST = "encoder.0.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda content: content["model"].pop(FIRST),
+            f"$.model['{FIRST}']: expected 2 x 2 x 3 x 3 of float32, which is missing",
+        ),
+        (at("model", FIRST, value="x"), f"$.model['{FIRST}']: expected 2 x 2 x 3 x 3 of float32, found a str"),
+        (
+            at("model", FIRST, value=torch.zeros(2, 2, 3)),
+            f"$.model['{FIRST}']: expected 2 x 2 x 3 x 3 of float32, found 2 x 2 x 3 of float32",
+        ),
+        (
+            at("model", FIRST, value=torch.zeros(2, 2, 3, 3, dtype=torch.float64)),
+            f"$.model['{FIRST}']: expected 2 x 2 x 3 x 3 of float32, found 2 x 2 x 3 x 3 of float64",
+        ),
+        (at("model", "more", value=torch.zeros(1)), "$.model['more']: the network has no such weight"),
+        (at("model", 3, value=torch.zeros(1)), "a key of $.model: expected str, got int"),
+        (at("model", value=[]), "$.model: expected object, found []"),
+        (at("config", "epochs", value="three"), "$.config.epochs: expected int, found 'three'"),
+        (at("config", "epochs", value=0), "epochs=0 is not at least 1"),
+        (at("config", "loss", value="mse"), "$.config.loss: expected one of "),
+        (at("config", "patch", value=None), "$.config.patch: expected a value, found None"),
+        (at("config", "depth", value=1 << 40), "depth=1099511627776 is not at most 16"),
+        (at("config", "features", value=1 << 30), "features=1073741824 is not at most 65536"),
+        (at("config", "features", value=3), f"$.model['{FIRST}']: expected 3 x 2 x 3 x 3 of float32, found 2 x 2"),
+        (at("config", value=7), "$.config: expected object, found 7"),
+        (at("task", "n_channels", value=0), "$.task.n_channels: expected int >= 1, found 0"),
+        (at("task", "numbered", value="yes"), "$.task.numbered: expected bool, found 'yes'"),
+        (at("task", "classes", "values", value=[0, 4, 1]), "$.task.classes.values: expected ascending values"),
+        (at("task", "classes", "values", value=[1, 2, 4]), "a class list holds 0 (the background"),
+        (at("task", "classes", "names", value=["a"]), "$.task.classes.names: expected 3 names, found 1"),
+        (at("task", "normalization", "kind", value="log"), "$.task.normalization.kind: expected one of"),
+        (at("task", "normalization", "channels", value=[]), "$.task.normalization.channels: expected 2, found 0"),
+        (lambda content: content.pop("task"), "$: missing required field task"),
+        (lambda content: content.pop("crc32"), "$: missing required field crc32"),
+        (at("epoch", value=-1), "$.epoch: expected int >= 0, found -1"),
+        (at("epoch", value=torch.zeros(1)), "$.epoch: expected int, found tensor([0.])"),
+        (at("history", value=[{"loss": "low"}]), "$.history[0].loss: expected float, found 'low'"),
+        (at("split", value={"train": "p1"}), "$.split.train: expected array, found 'p1'"),
+        (at("hashes", value={"p1": [1]}), "$.hashes.p1[0]: expected str, found 1"),
+        (at("optimizer", value=[1]), "$.optimizer: expected object | null, found [1]"),
+        (at("best", value="high"), "$.best: expected float | null, found 'high'"),
+        (at("best", value=0.25), "it holds something else than was written (its CRC-32 differs)"),
+        (at("optimizer", "state", 0, "exp_avg", value=torch.zeros(2)), "it holds something else than was written"),
+        (at("inputs", "classes", value=[0, 1, 5]), "it holds something else than was written"),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_missing_or_wrong_is_one_readable_line(path, change, reason):
+    spoil(path, change)
+    assert refusal(path).startswith(reason)
+
+
+def test_a_weight_of_one_bit_more_is_found(path):
+    def flip(content):
+        content["model"][FIRST].view(torch.int32).view(-1)[7] ^= 1
+
+    spoil(path, flip)
+    assert refusal(path) == "it holds something else than was written (its CRC-32 differs)"
+
+
+def test_any_byte_that_flips_is_found_or_changes_nothing(path):
+    rng, content, truth = random.Random(0), path.read_bytes(), places(load_checkpoint(path).model)
+    refused = 0
+    for _ in range(60):
+        spoiled = bytearray(content)
+        spoiled[rng.randrange(len(spoiled))] ^= 1 << rng.randrange(8)
+        path.write_bytes(spoiled)
+        try:
+            found = load_checkpoint(path)
+        except rwtool.RwtoolError:
+            refused += 1
+        else:
+            assert places(found.model) == truth
+    assert refused > 20
 
 
 # Which checkpoint of a folder

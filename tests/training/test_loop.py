@@ -464,11 +464,11 @@ def test_a_finished_run_is_not_trained_again(cohort, finished):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"lr": 0.5}, "these differ: --lr was 0.001, now 0.5; leave them out, or start another RUN"),
-        ({"loss": "dice", "epochs": 5}, "--epochs was 2, now 5; --loss was rrw, now dice"),
-        ({"mixed_with": "ce"}, "--with was None, now ce"),
-        ({"seed": 1}, "--seed was 0, now 1"),
-        ({"val": 0.3}, "--val was 0.5, now 0.3"),
+        ({"lr": 0.5}, "these differ: lr=0.5 (it was 0.001); leave them out, or start another RUN"),
+        ({"loss": "dice", "epochs": 5}, "loss=dice (it was rrw)"),
+        ({"mixed_with": "ce"}, "mixed_with=ce (it was None)"),
+        ({"seed": 1}, "seed=1 (it was 0)"),
+        ({"val": 0.3}, "val=0.3 (it was 0.5)"),
     ],
 )
 def test_resume_refuses_other_settings(cohort, stopped, changed, message):

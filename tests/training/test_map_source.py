@@ -200,7 +200,7 @@ def test_a_folder_without_the_kind_says_what_it_has(write_labels, make, tmp_path
     with pytest.raises(UsageError) as caught:
         plan_map_use("hd", folder, CLASSES)
     assert str(caught.value) == (
-        f"{folder}: no hd maps ({there}); make them with rwtool maps LABELS {folder} --kind hd, or leave out --maps to "
+        f"{folder}: no hd maps ({there}); make them with rwtool maps LABELS {folder} --kind hd, or leave out maps to "
         "have them computed at the start"
     )
 
@@ -222,7 +222,7 @@ def test_maps_for_other_classes_are_refused(write_labels, make, kind, classes, t
         plan_map_use(kind, folder, classes)
     assert str(caught.value) == (
         f"{folder / kind}: these maps were made for the classes 0, 2, 4; {told}; make the maps again, or give the same "
-        "--classes and --ignore"
+        "classes and ignore"
     )
 
 
@@ -326,7 +326,7 @@ def test_maps_across_another_slice_axis_are_refused_though_the_shape_is_the_same
     folder = make("--slice-axis", 0, "--format", suffix)
     use = plan_map_use("rrw", folder, CLASSES)
     assert refusal(use, path) == (
-        f"{folder / 'rrw' / f'a.{suffix}'}: it was made with the slice axis 0, the labels have 2; give --slice-axis 0, "
+        f"{folder / 'rrw' / f'a.{suffix}'}: it was made with the slice axis 0, the labels have 2; give slice_axis=0, "
         "or run rwtool maps again"
     )
     np.testing.assert_array_equal(magnitudes(use, path, slice_axis=0)[0], truth("rrw", path)[0].transpose(2, 1, 0))

@@ -1,0 +1,105 @@
+"""Who is writing into a folder: one writer, or several that do the same."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from rwtool.errors import RwtoolError, UsageError
+from rwtool.files import locked, naming
+from rwtool.records import read_json, to_json, to_record
+
+_TAIL = ".rwtool-writer"
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Who writes into a folder."""
+
+    process: int
+    host: str
+    since: str
+    settings: str
+
+
+@contextmanager
+def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator[None]:
+    """Be a writer of a folder as long as the block lasts.
+
+    A claim is a file that says who writes, and a lock of the operating system beside it, which ends with its process:
+    a claim whose lock is free is that of a killed one, and goes.
+
+    Parameters
+    ----------
+    folder : Path
+    settings : str
+        What is written, for people.
+    shared : bool
+        Whether others may write with the same settings at the same time.
+    mend : str
+        What to do where the folder is taken.
+
+    Raises
+    ------
+    UsageError
+        Another process writes there; the message says which, since when and what.
+    VolumeError
+        The folder cannot be written to.
+    """
+    mine = folder / f".{uuid.uuid4().hex}{_TAIL}"
+    lock = FileLock(_lock_of(mine), timeout=0)
+    claim = Claim(
+        os.getpid(), platform.node(), datetime.datetime.now().astimezone().isoformat(" ", "seconds"), settings
+    )
+    with locked(folder / "rwtool"):
+        for other in _writers(folder):
+            if not shared or other is None or other.settings != settings:
+                raise UsageError(f"{folder}: {_describe(other)}; {mend}")
+        with naming(folder, OSError, doing="written"):
+            lock.acquire()
+            mine.write_text(to_json(claim) + "\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        _remove(mine)
+        lock.release()
+
+
+def _lock_of(claim: Path) -> Path:
+    return claim.with_name(f"{claim.name}.lock")
+
+
+def _remove(claim: Path) -> None:
+    for file in (claim, _lock_of(claim)):
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def _writers(folder: Path) -> Iterator[Claim | None]:
+    """The claims of living processes, None for one that cannot be read; those of dead ones are removed."""
+    for path in sorted(folder.glob(f".*{_TAIL}")):
+        lock = FileLock(_lock_of(path), timeout=0)
+        try:
+            with lock:
+                _remove(path)
+        except Timeout:
+            try:
+                content = read_json(path, refusal="cannot be read", mend="")
+                yield to_record(content, Claim, path, refusal="cannot be read", mend="")
+            except RwtoolError:
+                if path.exists():  # it has not just ended
+                    yield None
+
+
+def _describe(claim: Claim | None) -> str:
+    if claim is None:
+        return "another process is writing into it"
+    return f"process {claim.process} on {claim.host} has been writing into it since {claim.since} ({claim.settings})"

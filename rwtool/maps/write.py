@@ -1,0 +1,95 @@
+"""From a label file to its maps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rwtool.datasets.plan import LabelFile
+from rwtool.files import file_crc32
+from rwtool.io.formats import create, storage_axes
+from rwtool.io.volume import Volume
+from rwtool.maps.folder import file_times, relative
+from rwtool.maps.parameters import MapParameters, MapSummary
+from rwtool.maps.settings import MapRecord, Storage
+from rwtool.maps.streaming import map_blocks
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """One case: its label file and the maps to make of it.
+
+    Attributes
+    ----------
+    name : str
+    labels : LabelFile
+    outputs : tuple of (MapParameters, Path)
+        The folder that each map goes to.
+    storage : Storage
+    threads : int
+    """
+
+    name: str
+    labels: LabelFile
+    outputs: tuple[tuple[MapParameters, Path], ...]
+    storage: Storage
+    threads: int = 1
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Of all maps together, before compression."""
+        channels = 1 if self.storage.layout == "packed" else len(self.labels.classes)
+        return channels * np.dtype(self.storage.dtype).itemsize * len(self.outputs)
+
+
+def write_maps(job: MapJob) -> dict[str, MapRecord]:
+    """Make all maps of a case; returns the record of each by kind."""
+    volume = job.labels.read()
+    return {parameters.kind: _write_map(job, parameters, folder, volume) for parameters, folder in job.outputs}
+
+
+def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Volume) -> MapRecord:
+    start = time.perf_counter()
+    classes, storage, summary = job.labels.classes, job.storage, MapSummary()
+    path = folder / f"{job.name}.{storage.format}"
+    blocks = map_blocks(
+        volume.array,
+        volume.spacing_mm,
+        len(classes),
+        parameters,
+        summary,
+        ignore=volume.ignored,
+        layout=storage.layout,
+        axis=storage_axes(volume.geometry, f".{storage.format}")[0],
+        threads=job.threads,
+    )
+    channels = None if storage.layout == "packed" else len(classes)
+    slope = storage.slope(parameters, len(classes))
+    with create(path, volume.geometry, storage.dtype, channels=channels, slope=slope) as put:
+        for _, _, block in blocks:
+            put(block)
+            del block  # the next channel is made while a loop still holds its last block
+    values = classes.values
+    return MapRecord(
+        file=path.name,
+        bytes=path.stat().st_size,
+        crc32=file_crc32(path),
+        times_ns=file_times(path),
+        source=relative(job.labels.path, folder),
+        source_bytes=job.labels.path.stat().st_size,
+        source_sha256=job.labels.sha256,
+        shape=volume.array.shape,
+        spacing_mm=volume.spacing_mm,
+        slice_axis=volume.geometry.slice_axis,
+        absent=tuple(values[k] for k in summary.absent),
+        filling=tuple(values[k] for k in summary.filling),
+        zero_distance=tuple(values[k] for k in summary.zero_distance),
+        absent_slices={values[k]: n for k, n in summary.absent_slices.items()},
+        filling_slices={values[k]: n for k, n in summary.filling_slices.items()},
+        largest_distance={values[k]: round(d, 6) for k, d in sorted(summary.largest_distance.items())},
+        notes=tuple(volume.notes),
+        seconds=round(time.perf_counter() - start, 3),
+    )

@@ -1,0 +1,308 @@
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import rwtool
+from rwtool.claims import claimed
+from rwtool.errors import RwtoolError, UsageError, VolumeError
+from rwtool.maps.folder import JOURNAL, MapSet, read_map_set
+
+CASES = ("c0", "c1", "c2")
+
+
+@pytest.fixture
+def labels(tmp_path):
+    array = np.zeros((9, 8, 6), np.uint8)
+    array[2:6, 2:6, 1:5] = 1
+    (tmp_path / "labels").mkdir()
+    for n, name in enumerate(CASES):
+        nib.save(nib.Nifti1Image(np.roll(array, n, 0), np.diag([1.5, 1.5, 3, 1])), tmp_path / f"labels/{name}.nii.gz")
+    return tmp_path / "labels"
+
+
+def make(labels, units="mm", out="maps", **more):
+    more = {"format": "npy", "jobs": 1, **more}
+    made = rwtool.make_maps(labels, labels.parent / out, kinds=["boundary"], units=units, **more)
+    return [item.name for item in made.plan.work]
+
+
+def folder_of(labels, out="maps"):
+    return labels.parent / out / "boundary"
+
+
+def spoil(folder, change):
+    content = json.loads((folder / "maps.json").read_text())
+    change(content)
+    (folder / "maps.json").write_text(json.dumps(content))
+
+
+# --- the journal ---
+
+
+def test_a_run_leaves_maps_and_one_sidecar(labels):
+    make(labels)
+    assert sorted(path.name for path in folder_of(labels).iterdir()) == ["c0.npy", "c1.npy", "c2.npy", "maps.json"]
+    assert json.loads((folder_of(labels) / "maps.json").read_text())["format"] == 2
+
+
+def killed_after(monkeypatch, labels, cases):
+    """Make maps, and end as a process that is killed does: the journal is not folded in."""
+    done = []
+
+    def add(self, case, record, plain=MapSet.add):
+        plain(self, case, record)
+        done.append(case)
+        if len(done) == cases:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MapSet, "add", add)
+        patch.setattr(MapSet, "_fold", lambda self: None)
+        with pytest.raises(KeyboardInterrupt):
+            make(labels)
+    return done
+
+
+def test_a_killed_run_loses_nothing_and_the_next_folds_the_journal_in(labels, monkeypatch):
+    done = killed_after(monkeypatch, labels, 2)
+    folder = folder_of(labels)
+    assert json.loads((folder / "maps.json").read_text())["cases"] == {}
+    assert len((folder / JOURNAL).read_text().splitlines()) == 2
+    assert sorted(read_map_set(folder).cases) == sorted(done)
+    assert make(labels) == sorted(set(CASES) - set(done))
+    assert not (folder / JOURNAL).exists()
+    assert sorted(json.loads((folder / "maps.json").read_text())["cases"]) == sorted(CASES)
+
+
+def test_a_torn_last_line_is_ignored_and_the_next_line_begins_on_its_own(labels, monkeypatch):
+    done = killed_after(monkeypatch, labels, 2)
+    journal = folder_of(labels) / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-30])
+    maps = read_map_set(folder_of(labels))
+    assert list(maps.cases) == done[:1]
+    maps.add("c9", replace_record(maps, done[0], "c9"))
+    assert sorted(read_map_set(folder_of(labels)).cases) == sorted([done[0], "c9"])
+
+
+def replace_record(maps, case, other):
+    import msgspec
+
+    return msgspec.structs.replace(maps.cases[case], file=f"{other}.npy")
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"[" * 100_000, b"\xff", b'{"format": 2, "settings": "x", "case": "c0", "record": {}}']
+)
+def test_a_damaged_line_costs_its_case_alone(labels, monkeypatch, line):
+    done = killed_after(monkeypatch, labels, 2)
+    journal = folder_of(labels) / JOURNAL
+    journal.write_bytes(line + b"\n" + journal.read_bytes())
+    assert list(read_map_set(folder_of(labels)).cases) == done
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("settings", "kind boundary, units voxel"), ("format", 3), ("case", "../c0")]
+)
+def test_a_line_of_other_settings_or_of_a_file_elsewhere_is_not_taken(labels, monkeypatch, key, value):
+    done = killed_after(monkeypatch, labels, 2)
+    journal = folder_of(labels) / JOURNAL
+    first, second = journal.read_text().splitlines()
+    journal.write_text(json.dumps({**json.loads(first), key: value}) + "\n" + second + "\n")
+    assert list(read_map_set(folder_of(labels)).cases) == done[1:]
+
+
+# --- one writer of one setting ---
+
+
+def test_a_run_of_other_settings_that_planned_at_the_same_time_is_refused_before_it_writes(labels):
+    with pytest.raises(UsageError, match=r"holds maps of other settings \(parameters.units: 'mm' and 'voxel'"):
+        make(labels, "voxel", on_plan=lambda plan: make(labels))  # planned before the other has written
+    make(labels, out="alone")
+    for case in CASES:
+        assert (folder_of(labels) / f"{case}.npy").read_bytes() == (
+            folder_of(labels, "alone") / f"{case}.npy"
+        ).read_bytes()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_of_other_settings_is_told_who_holds_the_folder(labels, overwrite):
+    first = rwtool.make_maps(labels, labels.parent / "maps", kinds=["boundary"], format="npy", dry_run=True)
+    holding = first.sets["boundary"].writing()
+    with contextlib.ExitStack() as stack, pytest.raises(UsageError) as caught:
+        make(labels, "voxel", overwrite=overwrite, on_plan=lambda plan: stack.enter_context(holding))
+    message = str(caught.value)
+    assert message.startswith(f"{folder_of(labels)}: process {os.getpid()} on {os.uname().nodename} has been writing")
+    assert "(kind boundary, convention across, units mm, dims 3, absent zero, format npy, dtype float32" in message
+    assert message.endswith("; wait until it has ended, or name another out=")
+    assert "\n" not in message
+
+
+def fill(argument):
+    labels, name = argument
+    make(labels / name, out="../together")
+
+
+def test_runs_of_one_setting_fill_a_folder_together(labels):
+    for name in CASES:
+        (labels / name).mkdir()
+        shutil.move(labels / f"{name}.nii.gz", labels / name)
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        pool.map(fill, [(labels, name) for name in CASES])
+    folder = labels.parent / "together" / "boundary"
+    assert sorted(path.name for path in folder.iterdir()) == ["c0.npy", "c1.npy", "c2.npy", "maps.json"]
+    assert sorted(read_map_set(folder).cases) == sorted(CASES)
+
+
+# --- what a rerun takes for done ---
+
+
+def test_a_file_of_other_settings_and_the_same_size_is_made_again(labels):
+    make(labels)
+    make(labels, "voxel", out="other")
+    for case in CASES[:2]:  # by other means than rwtool, its times kept
+        shutil.copy2(folder_of(labels, "other") / f"{case}.npy", folder_of(labels) / f"{case}.npy")
+    assert make(labels) == ["c0", "c1"]
+    assert make(labels) == []
+
+
+@pytest.mark.parametrize("times", ["new", "kept"])
+def test_a_byte_that_was_changed_in_place_is_found_whatever_the_times_say(labels, times):
+    make(labels)
+    path = folder_of(labels) / "c1.npy"
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    if times == "kept":
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert make(labels) == ["c1"]
+
+
+def test_a_copy_of_the_folder_is_done(labels):
+    make(labels)
+    shutil.copytree(labels.parent / "maps", labels.parent / "copy")
+    assert make(labels, out="copy") == []
+
+
+# --- nothing outside of the folder ---
+
+
+@pytest.mark.parametrize(
+    "where", ["../../precious.txt", "{}/precious.txt", "maps.json", "..", "", "c1.npy\0", "c0.npy"]
+)
+def test_a_file_that_a_sidecar_names_elsewhere_is_neither_read_nor_removed(labels, where):
+    make(labels)
+    precious = labels.parent / "precious.txt"
+    precious.write_text("precious")
+    spoil(folder_of(labels), lambda content: content["cases"]["c1"].update(file=where.format(labels.parent)))
+    with pytest.raises(RwtoolError, match=r"maps.json: not a readable sidecar: \$.cases.c1.file: "):
+        read_map_set(folder_of(labels))
+    assert make(labels, "voxel", overwrite=True) == list(CASES)
+    assert precious.read_text() == "precious"
+
+
+def test_a_case_that_is_a_path_is_refused(labels):
+    make(labels)
+
+    def rename(content):
+        content["cases"]["../c9"] = {**content["cases"]["c1"], "file": "../c9.npy"}
+
+    spoil(folder_of(labels), rename)
+    with pytest.raises(RwtoolError, match=r"\$.cases\['../c9'\]: '../c9' is no name of a case, but leads out"):
+        read_map_set(folder_of(labels))
+
+
+def test_a_link_out_of_the_folder_is_neither_read_nor_written_nor_removed(labels):
+    make(labels)
+    path, outside = folder_of(labels) / "c1.npy", labels.parent / "c1.npy"
+    path.rename(outside)
+    path.symlink_to(outside)
+    content = outside.read_bytes()
+    with pytest.raises(VolumeError, match="a link that leads out of its folder is not followed"):
+        read_map_set(folder_of(labels)).path("c1")
+    assert make(labels) == ["c1"]  # the link gives way to a file
+    assert not path.is_symlink()
+    path.unlink()
+    path.symlink_to(outside)
+    make(labels, "voxel", overwrite=True)
+    assert outside.read_bytes() == content
+
+
+def test_overwrite_removes_the_maps_that_were_written_and_no_file_that_was_changed_since(labels):
+    make(labels)
+    folder = folder_of(labels)
+    (folder / "c2.npy").write_bytes(b"mine")
+    (folder / "notes.txt").write_text("mine too")
+    for name in ("c1", "c2"):
+        (labels / f"{name}.nii.gz").unlink()
+    make(labels, "voxel", overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["c0.npy", "c2.npy", "maps.json", "notes.txt"]
+    assert (folder / "c2.npy").read_bytes() == b"mine"
+
+
+def test_labels_that_a_sidecar_names_are_read_only_if_they_are_a_file_of_the_right_hash(labels):
+    rwtool.make_maps(labels, labels.parent / "maps", format="npy", layout="packed", jobs=1)
+    path = labels.parent / "maps" / "rrw" / "c0.npy"
+    for source, message in (("/dev/zero", "no such file"), ("../../labels/c1.nii.gz", "not the label file")):
+        spoil(path.parent, lambda content, source=source: content["cases"]["c0"].update(source=source))
+        with pytest.raises(VolumeError, match=message):
+            rwtool.read_map(path)
+
+
+# --- a disk that refuses ---
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(labels, monkeypatch):
+    make(labels)
+
+    def refuse(self, *arguments, **more):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert make(labels) == []
+    nib.save(nib.Nifti1Image(np.eye(9, dtype=np.uint8)[..., None], np.eye(4)), labels / "d.nii.gz")
+    with pytest.raises(VolumeError, match=r"boundary.*: cannot be written: Read-only file system$"):
+        make(labels)
+
+
+def test_a_full_disk_ends_a_run_in_one_line_and_keeps_what_is_done(labels, monkeypatch):
+    def full(self, *arguments, **more):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, mode="r", *more, plain=Path.open, **others: (
+            full(self) if self.name == JOURNAL else plain(self, mode, *more, **others)
+        ))  # fmt: skip
+        with pytest.raises(VolumeError, match=r"maps.json.journal: cannot be written: No space left on device$"):
+            make(labels)
+    assert make(labels) != []
+
+
+# --- names ---
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX alone")
+def test_a_case_whose_name_is_no_utf8_is_made_read_and_checked(labels):
+    os.rename(labels / "c0.nii.gz", os.fsencode(labels) + b"/caf\xe9.nii.gz")
+    make(labels)
+    assert make(labels) == []
+    checks = rwtool.check_maps(folder_of(labels), jobs=1).cases
+    assert [check.problems for check in checks] == [(), (), ()]
+    assert os.fsencode(checks[-1].name) == b"caf\xe9"
+
+
+def test_a_claim_that_shares_with_none_is_refused_too(labels):
+    maps = rwtool.make_maps(labels, labels.parent / "maps", kinds=["boundary"], dry_run=True).sets["boundary"]
+    with (
+        maps.writing(),
+        pytest.raises(UsageError, match="has been writing"),
+        claimed(maps.folder, maps.settings.describe(), shared=False, mend="wait"),
+    ):
+        pass

@@ -1,0 +1,77 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rwtool.claims import claimed
+from rwtool.errors import UsageError, VolumeError
+
+HOLD = (
+    "import sys, pathlib; from rwtool.claims import claimed\n"
+    "with claimed(pathlib.Path(sys.argv[1]), sys.argv[2], shared=True, mend='wait'):\n"
+    "    print('held', flush=True); sys.stdin.readline()"
+)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that writes with the settings "red"; it ends on a line of input."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path), "red"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def take(folder, settings, *, shared=True):
+    with claimed(folder, settings, shared=shared, mend="wait"):
+        pass
+
+
+def test_a_claim_leaves_nothing(tmp_path):
+    take(tmp_path, "red")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_settings_write_together(tmp_path, other):
+    take(tmp_path, "red")
+    with pytest.raises(UsageError, match="has been writing"):
+        take(tmp_path, "blue")  # the first is still there
+
+
+@pytest.mark.parametrize(("settings", "shared"), [("blue", True), ("red", False)])
+def test_others_are_told_who_writes_since_when_and_what(tmp_path, other, settings, shared):
+    with pytest.raises(UsageError) as caught:
+        take(tmp_path, settings, shared=shared)
+    message = str(caught.value)
+    assert message.startswith(
+        f"{tmp_path}: process {other.pid} on {os.uname().nodename} has been writing into it since 2"
+    )
+    assert message.endswith(" (red); wait")
+
+
+@pytest.mark.parametrize("end", ["ended", "killed"])
+def test_a_process_that_has_ended_holds_no_one_up(tmp_path, other, end):
+    if end == "ended":
+        other.communicate("\n")
+    else:
+        other.kill()
+        other.wait()
+    take(tmp_path, "blue")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_that_cannot_be_read_is_still_one(tmp_path, other):
+    (path,) = tmp_path.glob("*.rwtool-writer")
+    path.write_text("{")
+    with pytest.raises(UsageError, match="another process is writing into it; wait"):
+        take(tmp_path, "red")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VolumeError, match="cannot be written: "):
+        take(tmp_path / "file" / "out", "red")

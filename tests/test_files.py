@@ -1,0 +1,162 @@
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from rwtool.errors import VolumeError
+from rwtool.files import atomic, file_crc32, file_in, is_file_name, locked, make_folder, remove_leftovers
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_crc32_is_that_of_the_standard(tmp_path):
+    (tmp_path / "a").write_bytes(b"123456789")
+    assert file_crc32(tmp_path / "a") == "cbf43926"
+
+
+# --- whole files ---
+
+
+def test_a_file_appears_whole_with_the_parts_that_it_names(tmp_path):
+    with atomic(tmp_path / "new" / "a.mhd") as temporary:
+        temporary.write_text("header")
+        temporary.with_suffix(".raw").write_text("voxels")
+        assert names(tmp_path / "new") == [temporary.parent.name]
+    assert names(tmp_path / "new") == ["a.mhd", "a.raw"]
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("before")
+    with pytest.raises(ZeroDivisionError), atomic(path) as temporary:
+        temporary.write_text(f"half{1 / 0}")
+    assert (path.read_text(), names(tmp_path)) == ("before", ["a"])
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO])
+def test_a_disk_that_refuses_in_the_middle_is_one_line(tmp_path, code):
+    with pytest.raises(VolumeError) as caught, atomic(tmp_path / "a"):
+        raise OSError(code, os.strerror(code))
+    assert str(caught.value) == f"{tmp_path / 'a'}: cannot be written: {os.strerror(code)}"
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_vanishes_meanwhile_is_one_line(tmp_path):
+    folder = tmp_path / "gone"
+    with pytest.raises(VolumeError, match=r"gone/a: cannot be written: No such file"), atomic(folder / "a"):
+        folder.rename(tmp_path / "elsewhere")
+
+
+def test_a_folder_where_a_file_stands_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for call in (lambda: make_folder(tmp_path / "file" / "out"), lambda: atomic(tmp_path / "file" / "a").__enter__()):
+        with pytest.raises(VolumeError, match="cannot be written: Not a directory"):
+            call()
+
+
+def test_leftovers_of_a_dead_process_go_and_those_of_a_living_one_stay(tmp_path):
+    with atomic(tmp_path / "a") as temporary:
+        mine = temporary.parent
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        for process in (dead.pid, 10**30):
+            (tmp_path / mine.name.replace(str(os.getpid()), str(process))).mkdir()
+        remove_leftovers(tmp_path)
+        assert mine.is_dir()
+        assert not (tmp_path / mine.name.replace(str(os.getpid()), str(dead.pid))).exists()
+        temporary.write_text("")
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "..a", "a b", "-", "caf\udce9"])
+def test_a_plain_name_is_a_file_of_the_folder(tmp_path, name):
+    assert is_file_name(name)
+    assert file_in(tmp_path, name) == tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "/etc/passwd", "a/", "a\0b", "./a"])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
+    assert not is_file_name(name)
+    with pytest.raises(VolumeError, match="is no name of a file in this folder; nothing outside of it is touched"):
+        file_in(tmp_path, name)
+
+
+def test_a_link_is_followed_within_the_folder_alone(tmp_path):
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    (folder / "a").write_text("")
+    (folder / "inside").symlink_to("a")
+    assert file_in(folder, "inside") == folder / "inside"
+    for target in (tmp_path / "b", "../b", "circle", "/dev/zero"):
+        (folder / "circle").unlink(missing_ok=True)
+        (folder / "circle").symlink_to(target)
+        if target != "circle":  # leads nowhere at all
+            with pytest.raises(VolumeError, match="a link that leads out of its folder is not followed"):
+                file_in(folder, "circle")
+    (tmp_path / "door").symlink_to(folder)  # the folder itself may be reached by a link
+    assert file_in(tmp_path / "door", "inside") == tmp_path / "door" / "inside"
+
+
+# --- locks ---
+
+
+def test_a_lock_is_held_by_one_at_a_time_and_leaves_nothing(tmp_path):
+    path, inside, most = tmp_path / "maps.json", [], []
+
+    def work():
+        for _ in range(30):
+            with locked(path):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.0005)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (set(most), len(most), names(tmp_path)) == ({1}, 120, [])
+
+
+def test_the_lock_of_a_killed_process_holds_no_one_up(tmp_path):
+    code = (
+        "import sys, os, pathlib; from rwtool.files import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "maps.json"], check=False)
+    assert names(tmp_path) == [".maps.json.lock"]
+    start = time.monotonic()
+    with locked(tmp_path / "maps.json"):
+        pass
+    assert time.monotonic() - start < 5
+
+
+def test_a_lock_that_is_not_let_go_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("rwtool.files._LOCK_SECONDS", 0.1)
+    with locked(tmp_path / "a"):
+        found = []
+
+        def wait():
+            with pytest.raises(VolumeError) as caught, locked(tmp_path / "a"):
+                pass
+            found.append(str(caught.value))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join()
+    assert found == [f"{tmp_path / 'a'}: {tmp_path / '.a.lock'} has been held by another process for 0.1 s; end it"]
+
+
+def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(VolumeError, match=r"file/a: cannot be written: "), locked(tmp_path / "file" / "a"):
+        pass

@@ -1,0 +1,94 @@
+import signal
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from rwtool.cli import main
+
+
+@pytest.fixture
+def interrupted(monkeypatch, tmp_path):
+    """Run a command of the program that meets something where it calls the library."""
+
+    def run(meet):
+        monkeypatch.setattr("rwtool.maps.check.check_maps", lambda *arguments, **options: meet())
+        return CliRunner().invoke(main, ["check", str(tmp_path)])
+
+    return run
+
+
+def raising(error):
+    def meet():
+        raise error
+
+    return meet
+
+
+@pytest.mark.parametrize(
+    ("meet", "code", "errors"),
+    [
+        (raising(KeyboardInterrupt("2 of 3 cases done; go on")), 130, "interrupted: 2 of 3 cases done; go on\n"),
+        (raising(KeyboardInterrupt), 130, "interrupted\n"),
+        (lambda: signal.raise_signal(signal.SIGINT), 130, "interrupted\n"),
+        (lambda: signal.raise_signal(signal.SIGTERM), 143, "interrupted\n"),
+        (lambda: signal.raise_signal(signal.SIGHUP), 129, "interrupted\n"),
+    ],
+)
+def test_an_interrupted_command_says_so_in_one_line_and_by_its_exit_code(interrupted, meet, code, errors):
+    result = interrupted(meet)
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", errors)
+
+
+def test_only_a_command_under_way_listens_to_sigterm(interrupted):
+    during = []
+    interrupted(lambda: during.append(signal.getsignal(signal.SIGTERM)))
+    assert callable(during[0])
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_so(interrupted):
+    during = []
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        interrupted(lambda: during.append(signal.getsignal(signal.SIGHUP)))
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    assert during == [signal.SIG_IGN]
+
+
+def test_the_program_and_the_module_are_one():
+    module = [sys.executable, "-m", "rwtool"]
+    program = [sys.executable, "-c", "import sys; from rwtool.__main__ import main; sys.exit(main())"]
+    for arguments, code in (["--version"], 0), (["maps"], 2), (["check", "nowhere"], 2):
+        results = [
+            subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+            for command in (module, program)
+        ]
+        assert {result.returncode for result in results} == {code}
+        assert results[0].stdout == results[1].stdout
+        assert results[0].stderr == results[1].stderr
+        assert ("Usage: rwtool " in results[0].stderr) == (code == 2)
+
+
+def test_an_interrupt_while_it_starts_is_one_line_too():
+    code = (
+        "import sys, signal\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from rwtool.__main__ import main\n"
+        "main()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+def test_a_thread_can_run_a_command():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(click.UsageError):
+        threads.submit(main, ["check", "nowhere"], standalone_mode=False).result()
