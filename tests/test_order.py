@@ -18,7 +18,7 @@ workers
 parallel
 blocks
 losses
-io: names geometry volume labels nifti itk arrays formats
+io: names geometry grids volume labels nifti itk arrays formats
 datasets: classes cases channels subjects splits runs plan
 maps: parameters distances streaming kinds settings folder write make check
 metrics: surface overlap measures

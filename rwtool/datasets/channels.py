@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from rwtool.datasets.cases import find_cases
 from rwtool.errors import GeometryError, UsageError, VolumeError, shorten
 from rwtool.io.formats import read_image, suited
-from rwtool.io.geometry import Geometry, grid_difference
+from rwtool.io.geometry import Geometry
+from rwtool.io.grids import Match, Turn, match_turned
 from rwtool.io.volume import Volume
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -128,9 +130,12 @@ def read_channels_of(
                 f"{path}: expected finite intensities; found {volume.array[where]} at (z, y, x) = {where}; mend the "
                 "file"
             )
-        difference = grid_difference(volumes[0].geometry, volume.geometry) if volumes else None
-        if difference is not None:
-            raise GeometryError(f"{path}: it lies on another grid than {paths[0].name}: {difference}; resample it")
-        volumes.append(volume)
+        turn, match = match_turned(volumes[0].geometry, volume.geometry) if volumes else (Turn(), Match())
+        if not match.same:
+            raise GeometryError(
+                f"{path}: it lies on another grid than {paths[0].name}: {match.difference}; resample it"
+            )
+        notes = volume.notes if match.note is None else (*volume.notes, match.note)
+        volumes.append(replace(volume, array=turn.apply(volume.array), notes=notes))
     image = np.stack([volume.array for volume in volumes])
     return image, volumes[0].geometry, tuple(dict.fromkeys(note for v in volumes for note in v.notes))

@@ -37,6 +37,8 @@ class LabelFile:
     slice_axis : int
     itemsize : int
         Bytes per voxel as stored.
+    orientation : str or None
+        Where z, y and x point, such as ``"SPL"``, if the file says so.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class LabelFile:
     spacing_mm: Spacing
     slice_axis: int
     itemsize: int
+    orientation: str | None = None
 
     @property
     def voxels(self) -> int:
@@ -185,7 +188,14 @@ def plan_dataset(
     )
     files = {
         name: LabelFile(
-            paths[name], settled, answer.sha256, answer.shape, answer.spacing_mm, answer.slice_axis, answer.itemsize
+            paths[name],
+            settled,
+            answer.sha256,
+            answer.shape,
+            answer.spacing_mm,
+            answer.slice_axis,
+            answer.itemsize,
+            answer.orientation,
         )
         for name, answer in answers.items()
     }
@@ -214,6 +224,7 @@ class _Answer:
     slice_axis: int
     itemsize: int
     sha256: str
+    orientation: str | None
     values: tuple[int, ...] = ()
 
 
@@ -225,7 +236,13 @@ def _look(file: _Question) -> _Answer:
     geometry = header.geometry
     sha256 = file_hash(file.path)
     return _Answer(
-        geometry.array_shape, geometry.spacing_mm, geometry.slice_axis, header.dtype.itemsize, sha256, values
+        geometry.array_shape,
+        geometry.spacing_mm,
+        geometry.slice_axis,
+        header.dtype.itemsize,
+        sha256,
+        geometry.orientation,
+        values,
     )
 
 

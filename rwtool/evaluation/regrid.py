@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
 from rwtool.datasets.classes import Classes
 from rwtool.errors import GeometryError, VolumeError
-from rwtool.io.formats import carries_spacing, read_header, read_labels, suited
-from rwtool.io.geometry import SAME_GRID_VOXELS, Geometry, column_norms, grid_difference
+from rwtool.io.formats import read_header, read_labels, suited
+from rwtool.io.geometry import Geometry, column_norms
+from rwtool.io.grids import SAME_GRID_VOXELS, Match, compare_grids, match_turned
 from rwtool.io.itk import to_sitk
 from rwtool.io.volume import Volume
 
 Alignment = Literal["same", "reoriented", "resampled"]
+
+_FEW = 0.5  # share of the foreground on the reference, below which something is likely wrong
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,77 +59,82 @@ def read_aligned(
     classes : Classes
     resample : bool
         Bring a prediction on another grid onto the reference's with nearest neighbour; what it does not cover
-        is background.
+        is background. Never where a file does not say where it lies.
 
     Returns
     -------
     Aligned
-        On the same grid (all corners within 0.1 voxel), nothing is lost: axes in another order or direction are
-        turned.
+        On the same grid (see :func:`rwtool.io.grids.compare_grids`), nothing is lost: axes in another order or
+        direction are turned.
 
     Raises
     ------
     GeometryError
-        The grids differ; the message shows both.
+        The grids differ; the message shows both. Or no part of a resampled prediction lies on the reference.
     VolumeError
         The file cannot be read, holds a label outside the class list, or the ignored one where the reference is not
         ignored.
     """
-    bare = [file for file in (path, reference_path) if not carries_spacing(file)]
     where = suited(path, spacing_mm=reference.spacing_mm)
-    read = partial(read_labels, path, classes=classes.values, ignore=classes.ignore)
+    read = partial(read_labels, path, classes=classes.values, ignore=classes.ignore, **where)
     grid, onto = read_header(path, **where).geometry, reference.geometry
-    alignment: Alignment = "same"
-    if bare:
-        if grid.array_shape != onto.array_shape:
-            raise GeometryError(
-                f"{path}: its shape (z, y, x) is {grid.array_shape}, that of the reference {reference_path} "
-                f"{onto.array_shape}; {bare[0].name} has no grid by which to turn or resample; save both alike"
-            )
-        volume = read(**where)
-        array = volume.array
-        if len(bare) == 1:
-            unsure = f"{bare[0].name} has no grid: its array is taken as (z, y, x) on the grid of the other file"
-            volume = replace(volume, notes=(*volume.notes, unsure))
-    elif (difference := grid_difference(onto, grid)) is None:
-        volume = read(**{**where, "slice_axis": onto.slice_axis})
-        array = volume.array
-    elif (turn := find_turn(onto, grid)) is not None:
-        volume, alignment = read(**where), "reoriented"
-        array = onto.to_array(apply_orientation(volume.geometry.to_file(volume.array), turn))
-    elif resample:
-        volume, alignment = read(**where), "resampled"
+    turn, match = match_turned(onto, grid)
+    alignment: Alignment
+    if match.same:
+        volume, alignment = read(), "same" if compare_grids(onto, grid).same else "reoriented"
+        array = turn.apply(volume.array)
+    elif resample and onto.placed and grid.placed:
+        volume, alignment = read(), "resampled"
+        match = Match(note=_coverage(path, volume, reference_path, onto))
         array = _resampled(volume, reference)
     else:
-        raise GeometryError(
-            f"{path}: {difference}\n{_side_by_side(reference_path, onto, path, grid)}\n"
-            f"expected the same grid, all corners within {SAME_GRID_VOXELS} voxel, in any orientation; mend the "
-            "header, or give --resample to bring the prediction onto the reference's grid (nearest neighbour)"
-        )
+        raise GeometryError(_refusal(path, grid, reference_path, onto, match))
     if classes.ignore is not None:
         _refuse_ignored(path, array, reference, classes.ignore)
-    return Aligned(array, alignment, volume.notes)
+    return Aligned(array, alignment, (*volume.notes, *([match.note] if match.note else ())))
 
 
-def find_turn(onto: Geometry, grid: Geometry) -> NDArray[np.float64] | None:
-    """Find how the axes of a file are to be permuted and flipped to lie on another grid without loss.
+def _coverage(path: Path, volume: Volume, reference_path: Path, onto: Geometry) -> str:
+    """Say how much of a prediction's foreground lies on the grid of its reference; none is an error."""
+    marked = (volume.array != 0) & (volume.array != (0 if volume.ignored is None else volume.ignored))
+    what = "foreground"
+    if not marked.any():
+        marked, what = np.ones(volume.array.shape, dtype=bool), "grid"
+    to_reference = np.linalg.inv(onto.affine_mm) @ volume.geometry.affine_mm
+    inside = 0
+    for z, plane in enumerate(marked):
+        at = np.insert(np.argwhere(plane), 0, z, axis=1)[:, np.argsort(volume.geometry.axes)]  # along the file's axes
+        there = at @ to_reference[:3, :3].T + to_reference[:3, 3]
+        inside += np.count_nonzero(((there > -0.5) & (there < np.array(onto.shape) - 0.5)).all(axis=1))
+    share = inside / np.count_nonzero(marked)
+    if not inside:
+        raise GeometryError(
+            f"{path}: no part of its {what} lies on the reference {reference_path}, so there is nothing to resample; "
+            "do the two belong together, and are both headers right?"
+        )
+    said = f"resampled; {100 * share:.4g} % of its {what} lies on the reference"
+    return said if share >= _FEW else f"warning: {said}, and the rest is outside; do the two belong together?"
 
-    Parameters
-    ----------
-    onto, grid : Geometry
 
-    Returns
-    -------
-    (3, 2) array or None
-        For `nibabel.orientations.apply_orientation` on an array with the file's axes ``(i, j, k)``; None where no turn
-        makes the grids the same.
-    """
-    turn = io_orientation(np.linalg.inv(onto.affine_mm) @ grid.affine_mm)
-    if np.isnan(turn).any():
-        return None
-    shape = tuple(grid.shape[axis] for axis in np.argsort(turn[:, 0]))
-    turned = Geometry(grid.affine_mm @ inv_ornt_aff(turn, grid.shape), shape, onto.axes, shape)  # type: ignore[arg-type]
-    return None if grid_difference(onto, turned) else turn
+def _refusal(path: Path, grid: Geometry, reference_path: Path, onto: Geometry, match: Match) -> str:
+    """Say why a prediction cannot be brought onto its reference."""
+    if not (grid.spaced and onto.spaced):
+        bare = reference_path if grid.spaced else path
+        return (
+            f"{path}: its shape (z, y, x) is {grid.array_shape}, that of the reference {reference_path} "
+            f"{onto.array_shape}; {bare.name} has no grid by which to turn or resample; save both alike"
+        )
+    first = f"{path}: {match.difference}\n{_side_by_side(reference_path, onto, path, grid)}\n"
+    if not (grid.placed and onto.placed):
+        bare = reference_path if grid.placed else path
+        return (
+            f"{first}{bare} states no position or orientation by which to turn or resample; expected the same shape "
+            "and spacing; save both with their orientation"
+        )
+    return (
+        f"{first}expected the same grid, all corners within {SAME_GRID_VOXELS} voxel, in any orientation; mend the "
+        "header, or give resample=True to bring the prediction onto the reference's grid (nearest neighbour)"
+    )
 
 
 def _resampled(volume: Volume, reference: Volume) -> NDArray[Any]:
@@ -169,6 +176,6 @@ def _described(path: Path, geometry: Geometry) -> tuple[str, str, str, str, str]
         path.name,
         " x ".join(map(str, geometry.shape)),
         " x ".join(f"{mm:.6g}" for mm in column_norms(geometry.affine_mm)),
-        ", ".join(f"{mm:.6g}" for mm in geometry.affine_mm[:3, 3]),
-        "".join(str(code) for code in nib.aff2axcodes(geometry.affine_mm)),
+        ", ".join(f"{mm:.6g}" for mm in geometry.affine_mm[:3, 3]) if geometry.placed else "none",
+        "".join(str(code) for code in nib.aff2axcodes(geometry.affine_mm)) if geometry.placed else "none",
     )

@@ -17,14 +17,14 @@ import numpy as np
 from isal import igzip
 from numpy.typing import DTypeLike, NDArray
 
-from rwtool.errors import UsageError, VolumeError
+from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import atomic, naming
-from rwtool.io.arrays import given_spacing, map_npy, npy_geometry, open_npy
-from rwtool.io.geometry import Geometry
+from rwtool.io.arrays import map_npy, npy_geometry, open_npy
+from rwtool.io.geometry import Geometry, NoSpacingError, settle_spacing
 from rwtool.io.itk import open_sitk, write_sitk
 from rwtool.io.labels import ignored_value, label_counts, round_labels, to_classes
 from rwtool.io.names import NIFTI_SUFFIXES, NO_SPACING, READ_ERRORS, SUFFIXES, first_bytes, is_bare_array, split_name
-from rwtool.io.nifti import describe_nifti, nifti_header, nifti_stream, open_nifti
+from rwtool.io.nifti import describe_nifti, is_nifti_pair, nifti_header, nifti_stream, open_nifti
 from rwtool.io.volume import Header, Stored, Volume, to_volume
 
 _FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
@@ -49,8 +49,8 @@ def read_image(path: str | Path, *, spacing_mm: Sequence[float] | None = None, s
     path : path
         NIfTI, ``.npy`` or any file that SimpleITK reads.
     spacing_mm : (3,) float, optional
-        Along ``(z, y, x)``; needed for ``.npy`` and for picture formats (``.png``, ``.tif``), which carry none in mm,
-        and refused for other files.
+        Along ``(z, y, x)``; needed for files that state none, such as ``.npy`` and pictures (``.png``, ``.tif``), and
+        refused for others.
     slice_axis : int, optional
         The file axis (0, 1 or 2) that is z. By default :func:`rwtool.io.geometry.find_slice_axis` finds it. Refused for
         ``.npy``, which is ``(z, y, x)`` already.
@@ -166,16 +166,14 @@ def read_channels(
         if split_name(path)[1] == ".npy":
             array = map_npy(path)
             for channel in array if array.ndim == 4 else array[np.newaxis]:
-                geometry = npy_geometry(path, channel.shape, spacing_mm, slice_axis)
+                geometry = npy_geometry(channel.shape, spacing_mm, slice_axis)
                 values = channel.reshape(geometry.array_shape).astype(np.float32)
                 yield Volume(values, geometry.spacing_mm, geometry)
             return
-        if spacing_mm is not None:
-            raise UsageError(f"{path}: spacing_mm is for .npy files; this file carries its own spacing")
         with nifti_stream(path) as stream:
-            found = describe_nifti(path, stream, slice_axis, many=True)
+            found = describe_nifti(path, stream, slice_axis, many=True, spacing_mm=spacing_mm)
             for k in range(found.channels):
-                stored = found.read(stream, k, last=k == found.channels - 1)
+                stored, _ = found.read(stream, k, last=k == found.channels - 1)
                 values = stored.astype(np.float32, copy=False)
                 if stored.dtype.kind == "i":
                     values[stored == np.iinfo(stored.dtype).min] = np.nan
@@ -186,8 +184,19 @@ def read_channels(
 
 
 def carries_spacing(path: str | Path) -> bool:
-    """Whether a file says in mm how far apart its voxels are; one that does not is read with a ``spacing_mm``."""
-    return split_name(path)[1] not in NO_SPACING
+    """Whether a file says how far apart its voxels are; one that does not is read with a ``spacing_mm``.
+
+    Its header is looked at. A file that cannot be read passes: reading it says why.
+    """
+    if split_name(path)[1] in NO_SPACING:
+        return False
+    try:
+        read_header(path)
+    except NoSpacingError:
+        return False
+    except RwtoolError:
+        return True
+    return True
 
 
 def suited(
@@ -235,7 +244,8 @@ def check_suited(
     paths = list(paths)
     bare = next((path for path in paths if not carries_spacing(path)), None)
     if bare is not None:
-        given_spacing(bare, spacing_mm)
+        with naming(bare):
+            settle_spacing((), spacing_mm, (), what=_carrier(bare))
     elif spacing_mm is not None and paths:
         raise UsageError(f"spacing_mm is for files without one, such as .npy; {paths[0]} carries its own spacing")
     if slice_axis is not None and paths and all(map(is_bare_array, paths)):
@@ -387,13 +397,14 @@ def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None
     if suffix == ".npy":
         with naming(path, *READ_ERRORS):
             return open_npy(path, spacing_mm, slice_axis)
-    if suffix in NO_SPACING:
-        spacing_mm = given_spacing(path, spacing_mm)
-    elif spacing_mm is not None:
-        raise UsageError(
-            f"{path}: spacing_mm is for files without one, such as .npy; this file carries its own spacing"
-        )
     with naming(path, *READ_ERRORS):
-        if suffix in NIFTI_SUFFIXES:
-            return open_nifti(path, slice_axis, voxels)
-        return open_sitk(path, slice_axis, voxels, spacing_mm)
+        if suffix in NIFTI_SUFFIXES or is_nifti_pair(path):
+            return open_nifti(path, slice_axis, voxels, spacing_mm)
+        stated = () if suffix in NO_SPACING else (1, 1, 1)
+        return open_sitk(path, slice_axis, voxels, settle_spacing(stated, spacing_mm, (1, 1, 1), what=_carrier(path)))
+
+
+def _carrier(path: Path) -> str:
+    """What lacks a spacing."""
+    suffix = split_name(path)[1]
+    return f"an {suffix} file" if suffix in NO_SPACING else "the header"

@@ -2,17 +2,18 @@
 
 Inside rwtool every array is indexed ``(z, y, x)`` and every spacing is ``(z, y, x)`` in mm. A file has
 axes ``(i, j, k)`` of its own, in NIfTI's order, and an affine that takes ``(i, j, k)`` to RAS mm. z is the
-file's slice axis; the file stays what it was, and only :mod:`rwtool.io.formats` turns axes.
+file's slice axis; the file stays what it was, and only :mod:`rwtool.io` turns axes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from nibabel.orientations import aff2axcodes
 
 from rwtool.errors import GeometryError, UsageError
 
@@ -27,7 +28,11 @@ _AXES_BY_SLICE_AXIS = {0: (0, 1, 2), 1: (1, 2, 0), 2: (2, 1, 0)}
 SHEAR_REFUSED = 0.01
 SHEAR_REPORTED = 0.001
 SAME_SPACING = 0.01  # relative
-SAME_GRID_VOXELS = 0.1
+NOT_PLACED = "the header states no position or orientation"
+
+
+class NoSpacingError(UsageError):
+    """A file that states no spacing was to be read without one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,11 @@ class Geometry:
         The shape as stored: ``(X, Y)`` for a 2D file, ``(X, Y, Z, 1)`` for a trailing 1.
     header : nibabel NIfTI header or None
         The header of a NIfTI file, so that its codes and units survive a round trip.
+    placed : bool
+        Whether the file says where it lies and which way its axes point. The affine of one that does not is made up
+        but for the spacing.
+    spaced : bool
+        Whether the file says how large its voxels are; else the spacing was given by who reads it.
     """
 
     affine_mm: NDArray[np.float64]
@@ -53,6 +63,8 @@ class Geometry:
     axes: tuple[int, int, int]
     file_shape: tuple[int, ...]
     header: Any = field(default=None, repr=False)
+    placed: bool = True
+    spaced: bool = True
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -69,6 +81,14 @@ class Geometry:
     def slice_axis(self) -> int:
         """The file axis that is z."""
         return self.axes[0]
+
+    @property
+    def orientation(self) -> str | None:
+        """Where z, y and x point, such as ``"SPL"`` (superior, posterior, left); None where the file does not say."""
+        if not self.placed:
+            return None
+        codes = aff2axcodes(self.affine_mm)
+        return "".join(str(codes[axis]) for axis in self.axes)
 
     def to_array(self, stored: NDArray[Any]) -> NDArray[Any]:
         """View an array with the file's axes ``(i, j, k)`` as ``(z, y, x)``."""
@@ -168,28 +188,57 @@ def axes_for(shape: Sequence[int], spacing: Sequence[float], slice_axis: int | N
     return _AXES_BY_SLICE_AXIS[slice_axis]
 
 
-def grid_difference(a: Geometry, b: Geometry) -> str | None:
-    """Say how the grids of two files differ, or None where they are the same.
+def settle_spacing(
+    stated: Sequence[float], spacing_mm: Sequence[float] | None, shape: Sequence[int], *, what: str = "the header"
+) -> tuple[float, float, float] | None:
+    """Say whether a file's own spacing holds, or the one that its reader gives.
 
-    Grids are the same when shapes are equal and all eight corners agree within 0.1 voxel.
+    Parameters
+    ----------
+    stated : sequence of float
+        Along the file's axes, in any unit; what is unknown is NaN, and empty where nothing is stated.
+    spacing_mm : (3,) float, optional
+        Given by the reader, along ``(z, y, x)``.
+    shape : (3,) int
+        Of the file's axes: what is stated of an axis of one voxel does not matter.
+    what : str
+        What should have stated it, for the message.
+
+    Returns
+    -------
+    (3,) float or None
+        The given one where the file has none of its own; None where the file's own holds.
+
+    Raises
+    ------
+    NoSpacingError
+        There is neither.
+    UsageError
+        There are both, or what is given is no spacing.
     """
-    if a.shape != b.shape:
-        return f"the shapes differ: {a.shape} and {b.shape}"
-    corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in a.shape))], dtype=float).T
-    offset = np.linalg.solve(a.affine_mm, b.affine_mm @ corners)[:3] - corners[:3]
-    if np.abs(offset).max() <= SAME_GRID_VOXELS:
+    known = [0 < step < math.inf for step in stated]
+    missing = not known or not all(found for found, n in zip(known, shape, strict=False) if n > 1)
+    if missing and spacing_mm is None:
+        found = f" (found {' x '.join(f'{step:.6g}' for step in stated)})" if len(stated) else ""
+        raise NoSpacingError(f"{what} carries no spacing{found}; give spacing_mm=(z, y, x)")
+    if not missing:
+        if spacing_mm is not None:
+            raise UsageError("spacing_mm is for files without one, such as .npy; this file carries its own spacing")
         return None
-    spacing_a, spacing_b = column_norms(a.affine_mm), column_norms(b.affine_mm)
-    if not np.allclose(spacing_a, spacing_b, rtol=1e-3):
-        return f"the spacings differ: {_numbers(spacing_a)} and {_numbers(spacing_b)} mm"
-    shift = b.affine_mm[:3, 3] - a.affine_mm[:3, 3]
-    if np.allclose(a.affine_mm[:3, :3], b.affine_mm[:3, :3], atol=1e-3 * float(spacing_a.min())):
-        return f"the origins differ by {_numbers(shift)} mm (right, anterior, superior)"
-    return (
-        f"the axes point elsewhere: corners differ by up to {np.abs(offset).max():.3g} voxels "
-        f"(origins differ by {_numbers(shift)} mm)"
-    )
+    return check_spacing(spacing_mm)
 
 
-def _numbers(values: Sequence[float] | NDArray[np.float64]) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+def check_spacing(spacing_mm: Sequence[float] | None) -> tuple[float, float, float]:
+    """Refuse what is no spacing: three positive numbers."""
+    spacing = tuple(float(value) for value in spacing_mm or ())
+    if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
+        raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {spacing}")
+    return spacing
+
+
+def unplaced(
+    spacing_mm: Sequence[float], shape: tuple[int, int, int], axes: tuple[int, int, int], file_shape: tuple[int, ...]
+) -> Geometry:
+    """Grid of a file that states nothing of it but its shape; its spacing, along ``(z, y, x)``, is given."""
+    affine = np.diag([*(float(spacing_mm[axes.index(axis)]) for axis in range(3)), 1.0])
+    return Geometry(affine, shape, axes, file_shape, placed=False, spaced=False)

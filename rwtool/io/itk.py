@@ -12,7 +12,7 @@ from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
 from rwtool.errors import VolumeError
-from rwtool.io.geometry import Geometry, axes_for, check_affine, column_norms
+from rwtool.io.geometry import Geometry, axes_for, check_affine, column_norms, unplaced
 from rwtool.io.names import TEXT_HEADERS, TEXT_MOST, check_size, gzipped, parts, split_name, text_header
 from rwtool.io.nifti import CHUNK, nifti_stream, read_nifti_header
 from rwtool.io.volume import Header, Stored, one_volume
@@ -53,13 +53,14 @@ def open_sitk(
     direction = np.array(reader.GetDirection()).reshape(dimension, dimension)[:n, :n]
     affine[:n, :n] = direction * np.array(reader.GetSpacing())[:n]
     affine[:n, 3] = reader.GetOrigin()[:n]
-    if spacing_mm is not None:  # given as (z, y, x), so the slice axis cannot follow from it
-        slice_axis = 2 if slice_axis is None else slice_axis
-        axes = axes_for(shape, (), slice_axis)
-        affine = np.diag([*(spacing_mm[axes.index(axis)] for axis in range(3)), 1.0])
     affine = _LPS_TO_RAS @ affine
-    notes = check_affine(affine)
-    geometry = Geometry(affine, shape, axes_for(shape, column_norms(affine).tolist(), slice_axis), file_shape)
+    notes: list[str] = []
+    if spacing_mm is not None:  # given as (z, y, x), so the slice axis cannot follow from it
+        axes = axes_for(shape, (), 2 if slice_axis is None else slice_axis)
+        geometry = unplaced(spacing_mm, shape, axes, file_shape)
+    else:
+        notes = check_affine(affine)
+        geometry = Geometry(affine, shape, axes_for(shape, column_norms(affine).tolist(), slice_axis), file_shape)
     described = Header(geometry, dtype, tuple(notes))
     if not voxels:
         return Stored(described, np.empty(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from rwtool.blocks import blocks
 from rwtool.errors import UsageError, VolumeError
 
 ROUNDING = 1e-3  # a float label may be this far from its integer
-LARGEST = 1 << 53  # above it every float is an integer, so that being one says nothing
+_LARGEST = 1 << 53  # in float64, in which labels are rounded
 _BLOCK = 1 << 21
 _FEW = 16  # values
 
@@ -50,25 +51,30 @@ def round_labels(
     Raises
     ------
     VolumeError
-        At a fraction, NaN, infinity, negative value or one above 2^53: the message names it and its voxel.
+        At a fraction, NaN, infinity or negative value, and at one that the type of the file cannot tell from its
+        neighbours (above 2^24 in float32, 2^53 in float64): the message names it and its voxel.
     """
     if stored.dtype == bool:
-        stored = stored.view(np.uint8)
+        stored = stored.astype(np.uint8)  # as NumPy, for which a byte of 2 is True, that is 1
     if stored.dtype.kind not in "uif":
         raise VolumeError(f"labels are integers; found the type {stored.dtype}; convert the file")
     plain = slope == 1.0 and inter == 0.0
     if plain and ignore is None and stored.dtype.kind == "u":
         return stored.astype(stored.dtype.newbyteorder("="), copy=False)
     flat = stored.ravel(order="K")
+    exact = math.inf if plain and stored.dtype.kind in "ui" else largest_exact(stored.dtype)
     largest = 0
     for where in blocks(flat.shape, _BLOCK):
         block = flat[where]
         labels, sound, kept = _round_block(block, slope, inter, ignore, plain)
-        wrong = ~sound | (kept & ((labels < 0) | (labels > LARGEST)))
+        wrong = ~sound | (kept & ((labels < 0) | (labels > exact)))
         if wrong.any():
             bad = int(wrong.argmax())
-            raise VolumeError(_refusal(stored, where[0].start + bad, float(block[bad]) * slope + inter))
+            value = labels[bad].item() if plain and block.dtype.kind in "ui" else float(block[bad]) * slope + inter
+            raise VolumeError(_refusal(stored, where[0].start + bad, value, exact, scaling=(slope, inter)))
         largest = max(largest, int(labels.max(initial=0, where=kept)))
+    if ignore is not None and largest == np.iinfo(np.uint64).max:
+        raise VolumeError(f"the label {largest} leaves no value free in 64 bits for ignored voxels; use smaller labels")
     dtype = label_dtype(largest, with_ignore=ignore is not None)
     result = np.empty_like(stored, dtype=dtype)  # keeps the memory order
     target = result.ravel(order="K")
@@ -78,6 +84,12 @@ def round_labels(
         part[...] = np.where(kept, labels, 0)
         part[~kept] = ignored_value(dtype)
     return result
+
+
+def largest_exact(dtype: DTypeLike) -> int:
+    """Largest label that a type of file holds without a doubt: above it a float skips integers."""
+    dtype = np.dtype(dtype)
+    return min(1 << (np.finfo(dtype).nmant + 1), _LARGEST) if dtype.kind == "f" else _LARGEST
 
 
 def label_counts(labels: NDArray[Any], *, ignored: bool = False) -> dict[int, int]:
@@ -144,14 +156,14 @@ def to_classes(labels: NDArray[Any], values: Sequence[int], *, ignored: bool = F
         named = ", ".join(f"{value} ({counts[value]:,} voxels)" for value in unknown[:5])
         raise VolumeError(
             f"label {named}{' and others' if len(unknown) > 5 else ''} is not in the class list "
-            f"{', '.join(map(str, values))}; add it with --classes, or mend the file"
+            f"{', '.join(map(str, values))}; add it to classes=, or mend the file"
         )
     if plain:
         return labels
     flat = labels.ravel(order="K")
     result = np.empty_like(labels, dtype=dtype)
     target = result.ravel(order="K")
-    known = np.asarray(values, dtype=labels.dtype if max(values) <= ignored_value(labels.dtype) else np.int64)
+    known = np.asarray(values, dtype=labels.dtype if max(values) <= ignored_value(labels.dtype) else np.uint64)
     for where in blocks(flat.shape, _BLOCK):
         block = flat[where]
         index = np.searchsorted(known, block).astype(dtype)
@@ -169,7 +181,7 @@ def check_class_values(values: Sequence[int]) -> tuple[int, ...]:
     if not found or found[0] != 0 or len(found) < 2:
         raise UsageError(
             "a class list holds 0 (the background, which cannot be ignored) and at least one other value, none of them "
-            f"negative; found {', '.join(map(str, values)) or 'nothing'}; for example --classes 0,1,2"
+            f"negative; found {', '.join(map(str, values)) or 'nothing'}; for example classes=(0, 1, 2)"
         )
     return found
 
@@ -180,7 +192,7 @@ def _round_block(
     """Rounded labels of a block, which of its voxels are integers, and which are not ignored ones."""
     labels: NDArray[Any]
     if block.dtype.kind in "ui" and plain:
-        labels = block.astype(np.int64)
+        labels = block.astype(np.uint64 if block.dtype.kind == "u" else np.int64)
         sound = np.ones(block.size, dtype=bool)
     else:
         values = block.astype(np.float64) * slope + inter
@@ -191,7 +203,7 @@ def _round_block(
     return labels, sound, kept
 
 
-def _refusal(stored: NDArray[Any], flat_index: int, value: float) -> str:
+def _refusal(stored: NDArray[Any], flat_index: int, value: float, exact: float, *, scaling: tuple[float, float]) -> str:
     # ravel(order="K") runs over the axes in the order of their strides
     axes = sorted(range(stored.ndim), key=lambda axis: -abs(stored.strides[axis]))
     found = np.unravel_index(flat_index, [stored.shape[axis] for axis in axes])
@@ -201,8 +213,19 @@ def _refusal(stored: NDArray[Any], flat_index: int, value: float) -> str:
         return f"{expected}; found {value} at file voxel {voxel}; mend the file"
     if value < 0 and abs(value - round(value)) <= ROUNDING:
         return (
-            f"{expected}; found {value:g} at file voxel {voxel}; use --ignore {round(value)} if it marks voxels "
-            "without a class, or mend the file"
+            f"{expected}; found {value:g} at file voxel {voxel}; give ignore={round(value)} if it marks "
+            "voxels without a class, or mend the file"
+        )
+    if value > exact:
+        return (
+            f"{expected}; found {value:.16g} at file voxel {voxel}, and above {exact:,} the type {stored.dtype} does "
+            "not hold every whole number; save the labels as integers"
+        )
+    if scaling != (1.0, 0.0):
+        return (
+            f"{expected}; found {value:.9g} at file voxel {voxel}, where {stored[voxel]} is stored: the header's "
+            f"scaling (scl_slope {scaling[0]:.9g}, scl_inter {scaling[1]:.9g}) is too coarse for whole numbers; save "
+            "the labels as integers without a scaling"
         )
     return (
         f"{expected}; found {value:.9g} at file voxel {voxel}; is this a label file? If it was resampled, do so "

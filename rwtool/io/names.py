@@ -16,6 +16,9 @@ from rwtool.errors import VolumeError
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
+PAIR_SUFFIXES = (".hdr", ".img", ".img.gz")  # of NIfTI, where the header says so, else of Analyze
+
+
 SITK_SUFFIXES = (
     ".mha", ".mhd", ".nrrd", ".nhdr", ".img", ".hdr", ".img.gz", ".gipl", ".gipl.gz", ".vtk",
     ".mnc", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".dcm",

@@ -17,7 +17,7 @@ from rwtool.datasets.cases import find_cases
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32
 from rwtool.io.formats import read_channels, read_header
-from rwtool.io.geometry import grid_difference
+from rwtool.io.grids import compare_grids
 from rwtool.io.names import file_hash, is_bare_array
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.maps.parameters import KINDS, RECTIFIED
@@ -249,7 +249,7 @@ def _against_labels(path: Path, record: MapRecord, source: Path) -> list[str]:
         found.append(f"{source} has spacing {header.spacing_mm}, the sidecar {record.spacing_mm}")
     if not is_bare_array(path):
         grid = next(read_channels(path, slice_axis=record.slice_axis)).geometry
-        difference = grid_difference(header, grid)
+        difference = compare_grids(header, grid).difference
         if difference:
             found.append(f"{path} and {source} are not on one grid: {difference}")
     return found

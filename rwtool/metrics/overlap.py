@@ -52,11 +52,13 @@ def joint_counts(
             _refuse_unknown(reference, prediction, n_classes, ignore)
         pairs = rows.astype(np.intp)
         pairs *= n_classes
-        pairs += columns
+        pairs += columns.astype(np.intp, copy=False)
         joint += np.bincount(pairs, minlength=n_classes**2).reshape(joint.shape)
         offset = tuple(s.start + c.start for s, c in zip(block, crop, strict=True))
         for labels in (a, b):
-            for c, found in enumerate(find_objects(labels, n_classes), start=1):
+            # find_objects knows no unsigned 64 bits; an ignored 2^64 - 1 becomes -1, which it passes over
+            plain = labels.astype(np.int64) if labels.dtype == np.uint64 else labels
+            for c, found in enumerate(find_objects(plain, n_classes), start=1):
                 if found is not None:
                     placed = tuple(slice(s.start + o, s.stop + o) for s, o in zip(found, offset, strict=True))
                     boxes[c] = _union(boxes[c], placed) if c in boxes else placed

@@ -21,6 +21,7 @@ from rwtool.errors import RwtoolError, UsageError, told_when_interrupted
 from rwtool.files import make_folder, remove_leftovers
 from rwtool.io.formats import check_suited, create, read_header, suited
 from rwtool.io.geometry import Geometry
+from rwtool.io.grids import Turn, turn_to
 from rwtool.io.names import channels_name, label_name
 from rwtool.network.checkpoint import Checkpoint, Which, find_checkpoint, load_checkpoint
 from rwtool.network.config import Amp
@@ -70,6 +71,7 @@ class _Read:
     image: NDArray[Any]
     size: tuple[int, int]
     geometry: Geometry
+    turn: Turn  # from the axes of the file to those of the image
 
 
 @dataclass(frozen=True)
@@ -244,13 +246,17 @@ def _read_ahead(
 
 def _read(plan: PredictPlan, paths: tuple[Path, ...]) -> _Read:
     request, config = plan.request, plan.checkpoint.config
-    axis = plan.checkpoint.inputs.get("slice axis") if request.slice_axis is None else request.slice_axis
+    inputs, axis, order = plan.checkpoint.inputs, request.slice_axis, None
+    if axis is None:
+        axis, order = inputs.get("slice axis"), inputs.get("orientation")
     image, geometry, _ = read_channels_of(paths, spacing_mm=request.spacing_mm, slice_axis=axis)
-    image = plan.checkpoint.task.normalization.apply(image)
+    turn = turn_to(order, geometry)
+    image = np.ascontiguousarray(turn.apply(plan.checkpoint.task.normalization.apply(image)))
     size = (image.shape[2], image.shape[3])
     if config.target_spacing is not None:
-        image = resample_slices(image, resampled_size(size, geometry.spacing_mm[1:], config.target_spacing), order=1)
-    return _Read(as_half(image), size, geometry)  # as in training, to the bit
+        pixel_mm = turn.order(geometry.spacing_mm)[1:]
+        image = resample_slices(image, resampled_size(size, pixel_mm, config.target_spacing), order=1)
+    return _Read(as_half(image), size, geometry, turn)  # as in training, to the bit
 
 
 def _segment_and_write(plan: PredictPlan, segmenter: Segmenter, name: str, reading: Future[_Read]) -> Path:
@@ -261,11 +267,11 @@ def _segment_and_write(plan: PredictPlan, segmenter: Segmenter, name: str, readi
         path = request.out / _PROBABILITIES / channels_name(name, like)
         with create(path, read.geometry, np.float32, channels=len(softmax)) as put:
             for channel in softmax:
-                put(channel)
+                put(read.turn.undo(channel))
         labels = softmax.argmax(axis=0)
     else:
         labels = segmenter.labels(read.image, read.size)
-    return write_labels(request.out, name, labels, read.geometry, like, plan.checkpoint.task.classes)
+    return write_labels(request.out, name, read.turn.undo(labels), read.geometry, like, plan.checkpoint.task.classes)
 
 
 def _voxels(plan: PredictPlan, paths: tuple[Path, ...]) -> int:

@@ -18,8 +18,7 @@ from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
 from rwtool.datasets.splits import Split, make_split, read_split
 from rwtool.datasets.subjects import suggest_subject_regex
 from rwtool.errors import GeometryError, RwtoolError
-from rwtool.io.formats import carries_spacing
-from rwtool.io.geometry import Geometry, grid_difference
+from rwtool.io.grids import NO_TURN, Turn, common_orientation, match_turned, turn_to
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.network.config import TrainConfig
@@ -49,6 +48,8 @@ class CaseJob:
     map_use : MapUse, optional
     target_spacing : (2,) float, optional
         In-plane spacing in mm to resample to.
+    orientation : str, optional
+        Where z, y and x are to point, such as ``"SPL"``, if the files say how they lie.
     keep : bool
         Keep what is needed to validate on the case, rather than what is needed to train on it.
     """
@@ -59,6 +60,7 @@ class CaseJob:
     normalization: Normalization
     map_use: MapUse | None = None
     target_spacing: tuple[float, float] | None = None
+    orientation: str | None = None
     keep: bool = False
 
 
@@ -82,6 +84,8 @@ class Case:
     hashes : tuple of str
         SHA-256 of the labels, and of each channel.
     notes : tuple of str
+    turn : Turn
+        From the axes of the files, which `reference` has, to those of `image`.
     """
 
     name: str
@@ -92,6 +96,7 @@ class Case:
     reference: Volume | None
     hashes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    turn: Turn = NO_TURN
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,8 @@ class Cohort:
         Whether image names end in a channel.
     normalization : Normalization
     map_use : MapUse or None
+    orientation : str or None
+        Where z, y and x point in most training cases, and in all once they are read; None where no file says so.
     cases : dict of str to Case
         Empty until :func:`read_cohort`.
     """
@@ -148,6 +155,7 @@ class Cohort:
     numbered: bool
     normalization: Normalization
     map_use: MapUse | None
+    orientation: str | None = None
     cases: dict[str, Case] = field(default_factory=dict)
 
     @property
@@ -216,7 +224,8 @@ def plan_cohort(source: Source, config: TrainConfig, *, jobs: int | None = None,
     if split is None:
         split = make_split(list(found), val=config.val, seed=config.split_seed, subject=config.subject)
     map_use = None if config.map_kind is None else plan_map_use(config.map_kind, source.maps, dataset.classes)
-    return Cohort(source, dataset, split, images, numbered, Normalization(config.normalize), map_use)
+    orientation = common_orientation(dataset.files[name].orientation for name in split.train)
+    return Cohort(source, dataset, split, images, numbered, Normalization(config.normalize), map_use, orientation)
 
 
 def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None, verbosity: int = -1) -> Cohort:
@@ -247,6 +256,7 @@ def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None,
                 normalization,
                 cohort.map_use if name in train else None,
                 config.target_spacing,
+                cohort.orientation,
                 keep=name not in train,
             )
         )
@@ -257,7 +267,8 @@ def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None,
         samples = _run_all(sample_foreground, sampled, "sample", jobs, verbosity)
         normalization = ct_normalization(list(samples.values()))
         work = [replace(item, argument=replace(item.argument, normalization=normalization)) for item in work]
-    cases = _run_all(read_case, work, "read", jobs, verbosity)
+    found, odd = _run_all(read_case, work, "read", jobs, verbosity), _odd_orientations(cohort)
+    cases = {name: replace(case, notes=(*odd.get(name, ()), *case.notes)) for name, case in found.items()}
     return replace(cohort, normalization=normalization, cases=cases)
 
 
@@ -269,11 +280,15 @@ def read_case(job: CaseJob) -> Case:
         codes = _codes(labels, len(job.labels.classes))
         if job.map_use is not None:
             magnitudes = job.map_use.magnitudes(job.name, labels, job.labels.sha256)
-    image = job.normalization.apply(image)
-    pixel_mm = labels.spacing_mm[1:]
+    turn = turn_to(job.orientation, labels.geometry)
+    image = np.ascontiguousarray(turn.apply(job.normalization.apply(image)))
+    codes, magnitudes = (
+        None if array is None else np.ascontiguousarray(turn.apply(array)) for array in (codes, magnitudes)
+    )
+    pixel_mm, shape = turn.order(labels.spacing_mm)[1:], turn.order(labels.array.shape)[1:]
     if job.target_spacing is not None:
-        size = resampled_size(labels.array.shape[1:], pixel_mm, job.target_spacing)
-        pixel_mm = tuple(mm * n / m for mm, n, m in zip(pixel_mm, labels.array.shape[1:], size, strict=True))
+        size = resampled_size(shape, pixel_mm, job.target_spacing)
+        pixel_mm = tuple(mm * n / m for mm, n, m in zip(pixel_mm, shape, size, strict=True))
         image = resample_slices(image, size, order=1)
         codes = None if codes is None else resample_slices(codes, size, order=0)
         magnitudes = None if magnitudes is None else resample_slices(magnitudes, size, order=1)
@@ -286,6 +301,7 @@ def read_case(job: CaseJob) -> Case:
         labels if job.keep else None,
         (job.labels.sha256, *(file_hash(path) for path in job.images)),
         notes,
+        turn,
     )
 
 
@@ -304,24 +320,32 @@ def _read_pair(job: CaseJob) -> tuple[NDArray[np.float32], Volume, tuple[str, ..
     image, geometry, notes = read_channels_of(
         job.images, spacing_mm=job.labels.spacing_mm, slice_axis=job.labels.slice_axis
     )
-    _check_grids(job, geometry, labels.geometry)
-    return image, labels, tuple(dict.fromkeys((*notes, *labels.notes)))
-
-
-def _check_grids(job: CaseJob, image: Geometry, labels: Geometry) -> None:
-    bare = not all(carries_spacing(path) for path in (job.images[0], job.labels.path))
-    if bare and image.array_shape == labels.array_shape:
-        return
-    difference = (
-        f"the shapes (z, y, x) differ: {image.array_shape} and {labels.array_shape}"
-        if bare
-        else grid_difference(image, labels)
-    )
-    if difference is not None:
+    turn, match = match_turned(labels.geometry, geometry)
+    if not match.same:
         raise GeometryError(
-            f"{job.images[0]}: it lies on another grid than its labels {job.labels.path}: {difference}; resample one "
-            "of them"
+            f"{job.images[0]}: it lies on another grid than its labels {job.labels.path}: {match.difference}; resample "
+            "one of them"
         )
+    if match.note is not None:
+        notes = (*notes, match.note)
+    return turn.apply(image), labels, tuple(dict.fromkeys((*notes, *labels.notes)))
+
+
+def _odd_orientations(cohort: Cohort) -> dict[str, tuple[str]]:
+    """What to say of cases that are not stored as most: those that say how they lie are turned, others cannot be."""
+    files, wanted = cohort.dataset.files, cohort.orientation
+    bare = [files[name].slice_axis for name in cohort.split.train if files[name].orientation is None]
+    usual = max(sorted(set(bare)), key=bare.count) if bare else None
+    found = {}
+    for name in (*cohort.split.train, *cohort.split.val):
+        own, axis = files[name].orientation, files[name].slice_axis
+        if own is not None and own != wanted:
+            found[name] = f"its axes (z, y, x) point {own}, those of most training cases {wanted}; it is turned"
+        elif own is None and wanted is not None:
+            found[name] = f"it does not say how it lies, and is taken as stored; other cases are turned to {wanted}"
+        elif own is None and axis != usual:
+            found[name] = f"its slices lie across file axis {axis}, those of most training cases across {usual}"
+    return {name: (f"warning: {said}",) for name, said in found.items()}
 
 
 def _codes(labels: Volume, n_classes: int) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rwtool.datasets.classes import Classes
 from rwtool.errors import UsageError, VolumeError
 from rwtool.io.formats import read_channels
+from rwtool.io.grids import compare_grids
 from rwtool.io.volume import Volume
 from rwtool.maps.folder import MapSet, grid_of, read_map_set
 from rwtool.maps.parameters import RECTIFIED, MapParameters, MapSummary
@@ -127,6 +128,11 @@ class MapUse:
                 raise VolumeError(
                     f"{path}: its shape (z, y, x) is {channel.array.shape}, that of the labels {labels.array.shape}; "
                     "run rwtool maps again"
+                )
+            match = compare_grids(labels.geometry, channel.geometry)
+            if not match.same:
+                raise VolumeError(
+                    f"{path}: it lies on another grid than the labels: {match.difference}; run rwtool maps again"
                 )
             found += 1
             if maps.packed:

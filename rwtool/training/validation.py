@@ -103,7 +103,8 @@ def validate(
         case = cohort.cases[name]
         assert case.reference is not None
         reference = case.reference
-        labels = segmenter.labels(case.image, reference.array.shape[1:])
+        size = case.turn.order(reference.array.shape)[1:]
+        labels = case.turn.undo(segmenter.labels(case.image, size))
         found.append(
             evaluate_labels(
                 reference.array,

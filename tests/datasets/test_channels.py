@@ -208,7 +208,7 @@ def test_channels_on_other_grids_are_refused(write_nifti):
         read_channels_of(paths)
     assert str(caught.value) == (
         f"{paths[1]}: it lies on another grid than a_0000.nii: the origins differ by (0, 0, 2) mm (right, anterior, "
-        "superior); resample it"
+        "superior); corners differ by up to 0.5 voxels; resample it"
     )
     paths[1] = write_nifti(array[:2], AFFINE, "a_0001.nii")
     with pytest.raises(GeometryError, match=r"the shapes differ: \(3, 4, 5\) and \(2, 4, 5\); resample it"):

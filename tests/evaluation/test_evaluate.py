@@ -281,7 +281,7 @@ def test_a_predicted_label_outside_the_class_list_fails_its_case_alone(project):
     assert {row.case for row in found.rows} == {"y"}
     (failed,) = found.failed
     assert failed.name == "x"
-    assert "label 7 (64 voxels) is not in the class list 0, 1; add it with --classes" in failed.error
+    assert "label 7 (64 voxels) is not in the class list 0, 1; add it to classes=" in failed.error
 
 
 def test_ignored_voxels_count_for_neither_mask(tmp_path):
@@ -364,7 +364,10 @@ def test_another_grid_is_refused_with_both_side_by_side(project):
     save(project / "a" / "x.nii.gz", BOX, affine)
     (failed,) = evaluate(project / "labels", project / "a").failed
     lines = failed.error.splitlines()
-    assert lines[0] == f"{project / 'a' / 'x.nii.gz'}: the origins differ by (5, 0, 0) mm (right, anterior, superior)"
+    assert lines[0] == (
+        f"{project / 'a' / 'x.nii.gz'}: the origins differ by (5, 0, 0) mm (right, anterior, superior); "
+        "corners differ by up to 6.25 voxels"
+    )
     assert [line.strip() for line in lines[1:-1]] == [
         "reference      prediction",
         "file           x.nii.gz       x.nii.gz",
@@ -374,7 +377,7 @@ def test_another_grid_is_refused_with_both_side_by_side(project):
         "orientation    RAS            RAS",
     ]
     assert "all corners within 0.1 voxel" in lines[-1]
-    assert "--resample" in lines[-1]
+    assert "resample=True" in lines[-1]
 
 
 def test_another_shape_is_refused(project):

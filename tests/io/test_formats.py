@@ -1,7 +1,6 @@
 import contextlib
 import gzip
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -15,8 +14,9 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from volumes import SPACED, oblique, some_labels, volume_of
 
-from rwtool.errors import GeometryError, UsageError, VolumeError
+from rwtool.errors import UsageError, VolumeError
 from rwtool.files import atomic, remove_leftovers
 from rwtool.io.formats import (
     create,
@@ -28,35 +28,11 @@ from rwtool.io.formats import (
     storage_axes,
     write,
 )
-from rwtool.io.geometry import Geometry, grid_difference
+from rwtool.io.geometry import Geometry
+from rwtool.io.grids import compare_grids
 from rwtool.io.itk import open_sitk
 from rwtool.io.names import SUFFIXES, file_hash, split_name
 from rwtool.io.nifti import open_nifti
-from rwtool.io.volume import Volume
-
-SPACED = np.diag([0.5, 0.9, 3.0, 1.0])
-
-
-def some_labels(shape=(4, 5, 6), dtype=np.uint8):
-    return np.random.default_rng(0).integers(0, 5, shape).astype(dtype)
-
-
-def rotation(x, y, z):
-    matrices = []
-    for axis, angle in enumerate(np.radians([x, y, z])):
-        matrix = np.eye(3)
-        a, b = [i for i in range(3) if i != axis]
-        matrix[a, a] = matrix[b, b] = np.cos(angle)
-        matrix[a, b], matrix[b, a] = -np.sin(angle), np.sin(angle)
-        matrices.append(matrix)
-    return matrices[0] @ matrices[1] @ matrices[2]
-
-
-def oblique(spacing=(0.5, 0.9, 3.0)):
-    affine = np.eye(4)
-    affine[:3, :3] = rotation(20, -35, 50) * spacing
-    affine[:3, 3] = -12.5, 30.25, 7
-    return affine
 
 
 def flipped(*signs):
@@ -84,11 +60,6 @@ AFFINES = {
 every_affine = pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES.keys())
 
 
-def volume_of(array_ijk, affine=SPACED, axes=(2, 1, 0)):
-    geometry = Geometry(np.asarray(affine, dtype=float), array_ijk.shape, axes, array_ijk.shape)
-    return Volume(geometry.to_array(array_ijk), geometry.spacing_mm, geometry)
-
-
 # --- one file, two readers ---
 
 
@@ -103,7 +74,7 @@ def test_nibabel_and_simpleitk_give_the_same_array_and_spacing(write_nifti, affi
     assert a.axes == b.axes
     assert a.spacing_mm == pytest.approx(b.spacing_mm, rel=1e-6)
     assert a.array_shape == b.array_shape
-    assert grid_difference(a, b) is None
+    assert compare_grids(a, b).same
     assert by_nibabel.header.dtype == by_sitk.header.dtype == dtype
 
 
@@ -147,38 +118,6 @@ def test_round_trip_keeps_voxels_grid_and_type(tmp_path, affine, suffix, dtype):
     assert read_header(path).dtype == dtype
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-@pytest.mark.parametrize(("sform", "qform"), [(1, 0), (0, 1), (2, 1), (4, 4), (1, 3)])
-@pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])
-def test_nifti_round_trip_keeps_codes_and_version(write_nifti, tmp_path, suffix, sform, qform, kind):
-    path = write_nifti(some_labels(), oblique(), kind=kind, sform_code=sform, qform_code=qform)
-    image = nib.load(path, mmap=False)
-    image.get_fdata()
-    image.set_qform(oblique(), qform)
-    image.set_sform(oblique(), sform)
-    nib.save(image, path)
-    write(tmp_path / f"out{suffix}", read_labels(path))
-    before, after = nib.load(path), nib.load(tmp_path / f"out{suffix}")
-    for name in ("sform_code", "qform_code", "xyzt_units", "sizeof_hdr", "dim"):
-        assert np.array_equal(after.header[name], before.header[name]), name
-    assert np.array_equal(after.affine, before.affine)
-    assert np.array_equal(after.header["pixdim"], before.header["pixdim"])
-    assert np.array_equal(np.asarray(after.dataobj), some_labels())
-
-
-def test_round_trip_drops_extensions_and_keeps_the_time_step(tmp_path):
-    image = nib.Nifti1Image(some_labels((4, 5, 6, 1)), SPACED)
-    image.header["pixdim"][4] = 2.5
-    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 100))
-    nib.save(image, tmp_path / "a.nii")
-    assert nib.load(tmp_path / "a.nii").dataobj.offset > 352
-    write(tmp_path / "b.nii", read_labels(tmp_path / "a.nii"))
-    after = nib.load(tmp_path / "b.nii")
-    assert np.array_equal(np.asarray(after.dataobj), some_labels((4, 5, 6, 1)))
-    assert after.header["pixdim"][4] == 2.5
-    assert after.header.extensions == []
-
-
 @pytest.mark.parametrize("slice_axis", [0, 1, 2])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
 def test_written_file_keeps_its_axes_whichever_is_z(tmp_path, slice_axis, suffix):
@@ -187,23 +126,6 @@ def test_written_file_keeps_its_axes_whichever_is_z(tmp_path, slice_axis, suffix
     after = read_labels(tmp_path / f"b{suffix}", slice_axis=2)
     assert np.array_equal(after.array, some_labels().transpose(2, 1, 0))
     assert after.spacing_mm == pytest.approx((3, 0.9, 0.5), rel=1e-6)
-
-
-def test_npy_round_trip_is_z_y_x(tmp_path):
-    before = volume_of(some_labels(), SPACED)
-    write(tmp_path / "a.npy", before)
-    assert np.array_equal(np.load(tmp_path / "a.npy"), some_labels().transpose(2, 1, 0))
-    after = read_labels(tmp_path / "a.npy", spacing_mm=(3, 0.9, 0.5))
-    assert np.array_equal(after.array, before.array)
-    assert after.spacing_mm == (3, 0.9, 0.5)
-    assert after.geometry.affine_mm.tolist() == SPACED.tolist()
-
-
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_npy_in_either_memory_order_is_z_y_x(tmp_path, order):
-    array = np.asarray(some_labels(), order=order)
-    np.save(tmp_path / "a.npy", array)
-    assert np.array_equal(read_labels(tmp_path / "a.npy", spacing_mm=(1, 2, 3)).array, array)
 
 
 @pytest.mark.parametrize(("source", "target"), [(".nii", ".mha"), (".nrrd", ".nii.gz"), (".mha", ".npy")])
@@ -215,7 +137,7 @@ def test_conversion_between_formats_keeps_the_grid(tmp_path, source, target):
     second = read_labels(tmp_path / f"b{target}", spacing_mm=given_spacing)
     assert np.array_equal(second.array, first.array)
     if target != ".npy":
-        assert grid_difference(first.geometry, second.geometry) is None
+        assert compare_grids(first.geometry, second.geometry).same
 
 
 def test_boolean_masks_are_written_as_bytes(tmp_path):
@@ -227,110 +149,6 @@ def test_boolean_masks_are_written_as_bytes(tmp_path):
 
 
 # --- headers ---
-
-
-@pytest.mark.parametrize(("unit", "factor", "name"), [(1, 1000, "metres"), (3, 0.001, "microns")])
-def test_units_become_mm_and_survive_a_round_trip(write_nifti, tmp_path, unit, factor, name):
-    affine = np.diag([*(np.array([0.5, 0.9, 3.0]) / factor), 1])
-    affine[:3, 3] = np.array([7, 8, 9]) / factor
-    path = write_nifti(some_labels(), affine, xyzt_units=unit)
-    found = read_labels(path)
-    assert found.spacing_mm == pytest.approx((3, 0.9, 0.5), rel=1e-6)
-    assert found.geometry.affine_mm[:3, 3] == pytest.approx((7, 8, 9), rel=1e-6)
-    assert found.notes == (f"lengths are in {name} and were converted to mm",)
-    write(tmp_path / "out.nii", found)
-    assert nib.load(tmp_path / "out.nii").header["xyzt_units"] == unit
-    assert read_labels(tmp_path / "out.nii").spacing_mm == found.spacing_mm
-
-
-@pytest.mark.parametrize("unit", [0, 2, 8 | 2])
-def test_mm_and_unknown_units_are_mm(write_nifti, unit):
-    assert read_labels(write_nifti(some_labels(), SPACED, xyzt_units=unit)).notes == ()
-
-
-def test_pixdim_that_disagrees_is_noted_and_the_affine_wins(write_nifti):
-    found = read_labels(write_nifti(some_labels(), SPACED, sform_code=1, pixdim=[1, 0.5, 0.9, 3.04, 0, 0, 0, 0]))
-    assert found.spacing_mm == pytest.approx((3, 0.9, 0.5))
-    assert found.notes == (
-        "pixdim says 0.5 x 0.9 x 3.04, the affine 0.5 x 0.9 x 3 along the file's axes; the affine is used",
-    )
-
-
-def test_pixdim_within_a_percent_is_not_noted(write_nifti):
-    assert read_labels(write_nifti(some_labels(), SPACED, pixdim=[1, 0.5, 0.9, 3.02, 0, 0, 0, 0])).notes == ()
-
-
-def test_pixdim_of_a_singleton_axis_says_nothing(write_nifti, capfd):
-    found = read_labels(write_nifti(some_labels((4, 5, 1)), SPACED, pixdim=[1, 0.5, 0.9, 0, 0, 0, 0, 0]))
-    assert found.notes == ()
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("qform", [0, 1])
-def test_pixdim_of_0_is_not_taken_for_1_mm(write_nifti, qform, capfd):
-    path = write_nifti(some_labels(), sform_code=0, qform_code=qform, pixdim=[1, 0.5, 0, 3, 0, 0, 0, 0])
-    with pytest.raises(GeometryError, match=r"no voxel size: pixdim says 0.5 x 0 x 3 mm; mend the header"):
-        read_labels(path)
-    assert capfd.readouterr().err == ""
-
-
-def test_header_without_codes_has_the_spacing_of_pixdim(write_nifti):
-    path = write_nifti(some_labels(), sform_code=0, qform_code=0, pixdim=[1, 0.5, 0.9, 3, 0, 0, 0, 0])
-    assert read_labels(path).spacing_mm == pytest.approx((3, 0.9, 0.5))
-
-
-def with_shear(cosine):
-    affine = np.diag([2.0, 3.0, 4.0, 1.0])
-    affine[:3, 1] = 3 * np.array([cosine, np.sqrt(1 - cosine**2), 0])
-    return affine
-
-
-def test_shear_is_refused_with_the_file_named(write_nifti):
-    path = write_nifti(some_labels(), with_shear(0.02), sform_code=2)
-    with pytest.raises(GeometryError) as caught:
-        read_labels(path)
-    assert str(caught.value).startswith(f"{path}: the affine is sheared: file axes 0 and 1 have |cos| = 0.0200")
-
-
-def test_slight_shear_is_a_note_and_oblique_is_none(write_nifti):
-    sheared = write_nifti(some_labels(), with_shear(0.005), sform_code=2)
-    assert read_labels(sheared).notes == ("the affine is slightly sheared (|cos| = 0.0050)",)
-    assert read_labels(write_nifti(some_labels(), oblique())).notes == ()
-
-
-@pytest.mark.parametrize("endianness", ["<", ">"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
-@pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])
-def test_either_byte_order_gives_native_labels(write_nifti, tmp_path, endianness, dtype, kind):
-    path = write_nifti(some_labels(dtype=dtype), SPACED, kind=kind, endianness=endianness)
-    found = read_labels(path)
-    assert np.array_equal(found.array, some_labels().transpose(2, 1, 0))
-    assert found.array.dtype.isnative
-    assert found.spacing_mm == pytest.approx((3, 0.9, 0.5))
-    assert np.array_equal(read_image(path).array, found.array)
-    write(tmp_path / "out.nii", found)
-    assert np.array_equal(np.asarray(nib.load(tmp_path / "out.nii").dataobj), some_labels())
-
-
-def test_scaling_is_applied_to_labels_and_images_and_not_written_again(write_nifti, tmp_path):
-    path = write_nifti(some_labels(dtype=np.int16), scl_slope=2, scl_inter=1)
-    assert np.array_equal(read_labels(path).array, 2 * some_labels().transpose(2, 1, 0) + 1)
-    image = read_image(path)
-    assert np.array_equal(image.array, 2 * some_labels().transpose(2, 1, 0) + 1)
-    write(tmp_path / "out.nii", image)
-    assert np.array_equal(read_image(tmp_path / "out.nii").array, image.array)
-
-
-@pytest.mark.parametrize("slope", [0, np.nan])
-def test_slope_that_means_none_is_1(write_nifti, slope):
-    path = write_nifti(some_labels(dtype=np.int16), scl_slope=slope, scl_inter=3)
-    assert np.array_equal(read_labels(path).array, some_labels().transpose(2, 1, 0))
-
-
-def test_scaled_fractions_are_refused(write_nifti):
-    path = write_nifti(some_labels(dtype=np.int16), scl_slope=0.3, scl_inter=0)
-    with pytest.raises(VolumeError, match=r"case.nii: labels are integers from 0 up .*; found (0.3|0.6|0.9|1.2)"):
-        read_labels(path)
 
 
 # --- shapes ---
@@ -396,16 +214,6 @@ def test_colour_images_are_refused(tmp_path, suffix):
         read_labels(tmp_path / f"a{suffix}")
 
 
-def test_colour_and_complex_nifti_is_refused(tmp_path):
-    colour = np.zeros((4, 5, 6), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    for name, array in (("colour.nii", colour), ("complex.nii", np.zeros((4, 5, 6), dtype=np.complex64))):
-        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / name)
-        with pytest.raises(VolumeError, match="labels are integers; found the type"):
-            read_labels(tmp_path / name)
-        with pytest.raises(VolumeError, match="expected one number per voxel; found the type"):
-            read_image(tmp_path / name)
-
-
 # --- labels in files ---
 
 
@@ -443,7 +251,7 @@ def test_classes_ignore_and_counts_of_a_file(write_nifti):
     assert read_label_values(path, ignore=-1) == {0: 116, 2: 1, 4: 2}
     with pytest.raises(VolumeError, match=rf"^{path}: label 4 \(2 voxels\) is not in the class list 0, 2; add it"):
         read_labels(path, classes=(0, 2), ignore=-1)
-    with pytest.raises(VolumeError, match=r"found -1 at file voxel \(0, 0, 0\); use --ignore -1"):
+    with pytest.raises(VolumeError, match=r"found -1 at file voxel \(0, 0, 0\); give ignore=-1"):
         read_labels(path)
 
 
@@ -626,14 +434,6 @@ def test_gz_in_several_members_is_fine(tmp_path):
     assert np.array_equal(read_labels(tmp_path / "a.nii.gz").array, read_labels(tmp_path / "whole.nii.gz").array)
 
 
-@pytest.mark.parametrize("size", [1, 4, 347, 348, 351, 352, -1])
-def test_truncated_nii_is_refused(write_nifti, size):
-    path = write_nifti(some_labels())
-    path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(VolumeError, match=rf"^{path}: .*(not a NIfTI file|ends within its header|truncated)"):
-        read_labels(path)
-
-
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd", ".npy"])
 def test_empty_and_garbage_files_are_refused(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
@@ -663,12 +463,6 @@ def test_suffix_that_lies_about_gzip_is_named(tmp_path):
         VolumeError, match=r"not gzip-compressed.*if it is a NIfTI file, rename it to end in \.nii, else copy"
     ):
         read_labels(tmp_path / "a.nii.gz")
-
-
-def test_header_of_a_pair_under_a_nii_name_is_named(write_nifti):
-    path = write_nifti(some_labels(), magic=b"ni1")
-    with pytest.raises(VolumeError, match=r"header of a \.hdr/\.img pair under a \.nii name"):
-        read_labels(path)
 
 
 def write_huge_header(path, side=10_000):
@@ -790,26 +584,6 @@ def test_a_damaged_header_is_never_a_bug(tmp_path, suffix, damage):
 
 
 # --- .npy and spacing ---
-
-
-def test_npy_with_objects_or_a_pickle_is_refused(tmp_path):
-    np.save(tmp_path / "objects.npy", np.array([[[None]]], dtype=object), allow_pickle=True)
-    with pytest.raises(VolumeError, match="it holds Python objects; expected numbers"):
-        read_labels(tmp_path / "objects.npy", spacing_mm=(1, 1, 1))
-    (tmp_path / "pickle.npy").write_bytes(pickle.dumps([1, 2]))
-    np.savez(tmp_path / "zip.npz", some_labels())
-    (tmp_path / "zip.npz").rename(tmp_path / "zip.npy")
-    for name in ("pickle.npy", "zip.npy"):
-        for read in (read_labels, lambda *args, **kwargs: next(read_channels(*args, **kwargs))):
-            with pytest.raises(VolumeError, match=r"this is not an \.npy file.*save it with numpy\.save"):
-                read(tmp_path / name, spacing_mm=(1, 1, 1))
-
-
-def test_truncated_npy_is_refused(tmp_path):
-    write(tmp_path / "a.npy", volume_of(some_labels()))
-    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
-    with pytest.raises(VolumeError, match="its header claims more than the file holds; it is truncated"):
-        read_labels(tmp_path / "a.npy", spacing_mm=(1, 1, 1))
 
 
 def test_spacing_is_never_guessed(tmp_path):

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from rwtool.errors import GeometryError, UsageError
-from rwtool.io.geometry import Geometry, axes_for, check_affine, column_norms, find_slice_axis, grid_difference
+from rwtool.io.geometry import (
+    Geometry,
+    NoSpacingError,
+    axes_for,
+    check_affine,
+    column_norms,
+    find_slice_axis,
+    settle_spacing,
+    unplaced,
+)
 
 
 def grid(affine=None, shape=(4, 5, 6), axes=(2, 1, 0)):
@@ -91,40 +100,41 @@ def test_affine_without_size_is_refused(diagonal):
         check_affine(np.diag(np.array(diagonal, dtype=float)))
 
 
-def moved(affine, *shift):
-    result = affine.copy()
-    result[:3, 3] += shift
-    return result
+# --- spacing that is stated, and that is not ---
 
 
 @pytest.mark.parametrize(
-    ("other", "difference"),
+    ("stated", "named"),
     [
-        (grid(shape=(4, 5, 7)), "the shapes differ: (4, 5, 6) and (4, 5, 7)"),
-        (grid(moved(np.eye(4), 0.11, 0, 0)), "the origins differ by (0.11, 0, 0) mm (right, anterior, superior)"),
-        (grid(np.diag([1.0, 1, 1.1, 1])), "the spacings differ: (1, 1, 1) and (1, 1, 1.1) mm"),
-        (
-            grid(rotated(5)),
-            "the axes point elsewhere: corners differ by up to 0.36 voxels (origins differ by (0, 0, 0) mm)",
-        ),
+        ((), "the header carries no spacing; give spacing_mm=(z, y, x)"),
+        ((1, 2, np.nan), "the header carries no spacing (found 1 x 2 x nan); give"),
+        ((0, 2, 3), "(found 0 x 2 x 3)"),
+        ((1, np.inf, 3), "(found 1 x inf x 3)"),
+        ((1, -2, 3), "(found 1 x -2 x 3)"),
     ],
 )
-def test_grids_that_differ_are_described(other, difference):
-    assert grid_difference(grid(), other).startswith(difference)
+def test_a_spacing_that_is_not_stated_is_asked_for_and_taken(stated, named):
+    with pytest.raises(NoSpacingError) as caught:
+        settle_spacing(stated, None, (4, 5, 6))
+    assert named in str(caught.value)
+    assert settle_spacing(stated, (4, 1, 2), (4, 5, 6)) == (4, 1, 2)
 
 
-@pytest.mark.parametrize("affine", [np.eye(4), moved(np.eye(4), 0.099, 0, -0.099), rotated(0.5)])
-def test_corners_within_a_tenth_of_a_voxel_are_the_same_grid(affine):
-    assert grid_difference(grid(), grid(affine)) is None
+def test_a_spacing_that_is_stated_holds():
+    assert settle_spacing((1, 2, 3), None, (4, 5, 6)) is None
+    assert settle_spacing((1, 2, np.nan), None, (4, 5, 1)) is None  # of one slice it does not matter
+    with pytest.raises(UsageError, match="this file carries its own spacing"):
+        settle_spacing((1, 2, 3), (1, 2, 3), (4, 5, 6))
 
 
-def test_a_tenth_of_a_voxel_is_measured_in_voxels_not_mm():
-    coarse = np.diag([5.0, 5, 5, 1])
-    assert grid_difference(grid(coarse), grid(moved(coarse, 0.45, 0, 0))) is None
-    assert grid_difference(grid(coarse), grid(moved(coarse, 0.55, 0, 0))) is not None
+@pytest.mark.parametrize("given", [(1, 1), (1, 1, 0), (1, 1, -1), (1, 1, np.nan), (1, 1, np.inf), ()])
+def test_what_is_no_spacing_is_refused(given):
+    with pytest.raises(UsageError, match="a spacing is three positive numbers"):
+        settle_spacing((), given, (4, 5, 6))
 
 
-def test_a_small_error_of_spacing_counts_at_the_far_corner():
-    stretched = np.diag([1.01, 1, 1, 1])
-    assert grid_difference(grid(shape=(10, 5, 5)), grid(stretched, (10, 5, 5))) is None
-    assert grid_difference(grid(shape=(30, 5, 5)), grid(stretched, (30, 5, 5))) is not None
+@pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
+def test_a_given_spacing_is_along_z_y_x(axes):
+    geometry = unplaced((4, 2, 1), (5, 6, 7), axes, (5, 6, 7))
+    assert geometry.spacing_mm == (4, 2, 1)
+    assert (geometry.placed, geometry.spaced, geometry.orientation) == (False, False, None)

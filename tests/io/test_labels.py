@@ -36,6 +36,52 @@ def test_7014_9999_is_7015_in_every_float_type(dtype):
 
 
 @pytest.mark.parametrize(
+    ("dtype", "largest"), [(np.float16, 2**11), (np.float32, 2**24), (">f4", 2**24), (np.float64, 2**53)]
+)
+def test_a_float_above_which_integers_are_skipped_is_no_label(dtype, largest):
+    assert round_labels(box(largest, dtype=dtype)).tolist() == [[[largest]]]
+    above = np.nextafter(np.dtype(dtype).newbyteorder("=").type(largest), np.inf)
+    with pytest.raises(VolumeError) as caught:
+        round_labels(box(above, dtype=dtype))
+    assert f"found {largest + 2} at file voxel (0, 0, 0), and above {largest:,} the type " in str(caught.value)
+    assert "does not hold every whole number; save the labels as integers" in str(caught.value)
+
+
+def test_a_scaled_float_is_as_exact_as_its_type():
+    assert round_labels(box(0.5, dtype=np.float32), slope=2.0**25).tolist() == [[[2**24]]]
+    with pytest.raises(VolumeError, match="found 33554432 at"):
+        round_labels(box(1, dtype=np.float32), slope=2.0**25)
+    assert round_labels(box(1, dtype=np.int16), slope=2.0**25).tolist() == [[[2**25]]]
+
+
+@pytest.mark.parametrize("dtype", ["<u8", ">u8", "<i8", ">i8"])
+@pytest.mark.parametrize("ignore", [None, 7, -1])
+def test_integers_of_64_bits_keep_every_digit(dtype, ignore):
+    values = [0, 2**53 + 1, 2**63 - 1]
+    result = round_labels(box(*values, dtype=object).astype(dtype), ignore=ignore)
+    assert result.tolist() == [[values]]
+    assert result.dtype == np.uint64
+    assert to_classes(result, values, ignored=ignore is not None).tolist() == [[[0, 1, 2]]]
+
+
+def test_the_largest_label_of_all_leaves_no_room_for_ignored_voxels():
+    top = np.full((1, 1, 2), 2**64 - 1, dtype=np.uint64)
+    assert round_labels(top).tolist() == [[[2**64 - 1] * 2]]
+    assert (round_labels(top, ignore=2**64 - 1) == ignored_value(np.uint8)).all()
+    with pytest.raises(VolumeError, match="leaves no value free in 64 bits for ignored voxels"):
+        round_labels(top, ignore=3)
+
+
+def test_a_class_list_may_hold_more_than_the_type_of_one_file():
+    assert to_classes(box(0, 3, dtype=np.uint8), (0, 3, 2**64 - 1)).tolist() == [[[0, 1]]]
+
+
+def test_bytes_of_bool_are_read_as_numpy_reads_them():
+    stored = np.array([0, 1, 2, 255], dtype=np.uint8).view(bool).reshape(1, 1, 4)
+    assert round_labels(stored).tolist() == [[[0, 1, 1, 1]]]
+
+
+@pytest.mark.parametrize(
     ("value", "named"),
     [
         (0.5, "found 0.5 at"),
@@ -87,7 +133,7 @@ def test_refused_voxel_is_right_beyond_the_first_block(monkeypatch):
 
 
 def test_messages_tell_how_to_mend():
-    with pytest.raises(VolumeError, match=r"use --ignore -1 if it marks voxels without a class, or mend the file"):
+    with pytest.raises(VolumeError, match=r"give ignore=-1 if it marks voxels without a class, or mend the file"):
         round_labels(box(-1, dtype=np.int8))
     with pytest.raises(VolumeError, match=r"is this a label file\? If it was resampled, .* nearest neighbour"):
         round_labels(box(0.25))
@@ -211,7 +257,7 @@ def test_256_classes_leave_room_for_ignored_voxels():
 
 def test_unknown_values_are_named_with_their_voxels():
     with pytest.raises(
-        VolumeError, match=r"label 3 \(2 voxels\), 7 \(1 voxels\) is not in the class list 0, 1; .*--class"
+        VolumeError, match=r"label 3 \(2 voxels\), 7 \(1 voxels\) is not in the class list 0, 1; add it to classes="
     ):
         to_classes(box(0, 3, 3, 7, dtype=np.uint8), (0, 1))
 

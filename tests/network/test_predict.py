@@ -22,6 +22,7 @@ from cohorts import (
     weights,
     write_cohort,
 )
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 import rwtool
 import rwtool.network.predict as predict_module
@@ -337,6 +338,39 @@ def test_a_slice_axis_named_in_training_holds_in_prediction(tmp_path):
         np.testing.assert_array_equal(voxels(tmp_path / "out" / path.name), voxels(path))
     predict(tmp_path / "run", cohort / "images" / path.name, tmp_path / "other", "--slice-axis", 2)
     assert (voxels(tmp_path / "other" / path.name) != voxels(path)).any()
+
+
+@pytest.mark.parametrize("codes", ["LPS", "ASR", "SLA"])
+def test_an_image_with_other_axes_is_turned_as_in_training_and_its_labels_back(cohort, trained, tmp_path, codes):
+    straight = nib.load(cohort / "images" / "case_1.nii.gz")
+    turn = ornt_transform(io_orientation(straight.affine), axcodes2ornt(codes))
+    (tmp_path / "images").mkdir()
+    nib.save(straight.as_reoriented(turn), tmp_path / "images" / "case_1.nii.gz")
+    predict(trained, cohort / "images" / "case_1.nii.gz", tmp_path / "straight", "--probabilities")
+    predict(trained, tmp_path / "images", tmp_path / "turned", "--probabilities")
+    for place in ("case_1.nii.gz", "probabilities/case_1.nii.gz"):
+        expected = nib.load(tmp_path / "straight" / place).as_reoriented(turn)
+        found = nib.load(tmp_path / "turned" / place)
+        assert len(np.unique(np.asarray(found.dataobj))) > 1
+        np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj))
+        np.testing.assert_allclose(found.affine, expected.affine, atol=1e-5)
+
+
+def test_a_run_of_cases_in_several_orientations_validates_as_one_of_a_single_one(cohort, trained, tmp_path):
+    shutil.copytree(cohort / "images", tmp_path / "images")
+    shutil.copytree(cohort / "labels", tmp_path / "labels")
+    for index, codes in ((0, "LPS"), (2, "SLA"), (5, "ASR")):
+        for kind in ("images", "labels"):
+            path = tmp_path / kind / f"case_{index}.nii.gz"
+            image = nib.load(path)
+            turned = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(codes)))
+            nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine), path)
+    run = train(tmp_path, tmp_path / "run", THOROUGH).folder
+    assert weights(run) == weights(trained)
+    for path in (run / "predictions").iterdir():
+        found, expected = nib.load(path), nib.load(trained / "predictions" / path.name)
+        turn = ornt_transform(io_orientation(expected.affine), io_orientation(found.affine))
+        np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.as_reoriented(turn).dataobj))
 
 
 def test_one_damaged_image_costs_only_itself(cohort, trained, tmp_path):

@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 import rwtool
 from rwtool.cli import main
@@ -245,11 +246,11 @@ def test_all_cases_whose_image_is_on_another_grid_are_listed(study):
         "3 of 4 cases cannot be read, and a study without them would be another one; mend them, or leave them out with "
         "split='FILE':",
         f"  b: {images / 'b_0000.nii.gz'}: it lies on another grid than its labels {labels / 'b.nii.gz'}: the origins "
-        "differ by (-3, 0, 0) mm (right, anterior, superior); resample one of them",
+        "differ by (3, 0, 0) mm (right, anterior, superior); corners differ by up to 3.75 voxels; resample one of them",
         f"  c: {images / 'c_0001.nii.gz'}: it lies on another grid than c_0000.nii.gz: the origins differ by (3, 0, 0) "
-        "mm (right, anterior, superior); resample it",
+        "mm (right, anterior, superior); corners differ by up to 3.75 voxels; resample it",
         f"  d: {images / 'd_0000.nii.gz'}: it lies on another grid than its labels {labels / 'd.nii.gz'}: the shapes "
-        "differ: (6, 8, 5) and (6, 9, 5); resample one of them",
+        "differ: (6, 9, 5) and (6, 8, 5); resample one of them",
     ]
 
 
@@ -269,7 +270,7 @@ def test_a_file_without_a_grid_does_not_fit_another_shape(job):
         read_case(
             job(turned(random_labels()), turned(random_image(shape=(6, 8, 5))), suffix="npy", spacing_mm=(4, 1, 1))
         )
-    assert "the shapes (z, y, x) differ: (5, 8, 6) and (5, 9, 6); resample one of them" in str(caught.value)
+    assert "the shapes (z, y, x) differ: (5, 9, 6) and (5, 8, 6); resample one of them" in str(caught.value)
 
 
 @pytest.mark.parametrize(("given", "axis"), [(None, 0), (2, 2), (1, 1)])
@@ -284,6 +285,107 @@ def test_images_are_sliced_as_their_labels(tmp_path, given, axis):
     np.testing.assert_array_equal(found.cases["a"].image[0], random_image().transpose(order))
     np.testing.assert_array_equal(found.cases["a"].codes, random_labels().transpose(order) // 2 + 1)
     assert found.cases["a"].pixel_mm == pytest.approx(tuple(np.array([4, 1.5, 1.5])[list(order[1:])]))
+
+
+# --- orientation ---
+
+
+def stored(array, affine, codes):
+    """An array and its affine, its file axes turned."""
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
+    return nib.apply_orientation(array, turn), affine @ inv_ornt_aff(turn, array.shape)
+
+
+def save_turned(folder, name, seed, *, labels="RAS", image="RAS"):
+    for kind, array, codes in (("labels", random_labels(seed), labels), ("images", random_image(seed), image)):
+        save(folder / kind / f"{name}.nii.gz", *stored(array, AFFINE, codes))
+
+
+@pytest.mark.parametrize("codes", ["LPS", "ASR", "SLA", "IRP"])
+def test_an_image_with_other_axes_than_its_labels_is_turned_onto_them(tmp_path, codes):
+    save_turned(tmp_path, "a", 0, image=codes)
+    case = read(source(tmp_path), TrainConfig(loss="ce", normalize="none", val=0)).cases["a"]
+    np.testing.assert_array_equal(case.image[0], turned(random_image()))
+    np.testing.assert_array_equal(case.codes, turned(random_labels()) // 2 + 1)
+    assert case.notes == ()
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RPI", "ARS", "SLA", "IRP"])
+@pytest.mark.parametrize("loss", ["ce", "rrw", "boundary"])
+def test_all_cases_are_turned_to_the_order_of_most(tmp_path, codes, loss):
+    for seed, name in enumerate("abc"):
+        save_turned(tmp_path, name, seed)
+    save_turned(tmp_path, "d", 3, labels=codes, image=codes)
+    config = TrainConfig(loss=loss, normalize="none", val=0)
+    found = read(source(tmp_path), config)
+    assert found.orientation == "SAR"
+    case = found.cases["d"]
+    np.testing.assert_array_equal(case.image[0], turned(random_image(3)))
+    np.testing.assert_array_equal(case.codes, turned(random_labels(3)) // 2 + 1)
+    assert case.pixel_mm == pytest.approx((1.5, 0.8))
+    (note,) = case.notes
+    assert note.startswith("warning: its axes (z, y, x) point ")
+    assert note.endswith(", those of most training cases SAR; it is turned")
+    assert {case.notes for name, case in found.cases.items() if name != "d"} == {()}
+    if loss != "ce":
+        save_turned(tmp_path, "d", 3)
+        straight = read(source(tmp_path), config).cases["d"]
+        np.testing.assert_array_equal(case.magnitudes, straight.magnitudes)
+
+
+def test_a_plane_that_one_case_alone_is_sliced_in_is_left(tmp_path):
+    affine = np.diag([3.0, 1.0, 1.0, 1])
+    for name in "abcd":
+        mine = affine if name != "d" else np.eye(4)  # isotropic: nothing says that its slices lie across R
+        for kind, array in (("labels", random_labels()), ("images", random_image())):
+            save(tmp_path / kind / f"{name}.nii.gz", array, mine)
+    found = read(source(tmp_path), TrainConfig(loss="ce", normalize="none", val=0))
+    assert found.orientation == "RAS"
+    np.testing.assert_array_equal(found.cases["d"].image, found.cases["a"].image)
+    assert found.cases["d"].notes == (
+        "warning: its axes (z, y, x) point SAR, those of most training cases RAS; it is turned",
+    )
+
+
+def test_validation_cases_keep_their_reference_as_stored(tmp_path):
+    save_turned(tmp_path, "a", 0)
+    save_turned(tmp_path, "b", 1, labels="ASL", image="ASL")
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["a"], "val": ["b"]}))
+    case = read(source(tmp_path, split=str(tmp_path / "split.json"))).cases["b"]
+    np.testing.assert_array_equal(case.image[0], turned(random_image(1)))
+    np.testing.assert_array_equal(case.turn.apply(case.reference.array), turned(random_labels(1)) // 2)
+    assert case.reference.array.shape == case.reference.geometry.array_shape
+
+
+def test_what_does_not_say_how_it_lies_is_named_where_others_do(tmp_path):
+    for name in "abc":
+        save_turned(tmp_path, name, 0)
+    for kind, array in (("labels", random_labels()), ("images", random_image())):
+        image = nib.Nifti1Image(array, None)
+        image.header.set_zooms((0.8, 1.5, 4))
+        nib.save(image, tmp_path / kind / "c.nii.gz")
+    case = read(source(tmp_path), TrainConfig(loss="ce", normalize="none", val=0)).cases["c"]
+    np.testing.assert_array_equal(case.image[0], turned(random_image()))
+    assert case.notes == (
+        "warning: it does not say how it lies, and is taken as stored; other cases are turned to SAR",
+        "the header states no position or orientation",
+    )
+
+
+def test_planes_of_files_that_do_not_say_how_they_lie_are_compared_by_their_axis(tmp_path):
+    for name in "abc":
+        zooms = (4, 1.5, 1.5) if name == "c" else (1.5, 1.5, 4)
+        for kind, array in (("labels", random_labels()), ("images", random_image())):
+            image = nib.Nifti1Image(array, None)
+            image.header.set_zooms(zooms)
+            (tmp_path / kind).mkdir(exist_ok=True)
+            nib.save(image, tmp_path / kind / f"{name}.nii.gz")
+    found = read(source(tmp_path), TrainConfig(loss="ce", normalize="none", val=0))
+    assert found.orientation is None
+    assert found.cases["c"].notes[0] == (
+        "warning: its slices lie across file axis 0, those of most training cases across 2"
+    )
+    assert found.cases["a"].notes == ("the header states no position or orientation",)
 
 
 # --- maps ---
