@@ -73,8 +73,6 @@ from .maps.make import (
 )
 from .maps.parameters import (
     MapParameters,
-)
-from .maps.settings import (
     Storage,
 )
 from .maps.streaming import (
