@@ -17,6 +17,9 @@ from .evaluation.evaluate import (
     Evaluation,
     EvaluationPlan,
 )
+from .evaluation.pairing import (
+    Run,
+)
 from .evaluation.rows import (
     Row,
     Rules,
@@ -74,6 +77,9 @@ from .maps.make import (
 from .maps.parameters import (
     MapParameters,
     Storage,
+)
+from .maps.settings import (
+    MapRecord,
 )
 from .maps.streaming import (
     expand_packed,
@@ -153,6 +159,7 @@ __all__ = [
     "MadeMaps",
     "MapParameters",
     "MapPlan",
+    "MapRecord",
     "MapSet",
     "Outcome",
     "PairedTest",
@@ -161,6 +168,7 @@ __all__ = [
     "Results",
     "Row",
     "Rules",
+    "Run",
     "RwtoolError",
     "SignCount",
     "Storage",
