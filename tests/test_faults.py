@@ -34,6 +34,14 @@ def write_labels(folder):
         nib.save(nib.Nifti1Image(labels, np.diag([1, 1.5, 2, 1])), folder / "labels" / f"case_{number}.nii")
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c():
+    """Ctrl-C is listened to, also where these tests were started with it ignored, as in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Running:
     """The program in a process of its own, with what it says in a file."""
 
