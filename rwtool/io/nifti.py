@@ -167,7 +167,7 @@ def _scaling(header: Any) -> tuple[float, float]:
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0
-    if not (math.isfinite(slope) and math.isfinite(inter)):
+    if not all(abs(value) <= np.finfo(np.float32).max for value in (slope, inter)):
         raise VolumeError(
             f"its scaling is no number: scl_slope is {slope:g}, scl_inter {inter:g}; mend the header, where a "
             "scl_slope of 0 means none"

@@ -94,13 +94,13 @@ def test_a_plan_pairs_and_splits_the_cases_and_finds_the_classes(study):
     assert (plan.split.train, plan.split.val) == (("a", "b"), ("c", "d"))
     assert (plan.n_channels, plan.numbered, plan.cases) == (2, True, {})
     assert [path.name for path in plan.images["b"]] == ["b_0000.nii.gz", "b_0001.nii.gz"]
-    assert plan.labels["b"] == study / "labels" / "b.nii.gz"
-    assert plan.inspections["b"].shape == (5, 9, 6)
+    assert plan.dataset.paths["b"] == study / "labels" / "b.nii.gz"
+    assert plan.dataset.files["b"].shape == (5, 9, 6)
     assert plan.map_use.describe() == "rrw maps computed now"
 
 
 def test_classes_and_the_ignored_label_can_be_named(study):
-    named = source(study, classes=make_classes((0, 2, 4, 6)))
+    named = source(study, classes=(0, 2, 4, 6))
     assert plan_cohort(named, RAW).classes.values == (0, 2, 4, 6)
     found = read(source(study, ignore=4, split=str(study / "split.json")))
     assert (found.classes.values, found.classes.ignore) == ((0, 2), 4)
@@ -136,7 +136,7 @@ def test_all_label_files_that_cannot_be_read_are_listed(study):
     first, *lines = refusal(source(study)).splitlines()
     assert first == (
         "2 of 4 cases cannot be read, and a study without them would be another one; mend them, or leave them out with "
-        "--split FILE:"
+        "split='FILE':"
     )
     assert [line.partition(" the file is not gzip")[0] for line in lines] == [
         f"  {name}: {study / 'labels' / f'{name}.nii.gz'}:" for name in "bd"
@@ -244,7 +244,7 @@ def test_all_cases_whose_image_is_on_another_grid_are_listed(study):
     split = str(study / "split.json")
     assert refusal(source(study, split=split)).splitlines() == [
         "3 of 4 cases cannot be read, and a study without them would be another one; mend them, or leave them out with "
-        "--split FILE:",
+        "split='FILE':",
         f"  b: {images / 'b_0000.nii.gz'}: it lies on another grid than its labels {labels / 'b.nii.gz'}: the origins "
         "differ by (3, 0, 0) mm (right, anterior, superior); corners differ by up to 3.75 voxels; resample one of them",
         f"  c: {images / 'c_0001.nii.gz'}: it lies on another grid than c_0000.nii.gz: the origins differ by (3, 0, 0) "
@@ -281,7 +281,7 @@ def test_images_are_sliced_as_their_labels(tmp_path, given, axis):
     config = TrainConfig(loss="ce", normalize="none", val=0)
     found = read(source(tmp_path, slice_axis=given), config)
     order = {0: (0, 1, 2), 1: (1, 2, 0), 2: (2, 1, 0)}[axis]
-    assert found.inspections["a"].slice_axis == axis
+    assert found.dataset.files["a"].slice_axis == axis
     np.testing.assert_array_equal(found.cases["a"].image[0], random_image().transpose(order))
     np.testing.assert_array_equal(found.cases["a"].codes, random_labels().transpose(order) // 2 + 1)
     assert found.cases["a"].pixel_mm == pytest.approx(tuple(np.array([4, 1.5, 1.5])[list(order[1:])]))
