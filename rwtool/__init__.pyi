@@ -17,6 +17,9 @@ from .evaluation.evaluate import (
     Evaluation,
     EvaluationPlan,
 )
+from .evaluation.pairing import (
+    Run,
+)
 from .evaluation.rows import (
     Row,
     Rules,
@@ -73,9 +76,10 @@ from .maps.make import (
 )
 from .maps.parameters import (
     MapParameters,
+    Storage,
 )
 from .maps.settings import (
-    Storage,
+    MapRecord,
 )
 from .maps.streaming import (
     expand_packed,
@@ -155,6 +159,7 @@ __all__ = [
     "MadeMaps",
     "MapParameters",
     "MapPlan",
+    "MapRecord",
     "MapSet",
     "Outcome",
     "PairedTest",
@@ -163,6 +168,7 @@ __all__ = [
     "Results",
     "Row",
     "Rules",
+    "Run",
     "RwtoolError",
     "SignCount",
     "Storage",

@@ -37,6 +37,38 @@ def test_the_public_door_is_complete_and_sorted():
         assert getattr(rwtool, name) is not None
 
 
+def definitions():
+    """Every class and function of rwtool by name: where it is defined."""
+    found = {}
+    for path in Path(rwtool.__file__).parent.rglob("*.py"):
+        if "cli" not in path.parts:
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                    found.setdefault(node.name, node)
+    return found
+
+
+def types_of(function, classes):
+    """Classes of rwtool that the parameters and the result of a function name."""
+    parts = [function.returns, *(a.annotation for a in (*function.args.args, *function.args.kwonlyargs))]
+    for part in filter(None, parts):
+        for node in ast.walk(part):
+            if isinstance(node, ast.Name) and isinstance(classes.get(node.id), ast.ClassDef):
+                yield node.id
+
+
+def test_no_type_that_a_public_function_takes_or_returns_is_missing():
+    known = definitions()
+    missing = set()
+    for name in rwtool.__all__:
+        node = known[name]
+        inside = [part for part in getattr(node, "body", []) if isinstance(part, ast.FunctionDef)]
+        public = [part for part in inside if not part.name.startswith("_")]
+        for function in [node] if isinstance(node, ast.FunctionDef) else public:
+            missing |= set(types_of(function, known)) - set(rwtool.__all__)
+    assert not missing
+
+
 def test_every_public_function_is_documented():
     for name in rwtool.__all__:
         if name != "__version__":

@@ -10,8 +10,7 @@ import click
 from rwtool.cli import options
 from rwtool.cli.output import print_failures, print_notes
 from rwtool.console import count, duration, print_table, size
-from rwtool.maps.parameters import KINDS, MapParameters
-from rwtool.maps.settings import Storage
+from rwtool.maps.parameters import KINDS, MapParameters, Storage
 
 if TYPE_CHECKING:
     from rwtool.maps.make import MadeMaps, MapPlan

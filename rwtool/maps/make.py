@@ -19,8 +19,21 @@ from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.maps.folder import MapSet, open_map_set
-from rwtool.maps.parameters import KINDS, RECTIFIED, USED_BY_KIND, Absent, Convention, Kind, MapParameters, Units
-from rwtool.maps.settings import DType, Format, Layout, MapRecord, Storage, make_settings
+from rwtool.maps.parameters import (
+    KINDS,
+    RECTIFIED,
+    USED_BY_KIND,
+    Absent,
+    Convention,
+    DType,
+    Format,
+    Kind,
+    Layout,
+    MapParameters,
+    Storage,
+    Units,
+)
+from rwtool.maps.settings import MapRecord, make_settings
 from rwtool.maps.write import MapJob, write_maps
 from rwtool.parallel import GOES_ON, WITHOUT_OVERWRITE, Outcome, Work, run_cases, schedule
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from rwtool.errors import UsageError
+
+if TYPE_CHECKING:  # the command line reads defaults here, and is to start at once
+    import numpy as np
+    from numpy.typing import NDArray
 
 Kind = Literal["ac", "boundary", "constant", "hd", "rrw"]
 Convention = Literal["across", "inner", "kervadec"]
@@ -20,7 +21,7 @@ KINDS: tuple[Kind, ...] = ("ac", "boundary", "constant", "hd", "rrw")
 RECTIFIED: tuple[Kind, ...] = ("ac", "constant", "rrw")
 """Kinds whose K-1 other-class components are equal, so that one number per voxel and one per class say all."""
 
-_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+_SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # of float32
 
 # the parameters that mean something to each kind; the others are not recorded
 USED_BY_KIND: dict[Kind, tuple[str, ...]] = {
@@ -126,6 +127,8 @@ class MapParameters:
         """The "other" value of a rectified kind, by the true class of a voxel: shape (K,)."""
         value = self.alpha if self.kind == "constant" else 1.0
         weights = [self.class_weights.get(k, 1.0) for k in range(n_classes)]
+        import numpy as np
+
         return np.asarray(weights, dtype=np.float32) * np.float32(value)
 
 
@@ -162,3 +165,53 @@ class MapSummary:
     absent_slices: dict[int, int] = field(default_factory=dict)
     filling_slices: dict[int, int] = field(default_factory=dict)
     largest_distance: dict[int, float] = field(default_factory=dict)
+
+
+Layout = Literal["dense", "packed"]
+
+
+Format = Literal["nii.gz", "nii", "npy"]
+
+
+DType = Literal["float32", "float16", "int16"]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How maps are stored.
+
+    Attributes
+    ----------
+    format : {"nii.gz", "nii", "npy"}
+    dtype : {"float32", "float16", "int16"}
+        int16 is NIfTI with an explicit ``scl_slope``; float16 is for ``.npy``. Both are for rectified kinds.
+    layout : {"dense", "packed"}
+        Packed stores the own value alone, for rectified kinds.
+    """
+
+    format: Format = "nii.gz"
+    dtype: DType = "float32"
+    layout: Layout = "dense"
+
+    def check(self, kind: str, rectified: bool) -> None:
+        """Refuse what a kind, or a format, cannot hold."""
+        if self.dtype == "float16" and self.format != "npy":
+            raise UsageError("float16 is for format=npy (NIfTI has no such type); dtype=int16 is as small, for NIfTI")
+        if self.dtype == "int16" and self.format == "npy":
+            raise UsageError(
+                "int16 needs the scaling of a NIfTI; with format=npy choose dtype=float16 or dtype=float32"
+            )
+        if not rectified and self.dtype != "float32":
+            raise UsageError(f"{kind} maps are stored as float32 (their distances overflow {self.dtype} or lose mm)")
+        if not rectified and self.layout == "packed":
+            raise UsageError(f"{kind} maps cannot be packed: each of their channels holds distances of its own")
+
+    def slope(self, parameters: MapParameters, n_classes: int) -> float:
+        """The ``scl_slope`` that spreads the values of a rectified kind over the integers of its type."""
+        if self.dtype != "int16":
+            return 1.0
+        import numpy as np
+
+        own = {"ac": 0.0, "rrw": 1.0}.get(parameters.kind, abs(parameters.beta or 0.0))
+        largest = max(own, float(np.abs(parameters.other_values(n_classes)).max()))
+        return float(np.float32(largest / np.iinfo(np.int16).max)) if largest else 1.0

@@ -16,12 +16,8 @@ from rwtool.datasets.classes import Classes
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import is_file_name
 from rwtool.io.labels import check_class_values
-from rwtool.maps.parameters import USED_BY_KIND, Absent, Convention, Kind, MapParameters, Units
+from rwtool.maps.parameters import USED_BY_KIND, Absent, Convention, Kind, MapParameters, Storage, Units
 from rwtool.records import check_format, field_path, read_json, to_record
-
-Layout = Literal["dense", "packed"]
-Format = Literal["nii.gz", "nii", "npy"]
-DType = Literal["float32", "float16", "int16"]
 
 SIDECAR = "maps.json"
 SIDECAR_FORMAT = 2
@@ -32,45 +28,6 @@ Count = Annotated[int, Meta(ge=0)]
 Millimetres = Annotated[float, Meta(gt=0)]
 Voxels = Annotated[int, Meta(ge=1)]
 Text = Annotated[str, Meta(pattern=r"^[^\0]+$")]
-
-
-@dataclass(frozen=True)
-class Storage:
-    """How maps are stored.
-
-    Attributes
-    ----------
-    format : {"nii.gz", "nii", "npy"}
-    dtype : {"float32", "float16", "int16"}
-        int16 is NIfTI with an explicit ``scl_slope``; float16 is for ``.npy``. Both are for rectified kinds.
-    layout : {"dense", "packed"}
-        Packed stores the own value alone, for rectified kinds.
-    """
-
-    format: Format = "nii.gz"
-    dtype: DType = "float32"
-    layout: Layout = "dense"
-
-    def check(self, kind: str, rectified: bool) -> None:
-        """Refuse what a kind, or a format, cannot hold."""
-        if self.dtype == "float16" and self.format != "npy":
-            raise UsageError("float16 is for format=npy (NIfTI has no such type); dtype=int16 is as small, for NIfTI")
-        if self.dtype == "int16" and self.format == "npy":
-            raise UsageError(
-                "int16 needs the scaling of a NIfTI; with format=npy choose dtype=float16 or dtype=float32"
-            )
-        if not rectified and self.dtype != "float32":
-            raise UsageError(f"{kind} maps are stored as float32 (their distances overflow {self.dtype} or lose mm)")
-        if not rectified and self.layout == "packed":
-            raise UsageError(f"{kind} maps cannot be packed: each of their channels holds distances of its own")
-
-    def slope(self, parameters: MapParameters, n_classes: int) -> float:
-        """The ``scl_slope`` that spreads the values of a rectified kind over the integers of its type."""
-        if self.dtype != "int16":
-            return 1.0
-        own = {"ac": 0.0, "rrw": 1.0}.get(parameters.kind, abs(parameters.beta or 0.0))
-        largest = max(own, float(np.abs(parameters.other_values(n_classes)).max()))
-        return float(np.float32(largest / np.iinfo(np.int16).max)) if largest else 1.0
 
 
 class MapRecord(msgspec.Struct, frozen=True):

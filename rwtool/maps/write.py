@@ -13,8 +13,8 @@ from rwtool.files import file_crc32
 from rwtool.io.formats import create, storage_axes
 from rwtool.io.volume import Volume
 from rwtool.maps.folder import file_times, relative
-from rwtool.maps.parameters import MapParameters, MapSummary
-from rwtool.maps.settings import MapRecord, Storage
+from rwtool.maps.parameters import MapParameters, MapSummary, Storage
+from rwtool.maps.settings import MapRecord
 from rwtool.maps.streaming import map_blocks
 
 

@@ -51,8 +51,8 @@ def test_it_says_what_is_trained_how_far_it_is_and_what_it_came_to(cohort, tmp_p
     lines = result.output.splitlines()
     assert lines[:4] == [
         "3 classes: 0 background, 1, 2 (from the values in the label files)",
-        "3 cases to train on (12 slices), 3 to validate on; 1 channel",
         "slice axis: file axis 2",
+        "3 cases to train on (12 slices), 3 to validate on; 1 channel",
         "loss rrw on rrw maps computed now; U-Net of 2 stages from 4 features, patches of 20 x 24, 4 a step, amp off",
     ]
     first, second = [line for line in lines if line.startswith("epoch ")]
@@ -116,7 +116,7 @@ def test_folders_that_are_not_there_are_named(cohort, tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     assert "no LABELS given, and there is no folder ./labels; name the folder" in run("train", code=2).output
     result = run("train", cohort / "images", cohort / "labels", code=2)
-    assert "name the folder RUN too: rwtool train IMAGES LABELS RUN" in result.output
+    assert "name the folders LABELS and RUN too: rwtool train IMAGES LABELS RUN" in result.output
     assert "no such file or folder" in run("train", "nowhere", cohort / "labels", "run", code=2).output
     assert "images: no volumes found in this folder" in run("train", "images", cohort / "labels", "run", code=2).output
 
@@ -188,9 +188,9 @@ def test_seeds_and_split_win_over_the_config_of_a_run(cohort, tmp_path):
     ("text", "expected"),
     [
         ("lr = ", "cannot be read as TOML"),
-        ("rate = 1", "'rate' is no setting; the settings are ac-lambda, amp, "),
-        ('epochs = "5"', "epochs = '5' is not of the type int"),
-        ("val = 1.5", "--val is a share of the subjects, at least 0 and less than 1; found 1.5"),
+        ("rate = 1", "'rate' is no setting; the settings are ac_lambda, amp, "),
+        ('epochs = "5"', "a setting is wrong: $.epochs: expected int, found '5'; mend it"),
+        ("val = 1.5", "--val 1.5 is not a share of the subjects, at least 0 and less than 1"),
     ],
 )
 def test_a_file_of_wrong_settings_is_refused(cohort, tmp_path, text, expected):
@@ -271,7 +271,7 @@ def test_a_run_is_refused_then_resumed_then_overwritten(cohort, tmp_path):
     result = train(cohort, folder, "--resume")  # the loss is that of the run
     assert result.output == f"{folder}: finished already\nnext: rwtool evaluate {cohort / 'labels'} {folder}\n"
     result = train(cohort, folder, "--resume", "--loss", "rrw", code=2)
-    assert "these differ: --loss was dice, now rrw; leave them out, or start another RUN" in message(result)
+    assert "these differ: --loss rrw (it was dice); leave them out, or start another RUN" in message(result)
     assert weights(folder) == before
     train(cohort, folder, "--overwrite", "-q")
     assert load_checkpoint(folder / "last.pt").config.loss == "rrw"
@@ -290,15 +290,15 @@ def test_a_run_is_refused_then_resumed_then_overwritten(cohort, tmp_path):
         (["--seeds", "1,1"], "--seeds takes different numbers with commas, such as 0,1,2; found '1,1'"),
         (["--seeds", "1;2"], "--seeds takes different numbers with commas"),
         (["--loss", "dise"], "'dise' is not one of 'rrw', 'boundary', 'ac', 'hd', 'dice', 'focal', 'ce', 'wce-rrw'"),
-        (["--loss", "dice", "--with", "ce"], "--with mixes a map loss (rrw, boundary, ac, hd, wce-rrw)"),
-        (["--mix", "gradual"], "--mix and --schedule belong to a mixture; add --with dice or --with ce"),
-        (["--with", "ce", "--schedule", "authors"], "--schedule belongs to --mix gradual; add that"),
-        (["--ac-lambda", 1], "belongs to --loss ac; found 1"),
-        (["--epochs", 0], "--epochs is at least 1; found 0"),
-        (["--lr", 0], "--lr is a positive number; found 0"),
-        (["--lr", "nan"], "--lr is a positive number; found nan"),
-        (["--val", 1], "--val is a share of the subjects, at least 0 and less than 1; found 1"),
-        (["--patch", 0, 4], "--patch is two positive numbers, Y X; found (0, 4)"),
+        (["--loss", "dice", "--with", "ce"], "--with ce mixes a map loss (rrw, boundary, ac, hd, wce-rrw)"),
+        (["--mix", "gradual"], "--mix gradual belongs to a mixture; give --with dice or --with ce too"),
+        (["--with", "ce", "--schedule", "authors"], "--schedule authors belongs to --mix gradual; give that too"),
+        (["--ac-lambda", 1], "--ac-lambda 1 belongs to --loss ac; found --loss rrw"),
+        (["--epochs", 0], "--epochs 0 is not at least 1"),
+        (["--lr", 0], "--lr 0 is not a positive number"),
+        (["--lr", "nan"], "--lr nan is not a positive number"),
+        (["--val", 1], "--val 1 is not a share of the subjects, at least 0 and less than 1"),
+        (["--patch", 0, 4], "--patch 0 4 is not two positive numbers, (y, x)"),
         (["--depth", 6], "--depth 6 leaves a single pixel of a patch of 32 x 32 at the last stage"),
         (["--classes", "1,2"], "holds 0 (the background"),
         (["--maps", "LABELS"], "no rrw maps (found none); make them with rwtool maps LABELS"),

@@ -7,8 +7,8 @@ import pytest
 from rwtool.datasets.classes import Classes
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.maps.folder import MapSet, read_map_set
-from rwtool.maps.parameters import MapParameters
-from rwtool.maps.settings import MapRecord, Storage, difference, make_settings
+from rwtool.maps.parameters import MapParameters, Storage
+from rwtool.maps.settings import MapRecord, difference, make_settings
 
 CLASSES = Classes((0, 2, 7), ("background", "a", "b"), 255, "somewhere")
 RECORD = MapRecord(

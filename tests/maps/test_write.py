@@ -9,8 +9,7 @@ import rwtool
 from rwtool.datasets.plan import plan_dataset
 from rwtool.files import file_crc32
 from rwtool.io.names import file_hash
-from rwtool.maps.parameters import MapParameters
-from rwtool.maps.settings import Storage
+from rwtool.maps.parameters import MapParameters, Storage
 from rwtool.maps.write import MapJob, write_maps
 
 

@@ -518,7 +518,7 @@ def test_resume_refuses_another_reading_of_the_same_files(cohort, stopped, tmp_p
 
 def test_a_run_in_the_way_is_refused_unless_it_is_resumed_or_overwritten(cohort, finished):
     before = all_of(finished)
-    with pytest.raises(rwtool.UsageError, match=f"{finished} holds a run; --resume goes on with it, --overwrite"):
+    with pytest.raises(rwtool.UsageError, match=f"{finished} holds a run; resume=True goes on with it, overwrite=True"):
         train(cohort, finished, seed=1)
     assert all_of(finished) == before
 
