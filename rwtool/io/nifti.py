@@ -26,6 +26,7 @@ _UNITS = {0: ("mm", 1.0), 1: ("metres", 1000.0), 2: ("mm", 1.0), 3: ("microns", 
 _LAST_CODE = 5  # of the sform and qform codes that NIfTI defines
 _QUATERNION_SLACK = 1e-3
 _FLAT = 1e-6  # volume of the box of three unit axes
+_LARGEST = float(np.finfo(np.float32).max)  # of a scaling
 CHUNK = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
 _QUIET = logging.Logger("rwtool.io.nifti")  # of its own: what nibabel mends in a header is not printed
@@ -167,7 +168,7 @@ def _scaling(header: Any) -> tuple[float, float]:
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0
-    if not (math.isfinite(slope) and math.isfinite(inter)):
+    if not all(abs(value) <= _LARGEST for value in (slope, inter)):
         raise VolumeError(
             f"its scaling is no number: scl_slope is {slope:g}, scl_inter {inter:g}; mend the header, where a "
             "scl_slope of 0 means none"

@@ -344,6 +344,12 @@ def test_a_scaling_that_is_no_number_is_refused(write_nifti, slope, inter):
         read_labels(path)
 
 
+def test_a_scaling_beyond_float32_is_refused(write_nifti):
+    path = write_nifti(some_labels(dtype=np.int16), kind=nib.Nifti2Header, scl_slope=1e300, scl_inter=0)
+    with pytest.raises(VolumeError, match=r"its scaling is no number: scl_slope is 1e\+300"):
+        read_image(path)
+
+
 def test_a_scaling_too_coarse_for_whole_numbers_is_named(write_nifti):
     truth = np.arange(120).reshape((4, 5, 6), order="F") % 8
     path = write_nifti(np.rint(truth / (7 / 255)).astype(np.uint8), scl_slope=7 / 255, scl_inter=0)

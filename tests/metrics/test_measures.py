@@ -343,6 +343,20 @@ def test_flipping_changes_nothing(axis):
     assert answer == pytest.approx(numbers(a, b, SPACINGS[1]))
 
 
+@pytest.mark.parametrize("dtype", ["u8", ">u8", ">i8", ">u2", "i1"])
+@pytest.mark.parametrize("other", [None, "u1"])
+def test_labels_of_any_integer_type_give_the_same_numbers(dtype, other):
+    rng = np.random.default_rng(0)
+    reference, prediction = rng.integers(0, 3, (2, 4, 6, 5))
+    top = int(np.iinfo(dtype).max)
+    reference[0] = 127  # ignored: the largest value of each type in its turn
+    expected = evaluate_labels(reference, prediction, (2, 1, 1), n_classes=3, ignore=127)
+    typed = np.where(reference == 127, 0, reference).astype(dtype)
+    typed[0] = top
+    found = evaluate_labels(typed, prediction.astype(other or dtype), (2, 1, 1), n_classes=3, ignore=top)
+    assert found == expected
+
+
 def test_arrays_in_different_memory_orders_agree():
     a, b = scattered(8, (12, 20, 24))
     assert numbers(a, np.asfortranarray(b), SPACINGS[2]) == numbers(a, b, SPACINGS[2])
