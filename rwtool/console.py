@@ -46,15 +46,25 @@ def printable_lines(text: str) -> str:
     return "\n".join(printable(line) for line in (first, *indented))
 
 
-def json_text(content: Any) -> str:
-    r"""Write strict JSON: letters of every language as they are, what `printable` writes out as ``\u001b``."""
+def json_text(content: Any, *, ascii_only: bool = False) -> str:
+    r"""Write strict JSON: letters of every language as they are, what `printable` writes out as ``\u001b``.
+
+    Parameters
+    ----------
+    content : Any
+        What JSON can hold.
+    ascii_only : bool
+        Write out every character beyond ASCII, for a stream whose encoding is unknown.
+    """
 
     def escaped(found: re.Match[str]) -> str:
         character = found.group()
-        return character if character.isprintable() else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
+        if character.isprintable() and not ascii_only:
+            return character
+        return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
-    lines = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False).split("\n")
-    return "\n".join(line if line.isprintable() else re.sub(r"[^ -~]", escaped, line) for line in lines)
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    return "\n".join(re.sub(r"[^ -~]", escaped, line) for line in text.split("\n"))
 
 
 def say(text: str, *, err: bool = False) -> None:

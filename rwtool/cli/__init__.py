@@ -46,10 +46,13 @@ class _Group(click.Group):
             command = self.commands.get(ctx.invoked_subcommand or "", self)
             kind = click.UsageError if isinstance(error, UsageError) else click.ClickException
             raise kind(for_shell(printable_lines(str(error)), command)) from error
+        except click.ClickException as error:
+            error.message = printable_lines(error.message)  # it may quote what was typed
+            raise
         except KeyboardInterrupt as interrupt:
             command = self.commands.get(ctx.invoked_subcommand or "", self)
             done = [for_shell(str(what), command) for what in interrupt.args]
-            click.echo(": ".join(("interrupted", *done)), err=True)
+            click.echo(printable_lines(": ".join(("interrupted", *done))), err=True)
             number = interrupt.number if isinstance(interrupt, _Stopped) else signal.SIGINT
             raise SystemExit(128 + number) from None
 
