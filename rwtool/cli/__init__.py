@@ -47,7 +47,7 @@ class _Group(click.Group):
             kind = click.UsageError if isinstance(error, UsageError) else click.ClickException
             raise kind(for_shell(printable_lines(str(error)), command)) from error
         except click.ClickException as error:
-            error.message = printable_lines(error.message)  # it may quote what was typed
+            error.message = printable_lines(error.message)  # type: ignore[misc]  # it quotes what was typed
             raise
         except KeyboardInterrupt as interrupt:
             command = self.commands.get(ctx.invoked_subcommand or "", self)
