@@ -48,6 +48,14 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 )
 @options.undefined
 @options.classes
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="NAME=1,2,...",
+    help="A union of labels that is measured as one mask, beside the classes; repeat it for several.  [default: the "
+    "lists in dataset.json]",
+)
 @click.option("--class-names", metavar="LABEL=NAME,...", help="Names for the tables, such as 1=RV,2=MYO.")
 @click.option("--background", is_flag=True, help="Measure the background too.")
 @options.ignore
@@ -87,6 +95,7 @@ def evaluate(
     predictions: tuple[str, ...],
     metrics: str,
     nsd_tolerance_mm: tuple[str, ...],
+    regions: tuple[str, ...],
     class_names: str | None,
     printed: str,
     quiet: bool,
@@ -115,6 +124,7 @@ def evaluate(
         predictions or _default_predictions(),
         metrics=tuple(part.strip() for part in metrics.split(",")),
         nsd_tolerance_mm=_parse_tolerances(nsd_tolerance_mm),
+        regions=_parse_regions(regions),
         class_names=_parse_names(class_names),
         verbosity=options.verbosity(quiet or as_json, verbose and not as_json),
         on_plan=None if quiet else _print_json_plan if as_json else _print_plan,
@@ -163,6 +173,19 @@ def _default_predictions() -> tuple[str, ...]:
     return tuple(map(str, folders))
 
 
+def _parse_regions(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    regions: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, parts = text.partition("=")
+        numbers = [part.strip() for part in parts.split(",")]
+        if not name.strip() or not all(number.isdigit() for number in numbers):
+            raise UsageError(f"--region takes NAME=LABEL,LABEL,..., such as whole_tumor=1,2,3; found {text!r}")
+        if name.strip() in regions:
+            raise UsageError(f"--region names {name.strip()!r} twice")
+        regions[name.strip()] = tuple(map(int, numbers))
+    return regions
+
+
 def _parse_names(text: str | None) -> dict[int, str]:
     names: dict[int, str] = {}
     for part in [] if text is None else text.split(","):
@@ -173,16 +196,18 @@ def _parse_names(text: str | None) -> dict[int, str]:
     return names
 
 
-def _parse_tolerances(texts: tuple[str, ...]) -> dict[int | None, float]:
-    """By label; None is for all others."""
-    pairs = options.parse_pairs(tuple(text for text in texts if "=" in text), "--nsd-tolerance")
-    found: dict[int | None, float] = dict(pairs.items())
+def _parse_tolerances(texts: tuple[str, ...]) -> dict[int | str | None, float]:
+    """By label or region; None is for all others."""
+    found: dict[int | str | None, float] = {}
     for text in texts:
-        if "=" not in text:
-            try:
-                found[None] = float(text)
-            except ValueError:
-                raise UsageError(f"--nsd-tolerance takes MM or LABEL=MM; found {text!r}") from None
+        name, equals, number = text.rpartition("=")
+        label = None if not equals else int(name) if name.strip().isdigit() else name.strip()
+        if label in found:
+            raise UsageError(f"--nsd-tolerance is given twice for {name or 'all labels'}")
+        try:
+            found[label] = float(number)
+        except ValueError:
+            raise UsageError(f"--nsd-tolerance takes MM or LABEL=MM; found {text!r}") from None
     return found
 
 

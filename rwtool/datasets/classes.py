@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,12 +38,15 @@ class Classes:
         The file's value for voxels without a class.
     source : str
         Where the list comes from, for people.
+    regions : dict of str to tuple of int
+        Named unions of label values, which may overlap.
     """
 
     values: tuple[int, ...]
     names: tuple[str, ...]
     ignore: int | None = None
     source: str = ""
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -65,14 +68,40 @@ def parse_values(text: str) -> tuple[int, ...]:
 
 
 def make_classes(
-    values: Sequence[int], *, names: dict[int, str] | None = None, ignore: int | None = None, source: str = ""
+    values: Sequence[int],
+    *,
+    names: Mapping[int, str] | None = None,
+    ignore: int | None = None,
+    source: str = "",
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> Classes:
     """Make a class list from file values: sorted, checked, `ignore` left out, names filled in."""
     if wrong := [value for value in (*values, ignore or 0) if not -(1 << 63) <= value < 1 << 63]:
         raise UsageError(f"a label value is a whole number of 64 bits; found {wrong[0]}")
     kept = check_class_values([value for value in values if value != ignore])
     known = {0: "background", **(names or {})}
-    return Classes(kept, tuple(known.get(value, str(value)) for value in kept), ignore, source)
+    named = tuple(known.get(value, str(value)) for value in kept)
+    return Classes(kept, named, ignore, source, check_regions(regions or {}, kept))
+
+
+def check_regions(regions: Mapping[str, Sequence[int]], values: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Check that regions are unions of the values of classes, under names that are no numbers.
+
+    Raises
+    ------
+    UsageError
+        One is not.
+    """
+    for name, parts in regions.items():
+        if not name.strip() or _INTEGER.fullmatch(name):
+            raise UsageError(f"a region has a name that is no number; found {name!r}; such as regions={{core: (2, 3)}}")
+        unknown = [part for part in parts if part not in values]
+        if unknown or not parts or len(set(parts)) < len(parts):
+            raise UsageError(
+                f"region {name!r} is a union of label values, each once; found {', '.join(map(str, parts)) or 'none'}; "
+                f"the classes are {', '.join(map(str, values))}"
+            )
+    return {name: tuple(sorted(parts)) for name, parts in regions.items()}
 
 
 def find_dataset_json(cases: dict[str, Path]) -> Path | None:
@@ -100,8 +129,12 @@ def read_dataset_json(path: Path) -> Classes | None:
     Raises
     ------
     RwtoolError
-        If it is not JSON, names a label twice, or its labels are regions (lists of values), which have no single
-        class per voxel.
+        If it is not JSON, or names a label twice.
+
+    Notes
+    -----
+    A label that is a list of values is a region: their union. A value that no label but a region names is a class
+    called by its value.
     """
     content = read_parsed(path, _parse_pairs, refusal="cannot be read as JSON", mend=_MEND)
     found = [value for key, value in content if key == "labels"] if isinstance(content, _Pairs) else []
@@ -115,13 +148,12 @@ def read_dataset_json(path: Path) -> Classes | None:
     plain = {key: dict(value) if isinstance(value, _Pairs) else value for key, value in found[0]}
     labels = to_record({"labels": plain}, _Dataset, path, refusal=_REFUSAL, mend=_MEND).labels
     names: dict[int, str] = {}
+    regions: dict[str, list[int]] = {}
     ignore = None
     for key, value in labels.items():
         if isinstance(value, list):
-            raise RwtoolError(
-                f"{path}: label {key!r} is a region, the values {value}; regions overlap, and a region-wise map needs "
-                "one class per voxel; give the plain values with classes=(0, 1, ...)"
-            )
+            regions[str(key)] = value
+            continue
         # nnU-Net v2 maps names to integers, the Decathlon maps integers, as text, to names
         name, number = (value, key) if isinstance(value, str) and _INTEGER.fullmatch(key) else (key, value)
         if not _INTEGER.fullmatch(str(number)):
@@ -136,7 +168,8 @@ def read_dataset_json(path: Path) -> Classes | None:
         else:
             names[number] = str(name)
     try:
-        return make_classes(sorted({0, *names}), names=names, ignore=ignore, source=str(path))
+        values = sorted({0, *names, *(part for parts in regions.values() for part in parts)})
+        return make_classes(values, names=names, ignore=ignore, source=str(path), regions=regions)
     except UsageError as error:
         raise RwtoolError(f"{path}: {error}") from error
 

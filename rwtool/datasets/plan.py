@@ -10,7 +10,7 @@ from typing import Any
 
 from rwtool.console import count
 from rwtool.datasets.cases import find_cases
-from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, read_dataset_json
+from rwtool.datasets.classes import Classes, check_regions, find_dataset_json, make_classes, read_dataset_json
 from rwtool.errors import UsageError
 from rwtool.io.formats import check_suited, read_header, read_label_values, read_labels, suited
 from rwtool.io.names import file_hash
@@ -122,6 +122,9 @@ class DataSet:
         lines = [f"{count(len(classes), 'class')}: {classes.describe()} (from {classes.source})"]
         if classes.ignore is not None:
             lines.append(f"ignored label: {classes.ignore}")
+        if classes.regions:
+            named = (f"{name} {'+'.join(map(str, parts))}" for name, parts in classes.regions.items())
+            lines.append(f"{count(len(classes.regions), 'region')}: {', '.join(named)}")
         axes = sorted({file.slice_axis for file in self.files.values()})
         if axes:
             lines.append(f"slice axis: file axis {' or '.join(map(str, axes))}")
@@ -135,6 +138,7 @@ def plan_dataset(
     ignore: int | None = None,
     spacing_mm: Sequence[float] | None = None,
     slice_axis: int | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
     jobs: int | None = None,
     verbosity: int = 0,
 ) -> DataSet:
@@ -153,6 +157,9 @@ def plan_dataset(
         Of files that carry none.
     slice_axis : int, optional
         The file axis that is z.
+    regions : dict of str to sequence of int, optional
+        Named unions of label values, beside those of ``dataset.json``. None where the work at hand needs one class per
+        voxel: then a ``dataset.json`` with regions is refused.
     jobs : int, optional
         Processes; by default what pays.
     verbosity : int
@@ -170,7 +177,7 @@ def plan_dataset(
     paths = dict(source) if isinstance(source, Mapping) else find_cases(source)
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
     check_suited(paths.values(), spacing_mm=spacing, slice_axis=slice_axis)
-    known = _known_classes(paths, classes, ignore)
+    known = _known_classes(paths, classes, ignore, regions is not None)
     ignored = ignore if known is None else known.ignore
     work = [
         Work(
@@ -183,9 +190,11 @@ def plan_dataset(
     pays = schedule(work, voxel_ns=_BYTE_NS).jobs
     outcomes = run_cases(_look, work, jobs=min(pays, jobs or pays), label="look at", verbosity=verbosity, bar_only=True)
     answers = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
-    settled = known or _found_classes(
-        [value for answer in answers.values() for value in answer.values], ignore, answers
-    )
+    given = regions or {}
+    values = [value for answer in answers.values() for value in answer.values]
+    values += [part for parts in given.values() for part in parts]
+    settled = known or _found_classes(values, ignore, answers)
+    settled = replace(settled, regions=check_regions({**settled.regions, **given}, settled.values))
     files = {
         name: LabelFile(
             paths[name],
@@ -246,16 +255,24 @@ def _look(file: _Question) -> _Answer:
     )
 
 
-def _known_classes(paths: dict[str, Path], listed: Sequence[int] | None, ignore: int | None) -> Classes | None:
+def _known_classes(
+    paths: dict[str, Path], listed: Sequence[int] | None, ignore: int | None, with_regions: bool
+) -> Classes | None:
     """The class list where it does not take a look into all files."""
     if listed is not None:
         return make_classes(listed, ignore=ignore, source="classes=")
     beside = find_dataset_json(paths)
     found = None if beside is None else read_dataset_json(beside)
+    if found is not None and found.regions and not with_regions:
+        name, parts = next(iter(found.regions.items()))
+        raise UsageError(
+            f"{beside}: label {name!r} is a region, the values {', '.join(map(str, parts))}; regions overlap, and one "
+            "class per voxel is needed here; give the plain values with classes=(0, 1, ...)"
+        )
     if found is None or ignore is None:
         return found
     names = dict(zip(found.values, found.names, strict=True))
-    return make_classes(found.values, names=names, ignore=ignore, source=found.source)
+    return make_classes(found.values, names=names, ignore=ignore, source=found.source, regions=found.regions)
 
 
 def _found_classes(values: Sequence[int], ignore: int | None, readable: Mapping[str, _Answer]) -> Classes:

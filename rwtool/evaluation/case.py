@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ import msgspec
 import numpy as np
 from isal import isal_zlib
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from rwtool import __version__
 from rwtool.datasets.classes import Classes
@@ -28,6 +30,7 @@ from rwtool.metrics.measures import ClassMetrics, HD95Rule, evaluate_labels
 from rwtool.records import check_format, read_json, to_json, to_record, write_json
 
 _CACHE_FORMAT = 2
+_IGNORED = 2  # in the mask of a region
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 
 
@@ -40,10 +43,12 @@ class Settings:
     classes : Classes
     measured : tuple of int
         Class indices.
+    regions : tuple of tuple of int
+        Unions of class indices, each measured as one mask.
     distances : bool
     hd95 : {"directed", "pooled"}
     nsd_tolerance_mm : dict of int to float
-        By class index.
+        By class index; region r has the index K + r.
     spacing_mm : (3,) float, optional
         Of references without one.
     resample : bool
@@ -51,6 +56,7 @@ class Settings:
 
     classes: Classes
     measured: tuple[int, ...]
+    regions: tuple[tuple[int, ...], ...]
     distances: bool
     hd95: HD95Rule
     nsd_tolerance_mm: dict[int, float]
@@ -93,7 +99,7 @@ class Measured:
     Attributes
     ----------
     metrics : tuple of ClassMetrics
-        Labels are class indices.
+        Labels are class indices 0..K-1, and K + r for region r.
     sha256 : str or None
         Of the prediction.
     voxels : int
@@ -159,7 +165,8 @@ def peak_bytes(job: CaseJob) -> int:
     """
     label = label_dtype(len(job.settings.classes), with_ignore=True).itemsize
     voxels = job.reference.voxels
-    peak = voxels * max(2 * label + 6, 2 * label + job.reference.itemsize)
+    masks = 2 if job.settings.regions else 0
+    peak = voxels * max(2 * label + masks + 6, 2 * label + job.reference.itemsize)
     for path in filter(None, job.predictions):
         try:
             header = read_header(path, **suited(path, spacing_mm=job.reference.spacing_mm))
@@ -195,18 +202,26 @@ def _measure(job: CaseJob, reference: Volume, path: Path | None) -> Measured:
         )
         prediction, alignment = aligned.array, aligned.alignment
         notes += [f"prediction: {note}" for note in aligned.notes]
-    metrics = evaluate_labels(
-        labels,
-        prediction,
-        reference.spacing_mm,
-        n_classes=n_classes,
-        classes=settings.measured,
+    measure = partial(
+        evaluate_labels,
+        spacing_mm=reference.spacing_mm,
         distances=settings.distances and path is not None,
         hd95=settings.hd95,
-        nsd_tolerance_mm=settings.nsd_tolerance_mm,
-        ignore=reference.ignored,
         threads=job.threads,
     )
+    metrics = measure(
+        labels,
+        prediction,
+        n_classes=n_classes,
+        classes=settings.measured,
+        nsd_tolerance_mm=settings.nsd_tolerance_mm,
+        ignore=reference.ignored,
+    )
+    for r, parts in enumerate(settings.regions):
+        index = len(settings.classes) + r
+        masks = [_union(array, parts, reference.ignored) for array in (labels, prediction)]
+        (found,) = measure(*masks, n_classes=2, nsd_tolerance_mm=settings.nsd_tolerance_mm.get(index), ignore=_IGNORED)
+        metrics.append(replace(found, label=index))
     return Measured(tuple(metrics), alignment=alignment, notes=tuple(notes))
 
 
@@ -230,6 +245,15 @@ class _Cache(msgspec.Struct, frozen=True):
     format: int
     rwtool: str
     results: dict[str, _Result]
+
+
+def _union(labels: NDArray[Any], parts: tuple[int, ...], ignored: int | None) -> NDArray[np.uint8]:
+    """A region as labels: 1 in any of its classes, 0 elsewhere, and the ignored voxels."""
+    table = np.zeros(np.iinfo(labels.dtype).max + 1 if labels.dtype.itemsize <= 2 else int(labels.max()) + 1, np.uint8)
+    table[list(parts)] = 1
+    if ignored is not None and ignored < len(table):
+        table[ignored] = _IGNORED
+    return table[labels]
 
 
 def _read_cache(path: Path | None) -> dict[str, Measured]:

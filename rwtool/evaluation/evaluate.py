@@ -8,12 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import DataSet, plan_dataset
 from rwtool.datasets.subjects import find_subjects, read_groups, suggest_subject_regex
 from rwtool.errors import UsageError
 from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, peak_bytes
 from rwtool.evaluation.pairing import Pairing, Run, pair_files
-from rwtool.evaluation.rows import Row, Rules
+from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import make_folder
 from rwtool.io.grids import SAME_GRID_VOXELS
 from rwtool.metrics.measures import METRICS, check_tolerance, diagonal_mm
@@ -38,13 +39,15 @@ class Request:
         Folder whose ``cache`` keeps what is done for the next time.
     classes : tuple of int, optional
         Label values of all classes, the background first.
+    regions : dict of str to tuple of int
+        Named unions of label values, measured beside the classes.
     class_names : dict of int to str
         By label value; they win over those of ``dataset.json``.
     ignore : int, optional
     background : bool
         Measure the background too.
-    nsd_tolerance_mm : dict of (int or None) to float
-        By label value; None is for all others.
+    nsd_tolerance_mm : dict of (int, str or None) to float
+        By label value or name of a region; None is for all others.
     spacing_mm : (3,) float, optional
         Of references without one, such as ``.npy``.
     resample : bool
@@ -62,10 +65,11 @@ class Request:
     rules: Rules = field(default_factory=Rules)
     out: Path | None = None
     classes: tuple[int, ...] | None = None
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     class_names: dict[int, str] = field(default_factory=dict)
     ignore: int | None = None
     background: bool = False
-    nsd_tolerance_mm: dict[int | None, float] = field(default_factory=dict)
+    nsd_tolerance_mm: dict[Label | None, float] = field(default_factory=dict)
     spacing_mm: tuple[float, float, float] | None = None
     resample: bool = False
     allow_missing: bool = False
@@ -172,19 +176,23 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         classes=request.classes,
         ignore=request.ignore,
         spacing_mm=request.spacing_mm,
+        regions=request.regions,
         jobs=request.jobs,
         verbosity=request.verbosity,
     ).named(request.class_names)
     classes = dataset.classes
-    measured = tuple(range(0 if request.background else 1, len(classes)))
-    tolerances = _tolerances(request, [classes.values[c] for c in measured])
+    measured = _measured(classes, request)
+    labels: dict[Label, int] = {classes.values[k]: k for k in measured}
+    labels |= {name: len(classes) + r for r, name in enumerate(classes.regions)}
+    tolerances = _tolerances(request, list(labels))
     rules = replace(request.rules, ignore=classes.ignore, nsd_tolerance_mm=tuple(tolerances.items()))
     settings = Settings(
         classes,
         measured,
+        tuple(tuple(map(classes.values.index, parts)) for parts in classes.regions.values()),
         distances=any(METRICS[name].unit == "mm" or name == "nsd" for name in rules.metrics),
         hd95=rules.hd95 or "directed",
-        nsd_tolerance_mm={classes.values.index(label): mm for label, mm in tolerances.items()},
+        nsd_tolerance_mm={labels[label]: mm for label, mm in tolerances.items()},
         spacing_mm=request.spacing_mm,
         resample=request.resample,
     )
@@ -238,6 +246,8 @@ def run_evaluation(plan: EvaluationPlan) -> Evaluation:
 def _rows(plan: EvaluationPlan, run: Run, case: str, result: Measured) -> list[Row]:
     reference, classes = plan.dataset.files[case], plan.dataset.classes
     diagonal = diagonal_mm(reference.shape, reference.spacing_mm)
+    labels: list[Label] = [*classes.values, *classes.regions]
+    names = [*classes.names, *classes.regions]
     return [
         Row(
             method=run.method,
@@ -245,8 +255,8 @@ def _rows(plan: EvaluationPlan, run: Run, case: str, result: Measured) -> list[R
             case=case,
             subject=plan.subjects[case],
             group=plan.groups[case],
-            label=classes.values[found.label],
-            class_name=classes.names[found.label],
+            label=labels[found.label],
+            class_name=names[found.label],
             metric=metric,
             value=float(getattr(found, METRICS[metric].field)),
             unit=METRICS[metric].unit,
@@ -267,7 +277,17 @@ def _check_metrics(metrics: Sequence[str]) -> None:
         raise UsageError(f"metrics= are names, each once, of {', '.join(METRICS)}; found {','.join(metrics)!r}")
 
 
-def _tolerances(request: Request, labels: Sequence[int]) -> dict[int, float]:
+def _measured(classes: Classes, request: Request) -> tuple[int, ...]:
+    """Indices of the classes to measure: a class that has no name but in the regions of ``dataset.json`` is none."""
+    parts = {part for name, parts in classes.regions.items() if name not in request.regions for part in parts}
+    return tuple(
+        k
+        for k, (value, name) in enumerate(zip(classes.values, classes.names, strict=True))
+        if (k > 0 or request.background) and not (value in parts and name == str(value))
+    )
+
+
+def _tolerances(request: Request, labels: Sequence[Label]) -> dict[Label, float]:
     """NSD tolerance of each measured label."""
     given = request.nsd_tolerance_mm
     if "nsd" not in request.rules.metrics:
@@ -318,7 +338,12 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
             "cases": len(validation.names),
             "references": validation.total,
         },
-        "classes": {"labels": list(classes.values), "names": list(classes.names), "source": classes.source},
+        "classes": {
+            "labels": list(classes.values),
+            "names": list(classes.names),
+            "source": classes.source,
+            "regions": {name: list(parts) for name, parts in classes.regions.items()},
+        },
         "same_grid": f"all corners within {SAME_GRID_VOXELS} voxel",
         "options": {
             "background": request.background,

@@ -8,6 +8,13 @@ from typing import Literal
 from rwtool.metrics.measures import HD95Rule, Status
 
 Undefined = Literal["diagonal", "exclude"] | float
+Label = int | str
+"""Value of a class in the files, or the name of a region."""
+
+
+def label_order(label: Label) -> tuple[bool, Label]:
+    """A key to sort labels by: classes by their value, then regions by their name."""
+    return isinstance(label, str), label
 
 
 @dataclass(frozen=True)
@@ -22,8 +29,8 @@ class Row:
         The unit of the tests; the case itself unless cases were grouped.
     group : str
         Separate tables, such as ED and ES; empty where there is one.
-    label : int
-        Value of the class in the files.
+    label : int or str
+        Value of the class in the files; the name of a region.
     class_name : str
     metric : str
         A key of `rwtool.metrics.measures.METRICS`.
@@ -42,7 +49,7 @@ class Row:
     case: str
     subject: str
     group: str
-    label: int
+    label: Label
     class_name: str
     metric: str
     value: float
@@ -63,7 +70,7 @@ class Rules:
         None where rows were read from a table that does not say.
     undefined : {"diagonal", "exclude"} or float
         What distances of missed and hallucinated classes count as; a number is mm.
-    nsd_tolerance_mm : tuple of (int, float)
+    nsd_tolerance_mm : tuple of (int or str, float)
         Label and tolerance; empty without NSD.
     ignore : int or None
         Label value of voxels without a class.
@@ -77,7 +84,7 @@ class Rules:
     metrics: tuple[str, ...] = ("dice", "hd95", "hd")
     hd95: HD95Rule | None = "directed"
     undefined: Undefined = "diagonal"
-    nsd_tolerance_mm: tuple[tuple[int, float], ...] = ()
+    nsd_tolerance_mm: tuple[tuple[Label, float], ...] = ()
     ignore: int | None = None
     permutations: int = 10_000
     seed: int = 0

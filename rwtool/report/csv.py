@@ -24,7 +24,7 @@ from msgspec import Meta
 from rwtool.console import printable
 from rwtool.datasets.subjects import find_subjects
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.evaluation.rows import Row, Rules
+from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import atomic
 from rwtool.metrics.measures import METRICS, HD95Rule
 from rwtool.records import check_format, read_json, to_record
@@ -57,7 +57,7 @@ _MEND = "restore it, or move it away to go without"
 
 class _SummaryRules(msgspec.Struct, frozen=True):
     hd95: HD95Rule | None
-    nsd_tolerance_mm: tuple[tuple[int, Annotated[float, Meta(ge=0)]], ...]
+    nsd_tolerance_mm: tuple[tuple[int | str, Annotated[float, Meta(ge=0)]], ...]
     ignore: int | None
     subject: str | None
 
@@ -109,7 +109,7 @@ def read_tables(paths: Sequence[str | Path], *, subject: str | None = None) -> t
         Two lines give the same value, or two tables were made under different definitions.
     """
     rows: list[Row] = []
-    seen: dict[tuple[str, str, str, int, str], str] = {}
+    seen: dict[tuple[str, str, str, Label, str], str] = {}
     for path in map(Path, paths):
         for line, row in _read_rows(path):
             place = f"{path}, line {line}"
@@ -189,10 +189,6 @@ def _row(record: dict[str, Any]) -> Row:
     found = sum(value is not None for value in record.values()) + len(extra)
     if found != len(record):
         raise ValueError(f"expected {len(record)} fields, found {found}; restore the line")
-    try:
-        label = int(record["class"])
-    except ValueError:
-        raise ValueError(f"class is a label of the files, a whole number; found {record['class']!r}") from None
     for name, known in (("metric", tuple(METRICS)), ("status", STATUSES)):
         if record[name] not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}; found {record[name]!r}")
@@ -201,7 +197,16 @@ def _row(record: dict[str, Any]) -> Row:
         if not fields[name]:
             raise ValueError(f"{name} is empty; give each line one")
     fields |= {name: _number(name, record[name]) for name in _NUMBERS}
-    return Row(**fields, label=label, status=record["status"])
+    return Row(**fields, label=_label(record["class"], fields["class_name"]), status=record["status"])
+
+
+def _label(text: str, name: str) -> Label:
+    """A class by its value, or a region by its name, which stands in both columns."""
+    if re.fullmatch(r"[0-9]{1,18}", text):
+        return int(text)
+    if unquote_text(text) == name:
+        return name
+    raise ValueError(f"class is a label of the files, a whole number, or the name of a region; found {text!r}")
 
 
 def _number(name: str, text: str) -> float:

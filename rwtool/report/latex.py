@@ -7,8 +7,8 @@ import unicodedata
 from itertools import pairwise
 
 from rwtool.console import printable
-from rwtool.evaluation.rows import Rules
-from rwtool.report.text import Entry, ResultRow, metric_title, result_rows, statements
+from rwtool.evaluation.rows import Label, Rules, label_order
+from rwtool.report.text import Entry, ResultRow, label_title, metric_title, result_rows, statements
 from rwtool.statistics.comparison import Comparison
 
 _SPECIAL = {
@@ -74,10 +74,10 @@ def latex_table(comparison: Comparison, rules: Rules) -> str:
     Nothing is bold: a star says which differences are more than chance, and the best mean may not be one of them.
     """
     names = {summary.label: summary.name for summary in reversed(comparison.classes)}
-    labels = sorted(names)
+    labels = sorted(names, key=label_order)
     metrics = [escape_latex(metric_title(metric)) for metric in comparison.metrics]
     width = len(labels) * len(metrics)
-    titles = (f"class {label}" if names[label] in ("", str(label)) else names[label] for label in labels)
+    titles = (label_title(label) if names[label] in ("", str(label)) else names[label] for label in labels)
     lines = [
         *(f"% {printable(line)}" for line in statements(comparison, rules)),
         f"\\begin{{tabular}}{{l{'c' * width}}}",
@@ -96,7 +96,7 @@ def latex_table(comparison: Comparison, rules: Rules) -> str:
     return "\n".join([*lines, "\\end{tabular}", ""])
 
 
-def _rows(rows: list[ResultRow], labels: list[int], n_metrics: int) -> list[str]:
+def _rows(rows: list[ResultRow], labels: list[Label], n_metrics: int) -> list[str]:
     """Lines of one method: the rule in force, and where distances differ without one, a second."""
     lines = []
     for exclude in (False, True):

@@ -9,7 +9,7 @@ from typing import Any
 
 from rwtool.errors import UsageError
 from rwtool.evaluation.evaluate import Evaluation, EvaluationPlan, Request, plan_evaluation, run_evaluation
-from rwtool.evaluation.rows import Row, Rules, Undefined
+from rwtool.evaluation.rows import Label, Row, Rules, Undefined
 from rwtool.io.names import file_hash
 from rwtool.metrics.measures import HD95Rule
 from rwtool.report.csv import read_tables
@@ -72,9 +72,10 @@ def evaluate(
     out: str | Path | None = None,
     metrics: Sequence[str] = Rules.metrics,
     hd95: HD95Rule | None = Rules.hd95,
-    nsd_tolerance_mm: float | Mapping[int | None, float] | None = None,
+    nsd_tolerance_mm: float | Mapping[Label | None, float] | None = None,
     undefined: Undefined = Rules.undefined,
     classes: Sequence[int] | None = None,
+    regions: Mapping[str, Sequence[int]] | None = None,
     class_names: Mapping[int, str] | None = None,
     background: bool = False,
     ignore: int | None = None,
@@ -108,11 +109,14 @@ def evaluate(
         Of dice, hd95, hd, assd, masd, nsd, volume_ml, volume_error.
     hd95 : {"directed", "pooled"}
     nsd_tolerance_mm : float, or dict of int to float, optional
-        Of nsd, for all labels or by label value; None is for all others.
+        Of nsd, for all labels, or by label value or name of a region; None is for all others.
     undefined : {"diagonal", "exclude"} or float
         What the distance of a missed or hallucinated structure counts as; a number is mm.
     classes, ignore, spacing_mm
         As for :func:`rwtool.make_maps`.
+    regions : dict of str to sequence of int, optional
+        Named unions of label values, such as ``{"whole_tumor": (1, 2, 3)}``, each measured as one mask beside the
+        classes; those of ``dataset.json`` are measured too.
     class_names : dict of int to str, optional
         By label value.
     background : bool
@@ -163,6 +167,7 @@ def evaluate(
         Rules(tuple(metrics), hd95, undefined, permutations=permutations, seed=seed, alpha=alpha, subject=subject),
         out=None if out is None else Path(out),
         classes=None if classes is None else tuple(classes),
+        regions={name: tuple(parts) for name, parts in (regions or {}).items()},
         class_names=dict(class_names or {}),
         ignore=ignore,
         background=background,

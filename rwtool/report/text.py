@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rwtool.errors import shorten
-from rwtool.evaluation.rows import Rules, Undefined
+from rwtool.evaluation.rows import Label, Rules, Undefined, label_order
 from rwtool.metrics.measures import METRICS
 from rwtool.statistics.comparison import Comparison, ComparisonTest, GroupClass, Spread
 
@@ -38,7 +38,7 @@ class ResultRow(NamedTuple):
     With `exclude`, distances of the cases where every method has one, as in the row above with a rule for the others.
     """
 
-    label: int
+    label: Label
     method: str
     exclude: bool
     n: int
@@ -64,6 +64,11 @@ def class_title(summary: GroupClass) -> str:
     """``1 RV``: the label of the files and the name, where there is one."""
     label = str(summary.label)
     return label if summary.name in ("", label) else f"{label} {summary.name}"
+
+
+def label_title(label: Label) -> str:
+    """``class 1``, or the name of a region."""
+    return label if isinstance(label, str) else f"class {label}"
 
 
 def rule_title(rule: Undefined) -> str:
@@ -179,9 +184,10 @@ def test_table(comparison: Comparison, rules: Rules, group: str) -> Table | None
     if not tests:
         return None
     order = {metric: i for i, metric in enumerate(comparison.metrics)}
-    tests.sort(key=lambda t: (t.label, order[t.metric], comparison.methods.index(t.method)))  # stable: exclude last
+    # a stable sort: "exclude" stays last
+    tests.sort(key=lambda t: (label_order(t.label), order[t.metric], comparison.methods.index(t.method)))
     lines = []
-    above: tuple[int, str] | None = None
+    above: tuple[Label, str] | None = None
     for test in tests:
         result, place = test.result, (test.label, test.metric)
         beside = test.undefined != rules.undefined
@@ -226,7 +232,9 @@ def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
     if "hd95" in comparison.metrics:
         found["hd95"] = (f"{rules.hd95}, " if rules.hd95 else "") + _HD95[rules.hd95]
     if "nsd" in comparison.metrics and rules.nsd_tolerance_mm:
-        found["nsd"] = "tolerance " + ", ".join(f"{mm:g} mm (class {label})" for label, mm in rules.nsd_tolerance_mm)
+        found["nsd"] = "tolerance " + ", ".join(
+            f"{mm:g} mm ({label_title(label)})" for label, mm in rules.nsd_tolerance_mm
+        )
     if any(METRICS[metric].unit == "mm" for metric in comparison.metrics):
         found["undefined"] = f"{rule_title(rules.undefined)}; " + _undefined(rules.undefined)
     if rules.ignore is not None:

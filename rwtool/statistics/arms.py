@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rwtool.datasets.subjects import average_runs
 from rwtool.errors import UsageError
-from rwtool.evaluation.rows import Row, Undefined
+from rwtool.evaluation.rows import Label, Row, Undefined, label_order
 from rwtool.metrics.measures import METRICS, Status, undefined_mm
 
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -34,7 +34,7 @@ class Axes(NamedTuple):
 
     group: str
     cases: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Label, ...]
     metrics: tuple[str, ...]
     subjects: tuple[str, ...]
     diagonals_mm: Floats
@@ -44,16 +44,16 @@ class Axes(NamedTuple):
         """(n_metrics,): which metrics are in mm."""
         return np.array([METRICS[metric].unit == "mm" for metric in self.metrics])
 
-    def columns(self) -> list[tuple[int, str]]:
+    def columns(self) -> list[tuple[Label, str]]:
         """Label and metric of each column of `differences`."""
         return [(label, metric) for label in self.labels for metric in self.metrics]
 
 
 def check_rows(rows: Sequence[Row]) -> None:
     """Refuse rows that contradict one another: they would be paired wrongly."""
-    seen: set[tuple[str, str, str, int, str]] = set()
+    seen: set[tuple[str, str, str, Label, str]] = set()
     of_case: dict[str, Row] = {}
-    of_class: dict[tuple[str, int], Row] = {}
+    of_class: dict[tuple[str, Label], Row] = {}
     for row in rows:
         if row.metric not in METRICS:
             raise UsageError(f"there is no metric {row.metric!r}; give some of {', '.join(METRICS)}")
@@ -94,7 +94,7 @@ def arrays(
     """Put the rows of a group into arrays, all methods over the same cases."""
     of_case = {row.case: row for row in rows}
     cases = tuple(sorted(of_case))  # nothing depends on the order of the rows
-    labels = tuple(sorted({row.label for row in rows}))
+    labels = tuple(sorted({row.label for row in rows}, key=label_order))
     subjects = tuple(of_case[case].subject for case in cases)
     diagonals = np.array([of_case[case].diagonal_mm for case in cases])
     axes = Axes(group, cases, labels, metrics, subjects, diagonals)

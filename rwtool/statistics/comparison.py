@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rwtool.datasets.subjects import average_runs, average_subjects, suggest_subject_regex
 from rwtool.errors import UsageError
-from rwtool.evaluation.rows import Row, Rules, Undefined
+from rwtool.evaluation.rows import Label, Row, Rules, Undefined
 from rwtool.metrics.measures import METRICS
 from rwtool.statistics.arms import (
     NO_ROW,
@@ -51,7 +51,7 @@ class Cell:
     Attributes
     ----------
     method, group, metric : str
-    label : int
+    label : int or str
     spread : Spread
         Over the cases that are defined under the rule in force.
     exclude : Spread or None
@@ -62,7 +62,7 @@ class Cell:
 
     method: str
     group: str
-    label: int
+    label: Label
     metric: str
     spread: Spread
     exclude: Spread | None
@@ -75,7 +75,7 @@ class Counts:
 
     method: str
     group: str
-    label: int
+    label: Label
     ok: int
     missed: int
     hallucinated: int
@@ -88,7 +88,7 @@ class GroupClass:
     """One class in one group: its name, the mean share of the reference's voxels, and how many cases and subjects."""
 
     group: str
-    label: int
+    label: Label
     name: str
     share: float | None
     cases: int
@@ -105,7 +105,7 @@ class ComparisonTest:
     baseline: str
     method: str
     group: str
-    label: int
+    label: Label
     metric: str
     undefined: Undefined
     result: PairedTest

@@ -137,7 +137,7 @@ def test_runs_with_different_validation_cases_are_refused(trained):
     (trained / "runs" / "near" / "split.json").write_text('{"val": ["case_2", "case_3", "case_4"]}')
     assert (
         "the runs have different validation cases: 3 in runs/near; 2 in runs/seeds/seed-0, runs/seeds/seed-1; 3 not in "
-        "all of them: case_1, case_3, case_4; give cases=FILE to name the cases, or train all on one split"
+        "all of them: case_1, case_3, case_4; give --cases FILE to name the cases, or train all on one split"
     ) in run(code=2).output
 
 
@@ -267,7 +267,7 @@ def test_every_option_reaches_the_engine(project):
         (["--metrics", "dice,nsd"], "nsd needs a tolerance for label 1"),
         (["--nsd-tolerance", "1"], "--nsd-tolerance belongs to nsd"),
         (["--nsd-tolerance", "x"], "--nsd-tolerance takes MM or LABEL=MM"),
-        (["--nsd-tolerance", "x=1"], "--nsd-tolerance takes LABEL=NUMBER"),
+        (["--nsd-tolerance", "x=y"], "--nsd-tolerance takes MM or LABEL=MM"),
         (["--class-names", "RV"], "--class-names takes LABEL=NAME"),
         (["--classes", "1,2"], "holds 0 (the background, "),
         (["--spacing", "1", "1", "1"], "carries its own spacing"),

@@ -156,14 +156,10 @@ def test_name_that_is_a_number_is_a_name(tmp_path):
     assert read_classes(dataset(tmp_path, {"background": 0, "3": 1})).names == ("background", "3")
 
 
-def test_regions_are_refused_with_the_way_out(tmp_path):
-    path = dataset(tmp_path, {"background": 0, "whole": [1, 2, 3]})
-    with pytest.raises(RwtoolError) as caught:
-        read_classes(path)
-    assert str(caught.value) == (
-        f"{path}: label 'whole' is a region, the values [1, 2, 3]; regions overlap, and a region-wise map needs one "
-        "class per voxel; give the plain values with classes=(0, 1, ...)"
-    )
+def test_a_list_of_values_is_a_region_and_its_values_are_classes(tmp_path):
+    found = read_classes(dataset(tmp_path, {"background": 0, "whole": [1, 2, 3], "core": 3}))
+    assert (found.values, found.names) == ((0, 1, 2, 3), ("background", "1", "2", "core"))
+    assert found.regions == {"whole": (1, 2, 3)}
 
 
 @pytest.mark.parametrize("value", [1.5, "one", None, True, float("inf"), float("nan"), {}])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from rwtool.datasets.classes import make_classes
+from rwtool.datasets.plan import plan_dataset
 from rwtool.evaluation import case
 from rwtool.evaluation.case import CaseJob, Settings, measure_case
-from rwtool.io.names import file_hash
 
-SETTINGS = Settings(make_classes([0, 1, 2]), (1, 2), True, "directed", {1: 1.0}, (2.0, 1.0, 0.5), False)
+SETTINGS = Settings(make_classes([0, 1, 2]), (1, 2), (), True, "directed", {1: 1.0}, (2.0, 1.0, 0.5), False)
 
 
 @pytest.fixture
@@ -20,7 +20,8 @@ def job(tmp_path):
     np.save(tmp_path / "reference.npy", reference)
     np.save(tmp_path / "prediction.npy", np.roll(reference, 1, 2))
     path = tmp_path / "reference.npy"
-    return CaseJob(path, file_hash(path), (tmp_path / "prediction.npy",), SETTINGS, tmp_path / "cache" / "a.json")
+    file = plan_dataset(path, classes=[0, 1, 2], spacing_mm=(2, 1, 0.5), verbosity=-1).files["reference"]
+    return CaseJob(file, (tmp_path / "prediction.npy",), SETTINGS, tmp_path / "cache" / "a.json")
 
 
 @pytest.fixture

@@ -604,3 +604,85 @@ def test_real_spine_has_the_numbers_of_monai_and_medpy(test_data):
         numbers = {"dice": dice, "hd95": directed, "hd": hd, "assd": assd}
         assert values(found, label=label) == pytest.approx(numbers, rel=2e-5)
         assert values(pooled, label=label)["hd95"] == pytest.approx(medpy_hd95, rel=1e-6)
+
+
+# --- regions ---
+
+
+@pytest.fixture
+def tumours(tmp_path):
+    """Core 2 inside oedema 1, and a prediction that gives a slab of the core to the oedema."""
+    truth = box(((1, 1, 1), (9, 9, 7)), ((3, 3, 2), (7, 7, 6)), values=(1, 2))
+    truth[truth == 3] = 2
+    found = truth.copy()
+    found[3:4][found[3:4] == 2] = 1
+    save(tmp_path / "labels" / "x.nii.gz", truth)
+    save(tmp_path / "a" / "x.nii.gz", found)
+    return tmp_path
+
+
+def by_label(found, metric):
+    return {row.label: row.value for row in found.rows if row.metric == metric}
+
+
+def test_a_region_is_measured_as_one_mask_beside_the_classes(tumours):
+    found = evaluate(tumours / "labels", tumours / "a", regions={"whole": (1, 2), "core": (2,)})
+    dice = by_label(found, "dice")
+    assert list(dice) == [1, 2, "whole", "core"]
+    assert (dice["whole"], dice["core"]) == (1.0, dice[2])
+    assert dice[2] < 1
+    assert by_label(found, "hd")["whole"] == 0
+    assert {row.class_name for row in found.rows} == {"1", "2", "whole", "core"}
+
+
+def test_regions_of_dataset_json_take_the_place_of_classes_without_a_name(tumours):
+    content = {"background": 0, "whole": [1, 2], "core": 2}
+    (tumours / "labels" / "dataset.json").write_text(json.dumps({"labels": content}))
+    found = evaluate(tumours / "labels", tumours / "a")
+    assert list(by_label(found, "dice")) == [2, "whole"]
+    assert found.plan.dataset.describe()[:2] == [
+        f"3 classes: 0 background, 1, 2 core (from {tumours / 'labels' / 'dataset.json'})",
+        "1 region: whole 1+2",
+    ]
+    with pytest.raises(rwtool.UsageError, match=r"label 'whole' is a region, the values 1, 2; .*give the plain values"):
+        rwtool.make_maps(tumours / "labels", tumours / "maps")
+
+
+def test_ignored_voxels_are_of_no_region(tumours):
+    ignored = np.asarray(nib.load(tumours / "labels" / "x.nii.gz").dataobj).copy()
+    ignored[3:4] = 9
+    save(tumours / "labels" / "x.nii.gz", ignored)
+    found = evaluate(tumours / "labels", tumours / "a", regions={"core": (2,)}, ignore=9)
+    assert by_label(found, "dice") == {1: 1.0, 2: 1.0, "core": 1.0}
+
+
+def test_a_region_has_its_own_tolerance(tumours):
+    found = evaluate(
+        tumours / "labels", tumours / "a", regions={"core": (2,)}, rules=Rules(metrics=("nsd",)),
+        nsd_tolerance_mm={None: 0, "core": 50},
+    )  # fmt: skip
+    nsd = by_label(found, "nsd")
+    assert nsd["core"] == 1
+    assert nsd[2] < 1
+
+
+@pytest.mark.parametrize(
+    ("regions", "message"),
+    [
+        ({"core": (2, 7)}, r"region 'core' is a union of label values, each once; found 2, 7; the classes are 0, 1, 2"),
+        ({"core": ()}, "found none"),
+        ({"core": (1, 1)}, "each once; found 1, 1"),
+        ({"2": (1, 2)}, "a region has a name that is no number; found '2'"),
+    ],
+)
+def test_a_region_that_is_none_is_refused(tumours, regions, message):
+    with pytest.raises(rwtool.UsageError, match=message):
+        evaluate(tumours / "labels", tumours / "a", regions=regions, classes=(0, 1, 2))
+
+
+def test_regions_come_back_from_the_table_of_cases(tumours):
+    options = {"regions": {"=whole": (1, 2)}, "jobs": 1, "out": tumours / "out"}
+    first = rwtool.evaluate(tumours / "labels", tumours / "a", **options)
+    again = rwtool.compare(tumours / "out" / "cases.csv")
+    assert again.rows == first.rows
+    assert [summary.label for summary in again.comparison.classes] == [1, 2, "=whole"]

@@ -62,7 +62,7 @@ LINE = "a,,c0,c0,,1,dice,0.5,,ok,RV,100,0.1"
         (f"{HEAD}\n{LINE.replace('0.5', 'inf')}\n", "found 'inf'"),
         (
             f"{HEAD}\n{LINE.replace(',1,', ',RV,')}\n",
-            "line 2: class is a label of .*; found 'RV'",
+            "line 2: class is a label of .*, or the name of a region; found 'RV'",
         ),
         (f"{HEAD}\n{LINE.replace('dice', 'DSC')}\n", "line 2: metric is one of dice, hd95, .*; found 'DSC'"),
         (f"{HEAD}\n{LINE.replace('ok', 'fine')}\n", "line 2: status is one of ok, missed, .*; found 'fine'"),
