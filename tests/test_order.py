@@ -28,7 +28,8 @@ report: text markdown csv latex write results
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop study
 demo
-cli: options output maps check train predict evaluate compare demo
+docs
+cli: options output maps check train predict evaluate compare demo help
 __main__
 """
 

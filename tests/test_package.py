@@ -1,11 +1,9 @@
 import ast
-import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
@@ -107,33 +105,6 @@ def test_torch_is_imported_only_by_what_trains(tmp_path, command):
     modules = loaded_modules(code)
     assert "torch" not in modules
     assert "edt" in modules
-
-
-def commands(group=main, words=("rwtool",)):
-    for name, command in group.commands.items():
-        yield " ".join((*words, name)), command
-        if isinstance(command, click.Group):
-            yield from commands(command, (*words, name))
-
-
-@pytest.mark.parametrize(
-    ("name", "command"), list(commands()), ids=lambda value: str(value) if isinstance(value, str) else ""
-)
-def test_every_command_and_option_is_documented_in_the_readme(name, command):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert name in readme
-    for parameter in command.params:
-        if isinstance(parameter, click.Option):
-            assert parameter.help, f"{name} {parameter.name} has no help"
-            assert any(f"`{option}" in readme for option in parameter.opts), f"{name} {parameter.opts}"
-
-
-def test_the_readme_opens_with_the_two_commands():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```\w*\n(.*?)```", readme, flags=re.DOTALL)
-    assert "pip install ." in blocks[0]
-    assert "rwtool demo" in blocks[0]
-    assert "pip install '.[test]' && pytest" in blocks[1]
 
 
 def test_python_dash_m_and_version():

@@ -16,6 +16,7 @@ from rwtool.cli.check import check
 from rwtool.cli.compare import compare
 from rwtool.cli.demo import demo
 from rwtool.cli.evaluate import evaluate
+from rwtool.cli.help import help_
 from rwtool.cli.maps import maps
 from rwtool.cli.options import for_shell
 from rwtool.cli.predict import predict
@@ -94,3 +95,4 @@ main.add_command(predict)
 main.add_command(evaluate)
 main.add_command(compare)
 main.add_command(demo)
+main.add_command(help_)
