@@ -281,7 +281,7 @@ def test_the_volume_of_a_class_in_neither_file_is_0_and_has_no_error(tmp_path):
 
 @pytest.mark.parametrize("mm", [math.nan, math.inf, -1.0])
 def test_a_tolerance_that_is_no_distance_is_refused_before_anything_is_measured(project, mm):
-    with pytest.raises(rwtool.UsageError, match="found a tolerance of .* mm for nsd; give a finite number of mm"):
+    with pytest.raises(rwtool.UsageError, match=r"found a tolerance of .* mm for nsd; give a finite number of mm"):
         evaluate(project / "labels", project / "a", rules=Rules(metrics=("nsd",)), nsd_tolerance_mm={None: mm})
 
 
