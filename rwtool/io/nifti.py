@@ -49,16 +49,23 @@ class _Nifti:
         """The voxels of a channel as stored, with axes (i, j, k), and how many bytes follow the last; read in order."""
         shape, dtype = self.header.geometry.shape, self.header.dtype
         size = math.prod(shape) * dtype.itemsize
-        if not gzipped(self.path):
-            after = self.path.stat().st_size - self.offset - self.channels * size
-            return np.memmap(self.path, dtype, "r", self.offset + channel * size, shape, order="F"), after
-        if channel == 0:
-            stream.seek(self.offset)
-        stored = _read_exactly(stream, size)
+        stored: NDArray[Any]
         after = 0
-        if last:  # gzip compares its checksum at the end of the stream
-            after = sum(map(len, iter(lambda: stream.read(CHUNK), b"")))
-        return stored.view(dtype).reshape(shape, order="F"), after
+        if gzipped(self.path):
+            if channel == 0:
+                stream.seek(self.offset)
+            stored = _read_exactly(stream, size).view(dtype).reshape(shape, order="F")
+            if last:  # gzip compares its checksum at the end of the stream
+                after = sum(map(len, iter(lambda: stream.read(CHUNK), b"")))
+        else:
+            stored = np.memmap(self.path, dtype, "r", self.offset + channel * size, shape, order="F")
+            after = self.path.stat().st_size - self.offset - self.channels * size
+        if self.unsure and after:
+            raise VolumeError(
+                f"its vox_offset is 0, which stands for byte {self.offset} in a single file; but the voxels would then "
+                f"end {after:,} bytes before the file does, so where they begin is unknown; mend the header"
+            )
+        return stored, after
 
 
 def is_nifti_pair(path: Path) -> bool:
@@ -87,11 +94,6 @@ def open_nifti(
     if len(files) > 1:
         with nifti_stream(files[-1]) as stream:
             array, after = found.read(stream, last=True)
-    if found.unsure and after:
-        raise VolumeError(
-            f"its vox_offset is 0, which stands for byte {found.offset} in a single file; but the voxels would then "
-            f"end {after:,} bytes before the file does, so where they begin is unknown; mend the header"
-        )
     notes = found.header.notes
     if after:
         notes += (f"the file holds {after:,} bytes more than its header says; they are left out",)

@@ -7,7 +7,7 @@ import pytest
 from volumes import SPACED, oblique, some_labels
 
 from rwtool.errors import GeometryError, VolumeError
-from rwtool.io.formats import carries_spacing, read_header, read_image, read_labels, write
+from rwtool.io.formats import carries_spacing, read_channels, read_header, read_image, read_labels, write
 from rwtool.io.geometry import NoSpacingError
 
 
@@ -243,6 +243,16 @@ def test_an_offset_of_0_is_refused_where_the_voxels_may_be_elsewhere(write_nifti
     path = at_offset(write_nifti(some_labels(), SPACED), 0, packed, extra=bytes(16))
     with pytest.raises(VolumeError, match=r"vox_offset is 0, which stands for byte 352 .*16 bytes before"):
         read_labels(path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_offset_of_0_holds_for_channels_too(write_nifti, packed):
+    stored = some_labels((4, 5, 6, 2))
+    path = at_offset(write_nifti(stored, SPACED), 0, packed)
+    channels = [volume.array for volume in read_channels(path)]
+    assert np.array_equal(channels, stored.transpose(3, 2, 1, 0))
+    with pytest.raises(VolumeError, match="vox_offset is 0"):
+        list(read_channels(at_offset(path.with_name("case.nii"), 0, packed, extra=bytes(4))))
 
 
 @pytest.mark.parametrize("packed", [False, True])
