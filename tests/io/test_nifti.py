@@ -401,3 +401,34 @@ def test_header_of_a_pair_under_a_nii_name_is_named(write_nifti):
     path = write_nifti(some_labels(), magic=b"ni1")
     with pytest.raises(VolumeError, match=r"header of a \.hdr/\.img pair under a \.nii name"):
         read_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (1, "single bits"),
+        (1536, "floats of 128 bits"),
+        (1792, "complex numbers"),
+        (2304, r"colours \(RGBA\)"),
+        (0, "no type that NIfTI defines"),
+        (999, "no type that NIfTI defines"),
+    ],
+)
+def test_a_type_that_is_no_number_is_named(write_nifti, code, words):
+    path = write_nifti(some_labels(), SPACED, datatype=code)
+    with pytest.raises(VolumeError, match=f"found {words}, the NIfTI datatype {code}; save one number"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("endianness", ["<", ">"])
+@pytest.mark.parametrize("axes", [8, -1, 300])
+def test_a_number_of_axes_that_nifti_cannot_have_is_refused(write_nifti, axes, endianness):
+    path = write_nifti(some_labels(), SPACED, endianness=endianness, dim=[axes, 4, 5, 6, 1, 1, 1, 1])
+    with pytest.raises(VolumeError, match=f"its header claims {axes} axes; a NIfTI has 1 to 7"):
+        read_labels(path)
+
+
+def test_a_first_axis_of_one_voxel_leaves_the_last_without_a_place(write_nifti):
+    path = write_nifti(some_labels((1, 4, 5, 6)))
+    with pytest.raises(VolumeError, match=r"its shape is \(1, 4, 5, 6\): .*save it without the first axis"):
+        read_labels(path)
