@@ -1,32 +1,102 @@
-"""What a terminal shows: tables, counts and sizes in words, and the progress of long work."""
+"""What a terminal shows: names made printable, tables, counts and sizes in words, and the progress of long work.
+
+Names of cases, methods, classes and files come from users and from files of others. They reach a terminal, a table or a
+file for people through :func:`printable` alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 _PLAIN_WIDTH = 120
 _ASCII = str.maketrans({"±": "+-", "↑": "^", "↓": "v"})
 
 
+def printable(text: str) -> str:
+    r"""Write out the characters that do something other than appear: as ``\x1b``, ``\u202e``, ``\U000e0001``.
+
+    They are those that `str.isprintable` denies: control characters and line ends, marks that turn the direction of
+    writing, spaces other than the common one, halves of surrogate pairs (bytes of a file name that are no UTF-8),
+    private and unassigned ones.
+
+    >>> print(printable("tumour\x1b[31m\n"))
+    tumour\x1b[31m\n
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def printable_lines(text: str) -> str:
+    r"""Make a message printable that may have lines of its own; those after the first are set in.
+
+    So no name can pass for a line of the program's.
+
+    >>> print(printable_lines("a.nii: two grids\nreference  1 x 1\x07"))
+    a.nii: two grids
+        reference  1 x 1\x07
+    """
+    first, *others = text.split("\n")
+    indented = (line if line.startswith("    ") else f"    {line}" for line in others)
+    return "\n".join(printable(line) for line in (first, *indented))
+
+
+def json_text(content: Any, *, ascii_only: bool = False) -> str:
+    r"""Write strict JSON: letters of every language as they are, what `printable` writes out as ``\u001b``.
+
+    Parameters
+    ----------
+    content : Any
+        What JSON can hold.
+    ascii_only : bool
+        Write out every character beyond ASCII, for a stream whose encoding is unknown.
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        character = found.group()
+        if character.isprintable() and not ascii_only:
+            return character
+        return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
+
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    return "\n".join(re.sub(r"[^ -~]", escaped, line) for line in text.split("\n"))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, or a message with lines of its own, to standard output or standard error."""
+    stream = sys.stderr if err else sys.stdout
+    print(_fitted(printable_lines(text), stream.encoding), file=stream, flush=err)
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> None:
-    """Print a table to standard output; the first columns are text, the others are numbers."""
+    """Print a table to standard output; the first columns are text, the others are numbers.
+
+    A title of a column may have several lines.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     # Names come from users: [x] in them is no markup and :x: no emoji.
     console = Console(highlight=False, markup=False, emoji=False)
-    plain = _ASCII if console.options.ascii_only else {}
+
+    def shown(text: str) -> str:
+        return _fitted(printable(text), console.encoding)
+
     table = Table(box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        table.add_column(column.translate(plain), justify="left" if index < text_columns else "right", overflow="fold")
+        head = "\n".join(map(shown, column.split("\n")))
+        table.add_column(head, justify="left" if index < text_columns else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(cell.translate(plain) for cell in row))
+        table.add_row(*map(shown, row))
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
-    console.print(title.translate(plain), style="italic", soft_wrap=not console.is_terminal)
+    console.print(shown(title), style="italic", soft_wrap=not console.is_terminal)
     console.print(table)
 
 
@@ -36,7 +106,17 @@ def print_lines(lines: Iterable[str]) -> None:
 
     console = Console(highlight=False, markup=False, emoji=False)
     for line in lines:
-        console.print(line.translate(_ASCII) if console.options.ascii_only else line, soft_wrap=not console.is_terminal)
+        console.print(_fitted(printable(line), console.encoding), soft_wrap=not console.is_terminal)
+
+
+def _fitted(text: str, encoding: str | None) -> str:
+    """Replace what a stream cannot hold."""
+    encoding = encoding or "ascii"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 def count(number: int, noun: str) -> str:
@@ -99,7 +179,7 @@ def show_progress(
             nonlocal done
             done += 1
             what = "FAILED" if failed else f"{seconds:.1f} s"
-            print(f"[{done}/{len(voxels)}] {label} {name}: {what}", file=sys.stderr, flush=True)
+            say(f"[{done}/{len(voxels)}] {label} {printable(name)}: {what}", err=True)
 
         yield line
         return
@@ -116,14 +196,14 @@ def show_progress(
             return Text("" if rate is None else f"{rate / 1e6:.1f} Mvoxel/s", style="progress.data.speed")
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[cases]}"),
+        TextColumn("{task.fields[cases]}", markup=False),
         VoxelRate(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=bar_only) as bar:
-        task = bar.add_task(label, total=sum(voxels.values()), cases=f"0/{len(voxels)} cases")
+        task = bar.add_task(printable(label), total=sum(voxels.values()), cases=f"0/{len(voxels)} cases")
 
         def advance(name: str, seconds: float, failed: bool) -> None:
             nonlocal done

@@ -1,4 +1,8 @@
-"""The one error family: what a user can mend. Everything else is a bug and keeps its traceback."""
+"""The one error family: what a user can mend. Everything else is a bug and keeps its traceback.
+
+A message is one line: what was found and where, what was expected, and how to mend it. It names parameters as a call
+does, ``overwrite=True``; the command line turns them into its options.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +27,7 @@ class GeometryError(VolumeError):
 def shorten(names: Sequence[str]) -> str:
     """List names for people: the first few, and how many more."""
     more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 _SHOWN = 5  # names in a message

@@ -3,8 +3,10 @@
 Logits are ``(B, K, *spatial)``, labels ``(B, *spatial)``: slices and volumes alike. Every loss is computed in float32
 (float64 for float64 logits), inside autocast too, and is the mean over images of a mean over the voxels of each: N
 counts the voxels of one image that are not ignored, so equal shares of a batch average to the loss of the whole. An
-image of ignored voxels alone gives 0 and no gradient (Dice: 1, as for classes that are not there). Labels are trusted
-to be 0..K-1 or `ignore`; no value is read on the host, but for the check of :func:`weighted_cross_entropy_loss`.
+image of ignored voxels alone gives 0 and no gradient (Dice: 1, as for classes that are not there). A label that is
+neither 0..K-1 nor `ignore` is refused, for which the device is awaited at each call: a training loop whose labels are
+known to be right passes ``check=False``, and then no value is read on the host. The check is left out under
+``torch.compile``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from rwtool.errors import UsageError
 
 LENGTH_EPSILON = 1e-8  # under the square root of the length term, as in Chen et al.
 DICE_EPSILON = 1e-6
+_HALF = 2**63  # of what 64 bits can hold
 
 P = ParamSpec("P")
 
@@ -47,7 +50,9 @@ def _full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
 
 @_full_precision
-def region_wise_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *, ignore: int | None = None) -> Tensor:
+def region_wise_loss(
+    logits: Tensor, z: Tensor, labels: Tensor | None = None, *, ignore: int | None = None, check: bool = True
+) -> Tensor:
     """Region-wise loss of a dense map (Eq. 1): the mean of softmax x map.
 
     Its gradient is ``y_k (z_k - sum_l z_l y_l) / (B N K)`` (Eq. 2), with y the softmax.
@@ -61,6 +66,8 @@ def region_wise_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *,
         Needed with `ignore` alone: what a voxel is worth stands in the map.
     ignore : int, optional
         Label value of voxels without a class: they are left out, and N counts the rest.
+    check : bool
+        Refuse labels that are no class, for which the device is awaited.
 
     Returns
     -------
@@ -70,7 +77,7 @@ def region_wise_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *,
     Raises
     ------
     UsageError
-        If shapes do not belong together, or `ignore` is given without labels.
+        If shapes do not belong together, a label is no class, or `ignore` is given without labels.
 
     Examples
     --------
@@ -79,13 +86,19 @@ def region_wise_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *,
     >>> round(4 * loss.item(), 2)  # Section 3.3, which leaves out 1/K
     -0.36
     """
-    z, kept = _dense_map(logits, z, labels, ignore)
+    z, kept = _dense_map(logits, z, labels, ignore, check)
     return _image_mean((_softmax(logits) * z).mean(dim=1), kept)
 
 
 @_full_precision
 def packed_region_wise_loss(
-    logits: Tensor, own: Tensor, labels: Tensor, other_values: Tensor | ArrayLike, *, ignore: int | None = None
+    logits: Tensor,
+    own: Tensor,
+    labels: Tensor,
+    other_values: Tensor | ArrayLike,
+    *,
+    ignore: int | None = None,
+    check: bool = True,
 ) -> Tensor:
     """Region-wise loss of a packed map: exactly that of the dense one (:func:`rwtool.expand_packed`), by one gather.
 
@@ -100,7 +113,7 @@ def packed_region_wise_loss(
         Class indices 0..K-1, and `ignore`.
     other_values : (K,) tensor or sequence of float
         The other value, by the true class of the voxel. A tensor on the device of the logits saves a copy per call.
-    ignore : int, optional
+    ignore, check
         As for :func:`region_wise_loss`.
 
     Returns
@@ -108,14 +121,16 @@ def packed_region_wise_loss(
     scalar tensor
         ``1/(N K) sum_i [other_i + (own_i - other_i) p_i]``, mean over images.
     """
-    index, kept = _true_class(logits, labels, ignore)
+    index, kept = _true_class(logits, labels, ignore, check)
     _check_shape("own values", own, "(B, *spatial)", index.shape)
     y = _softmax(logits)
     return _packed_loss(y, _unless_ignored(own.to(y.dtype), kept), index, kept, other_values)
 
 
 @_full_precision
-def hausdorff_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *, ignore: int | None = None) -> Tensor:
+def hausdorff_loss(
+    logits: Tensor, z: Tensor, labels: Tensor | None = None, *, ignore: int | None = None, check: bool = True
+) -> Tensor:
     """Loss of an hd map (Eq. 26): squared softmax x map, summed over classes and divided by N alone.
 
     Parameters are those of :func:`region_wise_loss`; `z` is what :func:`rwtool.hd_map` gives. The gradient is
@@ -126,7 +141,7 @@ def hausdorff_loss(logits: Tensor, z: Tensor, labels: Tensor | None = None, *, i
     scalar tensor
         ``1/N sum_i sum_k y_ik^2 z_ik``, mean over images.
     """
-    z, kept = _dense_map(logits, z, labels, ignore)
+    z, kept = _dense_map(logits, z, labels, ignore, check)
     return _image_mean((_softmax(logits).square() * z).sum(dim=1), kept)
 
 
@@ -139,6 +154,7 @@ def active_contour_loss(
     length: bool = False,
     other_values: Tensor | ArrayLike | None = None,
     ignore: int | None = None,
+    check: bool = True,
 ) -> Tensor:
     """Active-contour loss: ``length + region_weight * region``, or the weighted region term alone.
 
@@ -147,7 +163,7 @@ def active_contour_loss(
 
     Parameters
     ----------
-    logits, labels, ignore
+    logits, labels, ignore, check
         As for :func:`cross_entropy_loss`.
     region_weight : float
         Lambda.
@@ -156,7 +172,7 @@ def active_contour_loss(
     other_values : (K,) tensor or sequence of float, optional
         Class weights: what the 1 of Eq. 17 is at voxels of each class.
     """
-    index, kept = _true_class(logits, labels, ignore)
+    index, kept = _true_class(logits, labels, ignore, check)
     y = _softmax(logits)
     others = y.new_ones(y.shape[1]) if other_values is None else other_values
     region = region_weight * _packed_loss(y, y.new_zeros(()), index, kept, others)
@@ -164,7 +180,9 @@ def active_contour_loss(
 
 
 @_full_precision
-def contour_length(logits: Tensor, labels: Tensor | None = None, *, ignore: int | None = None) -> Tensor:
+def contour_length(
+    logits: Tensor, labels: Tensor | None = None, *, ignore: int | None = None, check: bool = True
+) -> Tensor:
     """Length of the contours of the softmax: isotropic total variation per class (Chen et al., CVPR 2019, Eq. 11).
 
     With forward differences D along every spatial axis, ``1/(N K) sum_i sum_k sqrt(sum_axes (D y_ik)^2 + 1e-8)``, mean
@@ -173,17 +191,17 @@ def contour_length(logits: Tensor, labels: Tensor | None = None, *, ignore: int 
 
     Parameters and errors are those of :func:`region_wise_loss`.
     """
-    return _length(_softmax(logits), _kept(logits, labels, ignore))
+    return _length(_softmax(logits), _kept(logits, labels, ignore, check))
 
 
 @_full_precision
-def dice_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None) -> Tensor:
+def dice_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None, check: bool = True) -> Tensor:
     """Soft Dice loss: 1 less the mean, over all classes and images, of ``2 |A.B| / (|A| + |B| + 1e-6)``.
 
     A class that is not in an image counts with Dice 0 and gives no gradient, as in the authors' code. Ignored voxels
     are cleared from both A and B. Parameters and errors are those of :func:`cross_entropy_loss`.
     """
-    index, kept = _true_class(logits, labels, ignore)
+    index, kept = _true_class(logits, labels, ignore, check)
     y, spatial = _softmax(logits), tuple(range(2, logits.ndim))
     classes = torch.arange(logits.shape[1], device=logits.device).view(-1, *[1] * len(spatial))
     true = index.unsqueeze(1) == classes
@@ -196,7 +214,7 @@ def dice_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None) -> T
 
 
 @_full_precision
-def cross_entropy_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None) -> Tensor:
+def cross_entropy_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None, check: bool = True) -> Tensor:
     """Cross entropy: the mean of ``-log p`` with p the softmax of the true class.
 
     Parameters
@@ -206,6 +224,8 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = N
         Class indices 0..K-1, and `ignore`.
     ignore : int, optional
         Label value of voxels without a class: they are left out, and N counts the rest.
+    check : bool
+        Refuse labels that are no class, for which the device is awaited.
 
     Returns
     -------
@@ -214,21 +234,27 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = N
     Raises
     ------
     UsageError
-        If shapes do not belong together.
+        If shapes do not belong together, or a label is no class.
     """
-    index, kept = _true_class(logits, labels, ignore)
+    index, kept = _true_class(logits, labels, ignore, check)
     return _image_mean(-_at(_log_softmax(logits), index), kept)
 
 
 @_full_precision
 def focal_loss(
-    logits: Tensor, labels: Tensor, *, gamma: float = 2.0, alpha: float = 1.0, ignore: int | None = None
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: float = 1.0,
+    ignore: int | None = None,
+    check: bool = True,
 ) -> Tensor:
     """Focal loss: the mean of ``-alpha (1 - p)^gamma log p`` with p the softmax of the true class.
 
     Parameters
     ----------
-    logits, labels, ignore
+    logits, labels, ignore, check
         As for :func:`cross_entropy_loss`.
     gamma : float
         0, which is cross entropy, or at least 1: in between the gradient at p = 1 is not finite (refused).
@@ -237,7 +263,7 @@ def focal_loss(
     """
     if gamma < 1 and gamma != 0:
         raise UsageError(f"gamma of the focal loss is 0 or at least 1; found {gamma:g}")
-    index, kept = _true_class(logits, labels, ignore)
+    index, kept = _true_class(logits, labels, ignore, check)
     log_p = _at(_log_softmax(logits), index)
     return _image_mean(-alpha * (1 - log_p.exp()).pow(gamma) * log_p, kept)
 
@@ -258,15 +284,15 @@ def weighted_cross_entropy_loss(
     z : (B, K, *spatial) or (B, *spatial) tensor
         A dense map, or the own values of a packed one.
     check : bool
-        Refuse weights that are all 0. The answer is awaited from the device, so a training loop checks its first batch
-        or the kind of its maps, and passes False. Left out under ``torch.compile``.
+        Refuse labels that are no class and weights that are all 0. The answer is awaited from the device, so a training
+        loop checks its first batch or the kind of its maps, and passes False.
 
     Raises
     ------
     UsageError
         If shapes do not belong together, or all own values are 0, as those of ac and hd maps are.
     """
-    index, kept = _true_class(logits, labels, ignore)
+    index, kept = _true_class(logits, labels, ignore, check)
     if z.ndim == logits.ndim:
         _check_shape("a dense map", z, "(B, K, *spatial)", logits.shape)
         z = _at(z, index)
@@ -330,28 +356,49 @@ def _at(channels: Tensor, index: Tensor) -> Tensor:
     return channels.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
-def _kept(logits: Tensor, labels: Tensor | None, ignore: int | None) -> Tensor | None:
+def _kept(logits: Tensor, labels: Tensor | None, ignore: int | None, check: bool) -> Tensor | None:
     """Voxels that are not ignored; None if that is all of them."""
     if labels is None:
         if ignore is not None:
-            raise UsageError(f"ignore={ignore} is a label value, so the labels are needed too; found none")
+            raise UsageError(f"ignore={ignore} is a label value, and no labels were found; give labels too")
         return None
-    _check_shape("labels", labels, "(B, *spatial)", logits[:, 0].shape)
-    if labels.is_floating_point():
-        raise UsageError(f"labels are integers; found {labels.dtype}")
-    return None if ignore is None else labels.long() != ignore  # as uint8, 255 would equal -1
+    return _true_class(logits, labels, ignore, check)[1]
 
 
-def _true_class(logits: Tensor, labels: Tensor, ignore: int | None) -> tuple[Tensor, Tensor | None]:
+def _true_class(logits: Tensor, labels: Tensor, ignore: int | None, check: bool) -> tuple[Tensor, Tensor | None]:
     """Index of each voxel's class, 0 where ignored, and which voxels are not."""
-    kept = _kept(logits, labels, ignore)
-    return _unless_ignored(labels.long(), kept), kept
+    _check_shape("labels", labels, "(B, *spatial)", logits[:, 0].shape)
+    if labels.is_floating_point() or labels.is_complex():
+        raise UsageError(f"labels are integers; found {labels.dtype}; give labels.long()")
+    whole = labels.long()  # as uint8, 255 would equal -1; uint64 from 2**63 on turns negative, as `ignore` does then
+    if ignore is not None and labels.dtype == torch.uint64 and ignore >= _HALF:
+        ignore -= 2 * _HALF
+    kept = None if ignore is None else whole != ignore
+    index = _unless_ignored(whole, kept)
+    if check and not torch.compiler.is_compiling():
+        _refuse_no_class(index, logits.shape[1], unsigned=labels.dtype == torch.uint64)
+    return index, kept
 
 
-def _dense_map(logits: Tensor, z: Tensor, labels: Tensor | None, ignore: int | None) -> tuple[Tensor, Tensor | None]:
+def _refuse_no_class(index: Tensor, n_classes: int, *, unsigned: bool) -> None:
+    """Name the first label that is no class; the only place that reads labels on the host."""
+    low, high = torch.stack(torch.aminmax(index)).tolist()
+    if low >= 0 and high < n_classes:
+        return
+    found = low if low < 0 else high
+    found += 2 * _HALF * (unsigned and found < 0)
+    raise UsageError(
+        f"the labels hold {found}; logits of {n_classes} classes take labels 0..{n_classes - 1}; map the labels to "
+        f"them, or give ignore={found} if those voxels have no class"
+    )
+
+
+def _dense_map(
+    logits: Tensor, z: Tensor, labels: Tensor | None, ignore: int | None, check: bool
+) -> tuple[Tensor, Tensor | None]:
     """The map in the type of the loss, 0 where ignored, and which voxels are not."""
     _check_shape("a dense map", z, "(B, K, *spatial)", logits.shape)
-    kept = _kept(logits, labels, ignore)
+    kept = _kept(logits, labels, ignore, check)
     return _unless_ignored(z.to(_dtype(logits)), None if kept is None else kept.unsqueeze(1)), kept
 
 

@@ -27,3 +27,19 @@ def structure(method, case, status, *, dice=None, hd=None, nsd=None, **fields):
 def series(method, values, **fields):
     """One value per case c0, c1, ..."""
     return [row(method, f"c{i}", value, **fields) for i, value in enumerate(values)]
+
+
+NASTY = r"a_b & 50 % #1 {x} $y$ \z ~ ^ <q> | [r] *"
+"""A method that no format takes as it is."""
+
+
+def tiny():
+    """Two methods, six cases: the new one gains 1/8 to 5/8 in Dice and 2 mm, and misses c5."""
+    rows = []
+    for i in range(6):
+        rows += structure("old", f"c{i}", "ok", dice=0.25, hd=10.0)[:2]
+        missed = i == 5
+        rows += structure(
+            "new", f"c{i}", "missed" if missed else "ok", dice=0.375 + 0.125 * i, hd=None if missed else 8.0
+        )[:2]
+    return rows

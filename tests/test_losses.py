@@ -1,4 +1,3 @@
-import doctest
 from itertools import product
 
 import numpy as np
@@ -109,7 +108,7 @@ def np_active_contour(y, labels, ignore, others):
     return voxel_mean(labels, ignore, lambda b, v, k: others[k] * (1 - y[(b, k, *v)]) / y.shape[1])
 
 
-def every_loss(labels, n_classes, ignore=None):
+def every_loss(labels, n_classes, ignore=None, **more):
     """Name -> (loss of the logits, the same in NumPy of the softmax), on the maps of these labels."""
     z = maps(rwtool.boundary_map, labels, n_classes, ignore)
     hd = maps(rwtool.hd_map, labels, n_classes, ignore)
@@ -118,7 +117,7 @@ def every_loss(labels, n_classes, ignore=None):
     own = maps(rwtool.rrw_map, labels, n_classes, ignore, class_weights=weights, layout="packed")
     others = np.array(OTHERS[n_classes])
     t_labels, t_z, t_hd, t_own, t_others = tensors(labels.astype(np.uint8), z, hd, own, others)
-    cut = {"ignore": ignore}
+    cut = {"ignore": ignore, **more}
     return {
         "rw": (
             lambda x: rwtool.region_wise_loss(x, t_z, t_labels, **cut),
@@ -156,11 +155,11 @@ def every_loss(labels, n_classes, ignore=None):
             lambda y: np_log(y, labels, ignore, lambda b, v, p: 1),
         ),
         "wce": (
-            lambda x: rwtool.weighted_cross_entropy_loss(x, t_own, t_labels, check=False, **cut),
+            lambda x: rwtool.weighted_cross_entropy_loss(x, t_own, t_labels, **(cut | {"check": False})),
             lambda y: np_log(y, labels, ignore, lambda b, v, p: abs(own[(b, *v)])),
         ),
         "wce_dense": (
-            lambda x: rwtool.weighted_cross_entropy_loss(x, t_z, t_labels, check=False, **cut),
+            lambda x: rwtool.weighted_cross_entropy_loss(x, t_z, t_labels, **(cut | {"check": False})),
             lambda y: np_log(y, labels, ignore, lambda b, v, p: abs(z[(b, int(labels[(b, *v)]), *v)])),
         ),
     }
@@ -555,14 +554,15 @@ def test_the_type_of_the_map_leaves_that_of_the_loss(dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_value_is_read_on_the_host(name):
+def test_without_the_check_no_value_is_read_on_the_host(name):
     class Refuse(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             assert "_local_scalar_dense" not in str(function)
+            assert "aminmax" not in str(function)
             return function(*args, **(kwargs or {}))
 
     labels, logits = volumes(3, ignore=IGNORE)
-    loss, _ = every_loss(labels, 3, IGNORE)[name]
+    loss, _ = every_loss(labels, 3, IGNORE, check=False)[name]
     x = torch.as_tensor(logits, dtype=torch.float32).requires_grad_()
     with Refuse():
         loss(x).backward()
@@ -571,20 +571,20 @@ def test_no_value_is_read_on_the_host(name):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-def test_no_loss_synchronises_with_the_device():
+def test_without_the_check_no_loss_synchronises_with_the_device():
     labels, logits = volumes(3, ignore=IGNORE)
     x = torch.as_tensor(logits, dtype=torch.float32, device="cuda").requires_grad_()
     y, z = torch.as_tensor(labels, device="cuda"), torch.rand_like(x)
     others = torch.ones(3, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
-        value = losses.region_wise_loss(x, z, y, ignore=IGNORE)
-        value = value + losses.packed_region_wise_loss(x, z[:, 0].detach(), y, others, ignore=IGNORE)
-        value = value + losses.hausdorff_loss(x, z, y, ignore=IGNORE)
-        value = value + losses.active_contour_loss(x, y, length=True, ignore=IGNORE)
+        value = losses.region_wise_loss(x, z, y, ignore=IGNORE, check=False)
+        value = value + losses.packed_region_wise_loss(x, z[:, 0].detach(), y, others, ignore=IGNORE, check=False)
+        value = value + losses.hausdorff_loss(x, z, y, ignore=IGNORE, check=False)
+        value = value + losses.active_contour_loss(x, y, length=True, ignore=IGNORE, check=False)
         value = value + losses.weighted_cross_entropy_loss(x, z, y, ignore=IGNORE, check=False)
         for loss in (losses.dice_loss, losses.focal_loss, losses.cross_entropy_loss):
-            value = value + loss(x, y, ignore=IGNORE)
+            value = value + loss(x, y, ignore=IGNORE, check=False)
         value.backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -675,7 +675,7 @@ def test_wrong_arguments_are_refused_with_what_was_found_and_expected():
         (lambda: losses.dice_loss(x, y.float()), r"labels are integers; found torch.float32"),
         (lambda: losses.region_wise_loss(x, z[:, :2]), r"a dense map: expected .*\(2, 3, 4, 5\).*found \(2, 2, 4, 5\)"),
         (lambda: losses.hausdorff_loss(x, z[:1]), r"a dense map: expected .*\(2, 3, 4, 5\).*found \(1, 3, 4, 5\)"),
-        (lambda: losses.region_wise_loss(x, z, ignore=255), "ignore=255 .* labels are needed"),
+        (lambda: losses.region_wise_loss(x, z, ignore=255), "ignore=255 .* no labels were found; give labels"),
         (lambda: losses.region_wise_loss(x, z, y[:, :1]), r"labels: expected .* found \(2, 1, 5\)"),
         (
             lambda: losses.packed_region_wise_loss(x, z, y, [1, 1, 1]),
@@ -713,7 +713,45 @@ def test_a_missing_argument_is_a_type_error_as_of_any_function():
     assert losses.cross_entropy_loss(labels=y, logits=x) == losses.cross_entropy_loss(x, y)
 
 
-def test_the_examples_hold():
-    found = doctest.testmod(losses)
-    assert found.attempted >= 4
-    assert found.failed == 0
+def labelled_losses():
+    """Name -> a loss of the labels alone; two images of three classes."""
+    x, z = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)), torch.full((2, 3, 4, 5), -0.5)
+    others = torch.ones(3)
+    return {
+        "rw": lambda y, **how: losses.region_wise_loss(x, z, y, **how),
+        "packed": lambda y, **how: losses.packed_region_wise_loss(x, z[:, 0], y, others, **how),
+        "hd": lambda y, **how: losses.hausdorff_loss(x, z, y, **how),
+        "ac": lambda y, **how: losses.active_contour_loss(x, y, **how),
+        "length": lambda y, **how: losses.contour_length(x, y, **how),
+        "dice": lambda y, **how: losses.dice_loss(x, y, **how),
+        "ce": lambda y, **how: losses.cross_entropy_loss(x, y, **how),
+        "focal": lambda y, **how: losses.focal_loss(x, y, **how),
+        "wce": lambda y, **how: losses.weighted_cross_entropy_loss(x, z, y, **how),
+    }
+
+
+@pytest.mark.parametrize("name", list(labelled_losses()))
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(-1, torch.int64), (3, torch.uint8), (255, torch.uint8), (300, torch.int32), (2**64 - 1, torch.uint64)],
+)
+def test_a_label_that_is_no_class_is_refused_unless_it_is_ignored(name, value, dtype):
+    loss = labelled_losses()[name]
+    labels = np.zeros((2, 4, 5), np.uint64 if dtype == torch.uint64 else np.int64)
+    labels[1, 2, 3] = value
+    y = torch.from_numpy(labels).to(dtype)
+    with pytest.raises(
+        rwtool.UsageError, match=rf"the labels hold {value}; .* take labels 0\.\.2; .* give ignore={value} "
+    ):
+        loss(y)
+    with pytest.raises(rwtool.UsageError, match=f"hold {value};"):
+        loss(y, ignore=7)
+    assert torch.isfinite(loss(y, ignore=value))
+
+
+@pytest.mark.parametrize("name", list(labelled_losses()))
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.uint16, torch.uint32, torch.uint64])
+def test_labels_of_every_whole_type_give_the_loss_of_int64(name, dtype):
+    loss = labelled_losses()[name]
+    y = torch.arange(40).reshape(2, 4, 5) % 2
+    assert loss(y.to(dtype)) == loss(y)

@@ -19,9 +19,9 @@ parallel
 blocks
 losses
 io: names geometry grids volume labels nifti itk arrays formats
-datasets: classes cases channels subjects splits runs plan
+datasets: values classes cases channels subjects splits runs plan
 maps: parameters distances streaming kinds settings folder write make check
-metrics: surface overlap measures
+metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
 statistics: permutation arms comparison
 report: text markdown csv latex write results

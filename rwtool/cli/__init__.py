@@ -20,6 +20,7 @@ from rwtool.cli.maps import maps
 from rwtool.cli.options import for_shell
 from rwtool.cli.predict import predict
 from rwtool.cli.train import train
+from rwtool.console import printable_lines
 from rwtool.errors import RwtoolError, UsageError
 
 
@@ -44,11 +45,14 @@ class _Group(click.Group):
         except RwtoolError as error:
             command = self.commands.get(ctx.invoked_subcommand or "", self)
             kind = click.UsageError if isinstance(error, UsageError) else click.ClickException
-            raise kind(for_shell(str(error), command)) from error
+            raise kind(for_shell(printable_lines(str(error)), command)) from error
+        except click.ClickException as error:
+            error.message = printable_lines(error.message)  # type: ignore[misc]  # it quotes what was typed
+            raise
         except KeyboardInterrupt as interrupt:
             command = self.commands.get(ctx.invoked_subcommand or "", self)
             done = [for_shell(str(what), command) for what in interrupt.args]
-            click.echo(": ".join(("interrupted", *done)), err=True)
+            click.echo(printable_lines(": ".join(("interrupted", *done))), err=True)
             number = interrupt.number if isinstance(interrupt, _Stopped) else signal.SIGINT
             raise SystemExit(128 + number) from None
 

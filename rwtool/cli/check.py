@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rwtool.cli import options
-from rwtool.console import count, print_table
+from rwtool.console import count, json_text, print_table
 
 if TYPE_CHECKING:
     from rwtool.maps.check import CaseCheck, CheckedMaps, SignCount
@@ -33,7 +32,7 @@ def check(maps: Path, labels: str | None, seed: int, jobs: int | None, printed: 
     as_json = printed == "json"
     checked = check_maps(maps, labels=labels, seed=seed, jobs=jobs, verbosity=-1 if quiet or as_json else 0)
     if as_json:
-        click.echo(json.dumps(_content(checked, maps, seed), indent=1, allow_nan=False))
+        click.echo(json_text(_content(checked, maps, seed), ascii_only=True))
     elif not quiet:
         _print_table(checked, maps)
     for case in checked.bad:
@@ -42,7 +41,7 @@ def check(maps: Path, labels: str | None, seed: int, jobs: int | None, printed: 
     if checked.bad:
         raise SystemExit(1)
     if not quiet and not as_json:
-        click.echo(f"{count(len(checked.cases), 'map')} verified")
+        options.say(f"{count(len(checked.cases), 'map')} verified")
 
 
 def _print_table(checked: CheckedMaps, folder: Path) -> None:
@@ -55,12 +54,12 @@ def _print_table(checked: CheckedMaps, folder: Path) -> None:
     )
     absent = [case.name for case in checked.cases if case.absent]
     if absent:
-        click.echo(
+        options.say(
             f"warning: {count(len(absent), 'case')} with an absent class, first {absent[0]}: a channel of 0 is not "
             "neutral in this kind of map"
         )
     if not all(case.labels_checked for case in checked.cases if not case.problems):
-        click.echo("note: some label files were not found, so those maps were checked against the sidecar alone")
+        options.say("note: some label files were not found, so those maps were checked against the sidecar alone")
 
 
 def _row(case: CaseCheck) -> tuple[str, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from rwtool.cli import options
+from rwtool.console import json_text
 
 
 @click.command()
@@ -42,8 +42,8 @@ def compare(tables: tuple[Path, ...], printed: str, **given: Any) -> None:
 
     results = compare_tables(tables, **given)
     if len({row.method for row in results.rows}) < 2:
-        click.echo(f"warning: no test, for {results.rows[0].method} is the only method", err=True)
+        options.say(f"warning: no test, for {results.rows[0].method} is the only method", err=True)
     if printed == "json":
-        click.echo(json.dumps(results.summary(), indent=1, allow_nan=False))
+        click.echo(json_text(results.summary(), ascii_only=True))
     else:
         results.print()

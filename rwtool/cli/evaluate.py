@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from rwtool.cli import options
 from rwtool.cli.output import print_failures, print_notes
-from rwtool.console import count, print_table
+from rwtool.console import count, json_text, print_table
 from rwtool.errors import UsageError, shorten
 
 if TYPE_CHECKING:
@@ -128,14 +127,14 @@ def evaluate(
     if results.comparison is None:
         out = given["out"]
         if out is not None and (out / "summary.json").exists():
-            click.echo(f"warning: every prediction failed; what {out} holds is from an earlier run", err=True)
+            options.say(f"warning: every prediction failed; what {out} holds is from an earlier run", err=True)
     else:
         _print_results(results, as_json=as_json, quiet=quiet, verbose=verbose)
         if given["permutation_test"] and results.comparison.baseline is None:
             methods = " and ".join(sorted(results.comparison.methods))
-            click.echo(f"warning: no test, for {methods} alone has results", err=True)
+            options.say(f"warning: no test, for {methods} alone has results", err=True)
         for run in evaluation.failed_runs:
-            click.echo(f"warning: {run.label}: every prediction failed, so no table holds it", err=True)
+            options.say(f"warning: {run.label}: every prediction failed, so no table holds it", err=True)
     print_failures(evaluation.failed)
     if evaluation.failed:
         raise SystemExit(1)
@@ -143,7 +142,7 @@ def evaluate(
 
 def _print_results(results: Results, *, as_json: bool, quiet: bool, verbose: bool) -> None:
     if as_json:
-        click.echo(json.dumps(results.summary(), indent=1, allow_nan=False))
+        click.echo(json_text(results.summary(), ascii_only=True))
         return
     if verbose:
         _print_cases(results)
@@ -192,11 +191,11 @@ def _print_plan(plan: EvaluationPlan) -> None:
     for line in plan.dataset.describe():
         options.say(line)
     if (validation := plan.pairing.validation) is not None:
-        click.echo(
+        options.say(
             f"cases: the {count(len(validation.names), 'validation case')} of "
             f"{shorten(list(map(str, validation.sources)))} (of {count(validation.total, 'reference')})"
         )
-    click.echo(f"{count(len(plan.pairing.references), 'case')}, {count(len(plan.pairing.methods), 'method')}")
+    options.say(f"{count(len(plan.pairing.references), 'case')}, {count(len(plan.pairing.methods), 'method')}")
     _print_json_plan(plan)
 
 
@@ -204,18 +203,18 @@ def _print_json_plan(plan: EvaluationPlan) -> None:
     """Warnings alone, where standard output is for JSON."""
     for run in plan.pairing.runs:
         if run.extra:
-            click.echo(
+            options.say(
                 f"note: {run.source}: {count(len(run.extra), 'prediction')} without a reference: {shorten(run.extra)}",
                 err=True,
             )
         if run.missing:
-            click.echo(
+            options.say(
                 f"warning: {run.label}: {count(len(run.missing), 'prediction')} missing, whose structures count as "
                 f"missed: {shorten(run.missing)}",
                 err=True,
             )
     if plan.subject_regex is not None:
-        click.echo(
+        options.say(
             "warning: these names look like several scans of some subjects, which are not independent; try --subject "
             f"'{plan.subject_regex}'",
             err=True,
@@ -227,12 +226,12 @@ def _print_notes(evaluation: Evaluation) -> None:
     results = [result for results in evaluation.measured.values() for result in results]
     reused = sum(result.reused for result in results)
     if reused:
-        click.echo(f"note: {count(reused, 'prediction')} unchanged since the last run", err=True)
+        options.say(f"note: {count(reused, 'prediction')} unchanged since the last run", err=True)
     done = Counter(result.alignment for result in results if result.error is None)
     if done["reoriented"]:
-        click.echo(f"note: {count(done['reoriented'], 'prediction')} with other axes turned without loss", err=True)
+        options.say(f"note: {count(done['reoriented'], 'prediction')} with other axes turned without loss", err=True)
     if done["resampled"]:
-        click.echo(f"note: {count(done['resampled'], 'prediction')} resampled with nearest neighbour", err=True)
+        options.say(f"note: {count(done['resampled'], 'prediction')} resampled with nearest neighbour", err=True)
     print_notes({case: [n for result in found for n in result.notes] for case, found in evaluation.measured.items()})
 
 

@@ -112,7 +112,7 @@ def maps(
 def _print_plan(plan: MapPlan) -> None:
     for line in plan.dataset.describe():
         options.say(line)
-    click.echo(
+    options.say(
         f"{count(len(plan.work), 'case')} to do, {plan.jobs} at once"
         + (f"; {count(len(plan.skipped), 'case')} unchanged since the last run" if plan.skipped else "")
     )
@@ -133,7 +133,7 @@ def _print_dry_run(plan: MapPlan) -> None:
             for item in plan.work
         ),
     )
-    click.echo(
+    options.say(
         f"it would take about {duration(plan.estimate_seconds())} (from a trial on this machine just now) and write up "
         f"to {size(plan.uncompressed_bytes())} before compression; nothing was written"
     )
@@ -197,10 +197,10 @@ def _print_edge_cases(made: MadeMaps) -> None:
             values = sorted({value for record in records for value in getattr(record, key)})
             for value in values:
                 cases = sum(value in getattr(record, key) for record in records)
-                click.echo(f"{kind}: label {value} {what} in {count(cases, 'case')}")
+                options.say(f"{kind}: label {value} {what} in {count(cases, 'case')}")
         absent = sum(bool(record.absent) for record in records)
         if kind in ("boundary", "hd") and absent and maps.settings.parameters.absent == "zero":
-            click.echo(
+            options.say(
                 f"warning: {count(absent, f'{kind} map')} with an absent class: its channel is 0, which is not neutral "
                 "(softmax raises the absent class where other channels are positive); try --absent farthest or rrw",
                 err=True,

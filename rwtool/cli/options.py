@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 import click
 
+from rwtool import console
 from rwtool.errors import UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -86,7 +87,7 @@ def for_shell(text: str, command: click.Command) -> str:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a line of the library's in the words of the command that runs."""
-    click.echo(for_shell(text, click.get_current_context().command), err=err)
+    console.say(for_shell(text, click.get_current_context().command), err=err)
 
 
 def parse_pairs(pairs: tuple[str, ...], what: str) -> dict[int, float]:

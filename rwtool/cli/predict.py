@@ -72,14 +72,14 @@ def predict(run: Path, images: str, out: Path, quiet: bool, **given: Any) -> Non
     )
     print_failures(found.outcomes)
     if not quiet:
-        click.echo(f"{count(len(found.files), 'label file')} in {out}")
+        options.say(f"{count(len(found.files), 'label file')} in {out}")
     if found.failed:
         raise SystemExit(1)
 
 
 def _print_plan(plan: PredictPlan) -> None:
     task = plan.checkpoint.task
-    click.echo(
+    options.say(
         f"{count(len(plan.images), 'case')} of {count(task.n_channels, 'channel')}; classes "
         f"{task.classes.describe()}; after {count(plan.checkpoint.epoch, 'epoch')} of {plan.checkpoint.config.epochs}"
     )

@@ -81,7 +81,13 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
 @options.ignore
 @options.spacing
 @options.slice_axis
-@options.jobs
+@click.option(
+    "-j",
+    "--jobs",
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Cases that are read at once.  [default: what cores and free memory allow]",
+)
 @options.quiet
 def train(
     images: str | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from rwtool.evaluation.pairing import Pairing, Run, pair_files
 from rwtool.evaluation.rows import Row, Rules
 from rwtool.files import make_folder
 from rwtool.io.grids import SAME_GRID
-from rwtool.metrics.measures import METRICS, diagonal_mm
+from rwtool.metrics.measures import METRICS, check_tolerance, diagonal_mm
 from rwtool.parallel import GOES_ON, STARTS_ANEW, Outcome, Work, run_cases, schedule
 
 _CACHE = "cache"
@@ -249,7 +248,7 @@ def _rows(plan: EvaluationPlan, run: Run, case: str, result: Measured) -> list[R
             label=classes.values[found.label],
             class_name=classes.names[found.label],
             metric=metric,
-            value=math.nan if found.status == "absent" else float(getattr(found, METRICS[metric].field)),
+            value=float(getattr(found, METRICS[metric].field)),
             unit=METRICS[metric].unit,
             status=found.status,
             diagonal_mm=diagonal,
@@ -289,9 +288,8 @@ def _tolerances(request: Request, labels: Sequence[int]) -> dict[int, float]:
             f"nsd needs a tolerance for label {', '.join(map(str, lacking))}: give nsd_tolerance_mm= for all "
             "labels, or for each"
         )
-    wrong = [mm for mm in given.values() if not 0 <= mm < math.inf]
-    if wrong:
-        raise UsageError(f"a tolerance is 0 mm or more; found {wrong[0]:g}")
+    for mm in given.values():
+        check_tolerance(mm)
     return {label: given[label] if label in given else given[None] for label in labels}
 
 

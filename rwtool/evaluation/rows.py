@@ -32,7 +32,7 @@ class Row:
     unit : str
     status : {"ok", "missed", "hallucinated", "absent"}
     diagonal_mm : float
-        Physical diagonal of the volume, for ``--undefined diagonal``.
+        Physical diagonal of the volume, for the rule 'diagonal'.
     share : float
         Share of the reference's voxels that the class takes.
     """

@@ -1,7 +1,7 @@
 """Overlap and boundary metrics of two label arrays, per class, in 3D and in mm.
 
 Arrays are indexed (z, y, x) and hold class values 0..K-1; 2D is a volume of one slice. What a boundary voxel
-is stands in `rwtool.metrics.surface`. Undefined values are NaN; `apply_undefined` gives missed structures a number.
+is stands in `rwtool.metrics.surface`. Undefined values are NaN; `undefined_mm` is what a report puts for a distance.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def evaluate_labels(
     hd95 : 'directed' or 'pooled'
         Maximum of the two directed 95th percentiles, or the percentile of both directions together.
     nsd_tolerance_mm : float or mapping of class to float, optional
-        Tolerance of the normalised surface distance; a class without one has NaN.
+        Tolerance of the normalised surface distance, finite and at least 0; a class without one has NaN.
     ignore : int, optional
         Voxels with this value in the reference count for neither mask and make no boundary.
     threads : int
@@ -138,15 +138,21 @@ def evaluate_labels(
     Valverde & Tohka, Region-wise Loss for Biomedical Image Segmentation, Eq. 6 (Dice) and Eq. 7 (HD).
     """
     reference, prediction, spacing = _checked(reference, prediction, spacing_mm)
+    if n_classes < 1:
+        raise UsageError(f"found n_classes={n_classes}; give the number of classes, the background included")
     if classes is None:
         classes = [c for c in range(1, n_classes) if c != ignore]
     for c in classes:
         if not 0 <= c < n_classes or c == ignore:
-            raise UsageError(f"class {c} cannot be measured: classes are 0..{n_classes - 1}, ignored: {ignore}")
+            raise UsageError(
+                f"class {c} cannot be measured; give classes within 0..{n_classes - 1}, without the ignored {ignore}"
+            )
     if hd95 not in ("directed", "pooled"):
-        raise UsageError(f"hd95 is 'directed' or 'pooled', not {hd95!r}")
+        raise UsageError(f"found hd95={hd95!r}; give 'directed' or 'pooled'")
     if threads < 1:
-        raise UsageError(f"threads is at least 1, not {threads}")
+        raise UsageError(f"found threads={threads}; give 1 or more")
+    for mm in nsd_tolerance_mm.values() if isinstance(nsd_tolerance_mm, Mapping) else (nsd_tolerance_mm,):
+        check_tolerance(mm)
     joint, boxes = joint_counts(reference, prediction, n_classes, ignore)
     results = []
     for c in classes:
@@ -160,43 +166,42 @@ def evaluate_labels(
     return results
 
 
-def apply_undefined(result: ClassMetrics, rule: str | float, diagonal: float) -> ClassMetrics:
-    """Give the distances of a missed or hallucinated class a number.
+def undefined_mm(rule: str | float, diagonal: float) -> float:
+    """Give the distance of a missed or hallucinated class in mm.
 
     Parameters
     ----------
-    result : ClassMetrics
-        One class of one case.
     rule : 'diagonal', 'exclude' or float
-        The volume's diagonal; nothing (NaN stays, to be left out and counted); or this many mm.
+        The volume's diagonal; nothing (NaN, to be left out and counted); or this many mm.
     diagonal : float
         `diagonal_mm` of the volume.
-
-    Returns
-    -------
-    ClassMetrics
-        With HD95, HD, ASSD and MASD filled in. Other statuses are returned as they are.
 
     Raises
     ------
     UsageError
         The rule is none of the three.
     """
-    mm = undefined_mm(rule, diagonal)
-    if math.isnan(mm) or result.status not in ("missed", "hallucinated"):
-        return result
-    return replace(result, hd95_mm=mm, hd_mm=mm, assd_mm=mm, masd_mm=mm)
-
-
-def undefined_mm(rule: str | float, diagonal: float) -> float:
-    """Distance of a missed or hallucinated class in mm under a rule of `apply_undefined`; NaN for 'exclude'."""
     if isinstance(rule, str) and rule not in ("diagonal", "exclude"):
-        raise UsageError(f"the rule for undefined distances is 'diagonal', 'exclude' or mm, not {rule!r}")
+        raise UsageError(f"found undefined={rule!r}; give 'diagonal', 'exclude' or a number of mm")
     if not isinstance(rule, str) and not 0 <= rule < math.inf:
-        raise UsageError(f"the distance of an undefined case is at least 0 mm and finite, not {rule}")
+        raise UsageError(
+            f"found undefined={rule}; give a distance of 0 mm or more that is finite, 'diagonal' or 'exclude'"
+        )
     if rule == "exclude":
         return math.nan
     return diagonal if rule == "diagonal" else float(rule)
+
+
+def check_tolerance(mm: float | None) -> None:
+    """Refuse a tolerance of NSD that is no distance.
+
+    Raises
+    ------
+    UsageError
+        It is negative, infinite or NaN.
+    """
+    if mm is not None and not 0 <= mm < math.inf:
+        raise UsageError(f"found a tolerance of {mm} mm for nsd; give a finite number of mm, 0 or more")
 
 
 def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
@@ -317,16 +322,17 @@ def _checked(reference: Labels, prediction: Labels, spacing_mm: Sequence[float])
     for name, labels in (("reference", reference), ("prediction", prediction)):
         if labels.ndim != 3 or not labels.size or not np.issubdtype(labels.dtype, np.integer):
             raise VolumeError(
-                f"the {name} is {labels.dtype} of shape {labels.shape}; expected integers of shape "
-                "(Z, Y, X), or (1, Y, X) in 2D"
+                f"the {name} is {labels.dtype} of shape {labels.shape}; expected integers of shape (Z, Y, X), none of "
+                "them 0; give a 2D array as array[None]"
             )
     if reference.shape != prediction.shape:
         raise GeometryError(
-            f"the reference has shape {reference.shape} and the prediction {prediction.shape}; resample one"
+            f"the reference has shape {reference.shape} and the prediction {prediction.shape}; expected one grid; "
+            "resample one of them"
         )
     spacing = tuple(float(mm) for mm in spacing_mm)
     if len(spacing) != 3 or not all(0 < mm < math.inf for mm in spacing):
-        raise GeometryError(f"spacing {spacing} is not three positive numbers of mm (z, y, x)")
+        raise GeometryError(f"found spacing_mm={spacing}; give three positive numbers of mm, (z, y, x)")
     order = np.argsort([-abs(stride) for stride in reference.strides], kind="stable")
     z, y, x = (spacing[axis] for axis in order)
     return reference.transpose(order), prediction.transpose(order), (z, y, x)

@@ -52,7 +52,7 @@ def joint_counts(
             _refuse_unknown(reference, prediction, n_classes, ignore)
         pairs = rows.astype(np.intp)
         pairs *= n_classes
-        pairs += columns.astype(np.intp, copy=False)
+        pairs += columns.astype(np.intp, copy=False)  # uint64 and int64 would meet in float64
         joint += np.bincount(pairs, minlength=n_classes**2).reshape(joint.shape)
         offset = tuple(s.start + c.start for s, c in zip(block, crop, strict=True))
         for labels in (a, b):
@@ -92,4 +92,7 @@ def _refuse_unknown(reference: Labels, prediction: Labels, n_classes: int, ignor
                     counts[int(value)] = counts.get(int(value), 0) + int(times)
         if counts:
             found = ", ".join(f"{value} in {times} voxels" for value, times in sorted(counts.items())[:5])
-            raise VolumeError(f"the {name} holds values that are no class: {found}; classes are 0..{n_classes - 1}")
+            raise VolumeError(
+                f"the {name} holds values that are no class: {found}; classes are 0..{n_classes - 1}; map the "
+                "values to them, or give a larger n_classes"
+            )

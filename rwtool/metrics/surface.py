@@ -2,7 +2,8 @@
 
 A boundary voxel is a voxel of the mask with at least one face neighbour that is not of the mask. Outside the
 volume counts as not of the mask; an axis of one voxel has no neighbours; an ignored voxel is never such a
-neighbour. Distances run from voxel centre to voxel centre.
+neighbour. Distances run from voxel centre to voxel centre, and are the same to the last bit whether a k-d tree
+or a distance transform finds them (`rwtool.metrics.lattice`): otherwise rounding would break ties of methods.
 
 Nothing here holds a whole mask: boundaries are found block by block, as often as they are needed. That is
 much cheaper than the distances and keeps the memory small.
@@ -10,7 +11,7 @@ much cheaper than the distances and keeps the memory small.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -20,17 +21,17 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from rwtool.blocks import blocks
+from rwtool.metrics.lattice import Candidates, Lattice, find_lattice
 
 Labels = NDArray[np.integer[Any]]
 Box = tuple[slice, ...]
 Spacing = tuple[float, float, float]
+_Chosen = tuple[Box, NDArray[np.bool_]]  # a block, and which of its voxels are meant
 
 REFERENCE, PREDICTION = 1, 2  # bits of a boundary code: of which boundary (1 | 2 is of both) a voxel is
 
 TOLERANCE_SLACK = 1e-6  # a float32 spacing of 0.8 is 0.80000001 mm, and must count as within 0.8 mm
-
-# `edt` computes in float32: its distances were within 2e-7 of the k-d tree's, relative, wherever tried. The
-# slack is wider, so both ways agree on which voxels are within a tolerance that is a distance on the grid.
+_TREE_STARTS = 2**16  # lookups whose offsets are in memory at once
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def tree_limit(n_box: int, n_volume: int) -> int:
     return max(min(n_box // 6, n_volume // 16), 3000)
 
 
-def tree_is_slow(tree: cKDTree, starts: NDArray[np.float64], spacing_mm: Spacing, n_box: int) -> bool:
+def tree_is_slow(tree: cKDTree, starts: NDArray[np.float64], spacing: Sequence[float], n_box: int) -> bool:
     """Tell whether lookups in a tree would take longer than `edt`: too many points are nearly nearest.
 
     From the middle of a ball every voxel of its surface is about as far, and a lookup visits them all: 0.5 ms
@@ -179,7 +180,7 @@ def tree_is_slow(tree: cKDTree, starts: NDArray[np.float64], spacing_mm: Spacing
     of 5, from m = 30 (a warped boundary) to m = 5000.
     """
     sample = starts[:: max(1, len(starts) // 32)]
-    reach = tree.query(sample)[0] + 2 * np.mean(spacing_mm)
+    reach = tree.query(sample)[0] + 2 * np.mean(spacing)
     crowd = np.mean(tree.query_ball_point(sample, reach, return_length=True))
     return bool(len(starts) * (1 + (crowd / 100) ** 2) > max(0.2 * n_box, 3000))
 
@@ -255,14 +256,18 @@ def _by_tree(pair: Pair, boundary: _Boundary, way: tuple[int, int], threads: int
 
     A voxel on both boundaries is at 0 and is not looked up.
     """
-    (source, target), (places, codes), spacing = way, boundary, np.asarray(pair.spacing_mm)
+    (source, target), (places, codes), lattice = way, boundary, find_lattice(pair.spacing_mm)
     distances = np.zeros(np.count_nonzero(codes & source), np.float64)
-    starts = places[codes == source] * spacing
+    starts = places[codes == source] * np.asarray(lattice.steps, np.float64)  # in units of the lattice: whole numbers
     if len(starts):
-        tree = cKDTree(places[codes & target > 0] * spacing, leafsize=32, compact_nodes=False, balanced_tree=False)
-        if tree_is_slow(tree, starts, pair.spacing_mm, _voxels(pair.box)):
+        ends = places[codes & target > 0] * np.asarray(lattice.steps, np.float64)
+        tree = cKDTree(ends, leafsize=32, compact_nodes=False, balanced_tree=False)
+        if tree_is_slow(tree, starts, lattice.steps, _voxels(pair.box)):
             return None
-        distances[: len(starts)] = tree.query(starts, workers=threads)[0]
+        for first in range(0, len(starts), _TREE_STARTS):
+            some = starts[first : first + _TREE_STARTS]
+            nearest = tree.query(some, workers=threads)[1]
+            distances[first : first + len(some)] = lattice.length_mm(ends[nearest] - some)
     return DirectedDistances.tally(distances)
 
 
@@ -288,7 +293,11 @@ def _by_transform(pair: Pair, way: tuple[int, int], threads: int, far: bool) -> 
             found = _transform_part(pair, way, threads, (axis, part, window))
             if window == whole:
                 break
-            if found is not None and found.size and found.max_mm() > margin * pair.spacing_mm[axis]:
+            if (
+                found is not None
+                and found.size
+                and found.max_mm() > margin * find_lattice(pair.spacing_mm).spacing_mm[axis]
+            ):
                 found = None
             margin *= 4
         if found is None:
@@ -323,13 +332,49 @@ def _transform_part(
         free[within_box(block)] = codes & target == 0
     if free.all():  # `edt` would answer inf
         return None
-    distances = edt.edt(free, anisotropy=pair.spacing_mm, black_border=False, parallel=threads)
+    distances = edt.edt(free, anisotropy=find_lattice(pair.spacing_mm).spacing_mm, black_border=False, parallel=threads)
     del free
-    tallies = [
-        np.unique(distances[within_box(block)][codes & source > 0], return_counts=True)
-        for block, codes in _boundary_codes(narrowed(part))
-    ]
-    return DirectedDistances.tally(*(np.concatenate(each) for each in zip(*tallies, strict=True)))
+
+    def sources() -> Iterator[_Chosen]:
+        return ((within_box(block), codes & source > 0) for block, codes in _boundary_codes(narrowed(part)))
+
+    tallies = [np.unique(distances[block][chosen], return_counts=True) for block, chosen in sources()]
+    rough = DirectedDistances.tally(*(np.concatenate(each) for each in zip(*tallies, strict=True)))
+    return _settled(rough, distances, sources, find_lattice(pair.spacing_mm))
+
+
+def _settled(
+    rough: DirectedDistances,
+    distances: NDArray[np.float32],
+    sources: Callable[[], Iterator[_Chosen]],
+    lattice: Lattice,
+) -> DirectedDistances:
+    """Turn the float32 distances of voxels into those that they stand for.
+
+    Parameters
+    ----------
+    rough : DirectedDistances
+        Of the voxels.
+    distances : (Z, Y, X) float32 array
+        What `edt` answers: 0 at the targets.
+    sources : callable
+        Gives the blocks of `distances`, and which voxels of each are meant.
+    lattice : Lattice
+    """
+    values, far = rough.values_mm.copy(), rough.values_mm > 0
+    candidates = Candidates(values[far], distances.shape, lattice)
+    values[far] = candidates.mm
+    sure = ~np.isin(rough.values_mm, candidates.unsure)
+    found, counts = [values[sure]], [rough.counts[sure]]
+    for block, chosen in sources() if candidates.unsure.size else ():
+        here = distances[block][chosen].astype(np.float64)
+        unsure = np.isin(here, candidates.unsure)
+        places = np.argwhere(chosen)[unsure] + [s.start for s in block]
+        here = here[unsure]
+        for one in np.unique(here):
+            found.append(candidates.settle(float(one), places[here == one], distances))
+            counts.append(np.ones(len(found[-1]), np.int64))
+    return DirectedDistances.tally(np.concatenate(found), np.concatenate(counts))
 
 
 def _voxels(box: Box) -> int:

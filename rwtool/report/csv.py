@@ -1,10 +1,19 @@
-"""Tables of cases and of tests as CSV, written and read."""
+r"""Tables of cases and of tests as CSV, written and read.
+
+A spreadsheet takes a cell that begins with ``=``, ``+``, ``-`` or ``@`` for a formula, and a control character does
+what it does wherever a cell is shown. A text that holds such, or begins with an apostrophe, is written after an
+apostrophe, with its backslashes doubled and what cannot be printed as ``\x1b``; reading undoes it exactly. Numbers are
+never touched.
+"""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import math
+import re
+import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -12,6 +21,7 @@ from typing import IO, Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from rwtool.console import printable
 from rwtool.datasets.subjects import find_subjects
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.evaluation.rows import Row, Rules
@@ -34,8 +44,8 @@ _NUMBERS = ("value", "diagonal_mm", "share")
 
 TEST_COLUMNS = (
     "baseline", "method", "group", "class", "metric", "n", "p", "p_maxt", "p_holm", "exact", "permutations", "seed",
-    "p_min", "mean_difference", "ci_low", "ci_high", "median_difference", "wins", "ties", "losses", "undefined_pairs",
-    "undefined", "class_name", "ci_reason", "note",
+    "p_min", "mean_difference", "ci_low", "ci_high", "median_difference", "skewness", "wins", "ties", "losses",
+    "undefined_pairs", "undefined", "class_name", "ci_reason", "note",
 )  # fmt: skip
 
 
@@ -178,7 +188,7 @@ def _row(record: dict[str, Any]) -> Row:
     extra = record.pop(None, [])  # type: ignore[call-overload]  # where csv puts fields without a column
     found = sum(value is not None for value in record.values()) + len(extra)
     if found != len(record):
-        raise ValueError(f"expected {len(record)} fields, found {found}")
+        raise ValueError(f"expected {len(record)} fields, found {found}; restore the line")
     try:
         label = int(record["class"])
     except ValueError:
@@ -186,10 +196,10 @@ def _row(record: dict[str, Any]) -> Row:
     for name, known in (("metric", tuple(METRICS)), ("status", STATUSES)):
         if record[name] not in known:
             raise ValueError(f"{name} is one of {', '.join(known)}; found {record[name]!r}")
+    fields: dict[str, Any] = {name: unquote_text(record[name]) for name in _TEXTS}
     for name in ("method", "case", "subject"):
-        if not record[name]:
-            raise ValueError(f"{name} is empty")
-    fields: dict[str, Any] = {name: record[name] for name in _TEXTS}
+        if not fields[name]:
+            raise ValueError(f"{name} is empty; give each line one")
     fields |= {name: _number(name, record[name]) for name in _NUMBERS}
     return Row(**fields, label=label, status=record["status"])
 
@@ -213,14 +223,58 @@ def write_csv(path: Path, columns: Sequence[str], records: Iterable[Mapping[str,
 
 
 def _field(value: Any) -> str:
-    """One field: empty where undefined, a float with all its digits."""
+    """One field: empty where undefined, a float with all its digits, a text quoted."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(float(value)) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return repr(float(value))
+    return str(value) if isinstance(value, int) else quote_text(str(value))
+
+
+def quote_text(text: str) -> str:
+    r"""Make a text a cell that is no formula and holds no control character.
+
+    >>> print(quote_text("=1+1"), quote_text("a=b"), quote_text("unet\x1b"))
+    '=1+1 a=b 'unet\x1b
+    """
+    # full-width and small forms of the four count too
+    formula = unicodedata.normalize("NFKC", text.lstrip()[:1])[:1] in tuple("=+-@")
+    if not (formula or text.startswith("'") or not text.isprintable()):
+        return text
+    return "'" + printable(text.replace("\\", "\\\\"))
+
+
+def unquote_text(cell: str) -> str:
+    """Give the text of a cell back: what `quote_text` undoes.
+
+    Raises
+    ------
+    ValueError
+        It begins with an apostrophe and holds a backslash that writes out no character.
+    """
+    if not cell.startswith("'"):
+        return cell
+
+    def character(found: re.Match[str]) -> str:
+        short, digits = found["short"], found["x"] or found["u"] or found["U"]
+        if short is None and (digits is None or int(digits, 16) > sys.maxunicode):
+            raise ValueError(
+                f"found {cell!r}, in which a backslash stands for no character; write \\\\ for one, or leave the "
+                "apostrophe before it out"
+            )
+        return _SHORT[short] if digits is None else chr(int(digits, 16))
+
+    return _ESCAPE.sub(character, cell[1:])
+
+
+_SHORT = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
+_ESCAPE = re.compile(
+    r"\\(?:(?P<short>[\\nrt])|x(?P<x>[\da-fA-F]{2})|u(?P<u>[\da-fA-F]{4})|U(?P<U>[\da-fA-F]{8})|)", re.ASCII
+)
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open for writing; file names that are no UTF-8 must not stop a report."""
-    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    """Open for writing, with line ends as they are given."""
+    return path.open("w", encoding="utf-8", newline="")

@@ -3,26 +3,69 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from itertools import pairwise
 
+from rwtool.console import printable
 from rwtool.evaluation.rows import Rules
 from rwtool.report.text import Entry, ResultRow, metric_title, result_rows, statements
 from rwtool.statistics.comparison import Comparison
 
 _SPECIAL = {
-    "\\": r"$\backslash$", "~": r"\~{}", "^": r"\^{}", "<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "[": "{[}",
+    "\\": r"$\backslash$", "~": r"\~{}", "^": r"\^{}", "<": "{$<$}", ">": "{$>$}", "|": "$|$", '"': "{''}", "[": "{[}",
     "]": "{]}", "*": "{*}", "$": r"$\mathdollar$", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    "°": r"$^{\circ}$", "µ": r"$\mu$", "≤": r"$\le$", "≥": r"$\ge$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$", "\N{EN DASH}": "{--}", "\N{EM DASH}": "{---}",
+    "ß": r"{\ss}", "æ": r"{\ae}", "Æ": r"{\AE}", "œ": r"{\oe}", "Œ": r"{\OE}", "ø": r"{\o}", "Ø": r"{\O}", "ł": r"{\l}",
+    "Ł": r"{\L}", "å": r"{\aa}", "Å": r"{\AA}", "\N{LATIN SMALL LETTER DOTLESS I}": r"{\i}", "`": r"\`{}",
     **{character: f"\\{character}" for character in "&%#_{}"},
 }  # fmt: skip  # all in the fonts of TeX itself
+_ACCENTS = {
+    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
+    "\u0308": '"', "\u030b": "H", "\u030c": "v", "\u0327": "c",
+}  # fmt: skip  # by combining character
+_LIGATURES = {("-", "-"), ("'", "'"), (",", ",")}  # those of backquotes and angles have no character left to form of
+_GREEK = [
+    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+    "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi",
+    "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+]  # fmt: skip  # those that TeX has
 _MARKS = {"": "", "*": "^{*}", "*↑": r"^{*\uparrow}", "*↓": r"^{*\downarrow}"}
 
 
 def escape_latex(text: str) -> str:
     r"""Write text so that LaTeX prints it as it is, also as the first cell of a row.
 
-    >>> print(escape_latex("rwl_rrw & 50 %"))
-    rwl\_rrw \& 50 \%
+    Accents and Greek letters become commands. What LaTeX has no command for without further packages, such as Chinese,
+    is printed as ``U+4E2D``, and what cannot be printed at all is written out. No ligature is left to form: neither of
+    backquotes, nor of hyphens, commas and apostrophes.
+
+    >>> print(escape_latex("rwl_rrw & 50 % -- ?`"))
+    rwl\_rrw \& 50 \% -{}- ?\`{}
     """
-    return re.sub(r"-(?=-)", "-{}", "".join(_SPECIAL.get(c, c) for c in " ".join(text.split())))
+    plain = unicodedata.normalize("NFC", printable(text))
+    ligature = {i for i, pair in enumerate(pairwise(plain)) if pair in _LIGATURES}
+    kept = {found.start() for found in re.finditer(r"^ | $|(?<= ) ", plain)}  # spaces that LaTeX would leave out
+    return "".join(
+        r"\ " if i in kept else _latex_character(character) + "{}" * (i in ligature)
+        for i, character in enumerate(plain)
+    )
+
+
+def _latex_character(character: str) -> str:
+    """One character in commands of plain LaTeX."""
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    if character.isascii():
+        return character
+    parts = unicodedata.normalize("NFD", character)
+    if len(parts) == 2 and parts[0].isascii() and parts[1] in _ACCENTS:
+        letter = "\\" * (parts[0] in "ij") + parts[0]  # without their dots
+        return f"\\{_ACCENTS[parts[1]]}{{{letter}}}"
+    name = unicodedata.name(character, "").removeprefix("GREEK ").replace("LAMDA", "LAMBDA")
+    case, _, greek = name.partition(" LETTER ")
+    greek = greek.lower() if case == "SMALL" else greek.capitalize()
+    return f"$\\{greek}$" if case in ("SMALL", "CAPITAL") and greek in _GREEK else f"U+{ord(character):04X}"
 
 
 def latex_table(comparison: Comparison, rules: Rules) -> str:
@@ -36,7 +79,7 @@ def latex_table(comparison: Comparison, rules: Rules) -> str:
     width = len(labels) * len(metrics)
     titles = (f"class {label}" if names[label] in ("", str(label)) else names[label] for label in labels)
     lines = [
-        *(f"% {' '.join(line.split())}" for line in statements(comparison, rules)),
+        *(f"% {printable(line)}" for line in statements(comparison, rules)),
         f"\\begin{{tabular}}{{l{'c' * width}}}",
         "\\hline",
         _line(["", *(f"\\multicolumn{{{len(metrics)}}}{{c}}{{{escape_latex(title)}}}" for title in titles)]),

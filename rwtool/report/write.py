@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rwtool import __version__
-from rwtool.console import print_lines, print_table
+from rwtool.console import json_text, print_lines, print_table
 from rwtool.evaluation.rows import Row, Rules
 from rwtool.files import atomic
 from rwtool.metrics.measures import METRICS
@@ -41,7 +40,7 @@ def write_report(
     provenance : dict
         Where the rows come from: inputs and their hashes, the command.
     """
-    content = json.dumps(summary(comparison, rules, provenance), indent=1, allow_nan=False, ensure_ascii=False)
+    content = json_text(summary(comparison, rules, provenance))
     cases = ({**vars(row), "class": row.label} for row in rows)
     write_csv(out / "cases.csv", CASE_COLUMNS, cases)
     write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison))

@@ -56,27 +56,31 @@ def check_rows(rows: Sequence[Row]) -> None:
     of_class: dict[tuple[str, int], Row] = {}
     for row in rows:
         if row.metric not in METRICS:
-            raise UsageError(f"there is no metric {row.metric!r}; the metrics are {', '.join(METRICS)}")
+            raise UsageError(f"there is no metric {row.metric!r}; give some of {', '.join(METRICS)}")
         if math.isinf(row.value):
-            raise UsageError(f"{row.method}, {row.case}, class {row.label}: {row.metric} is infinite")
+            raise UsageError(
+                f"{row.method}, {row.case}, class {row.label}: {row.metric} is infinite; give NaN where it is undefined"
+            )
         key = (row.method, row.run, row.case, row.label, row.metric)
         if key in seen:
             run = f" run {row.run}" if row.run else ""
-            raise UsageError(f"{row.method}{run} has two values of {row.metric} for class {row.label} in {row.case}")
+            raise UsageError(
+                f"{row.method}{run} has two values of {row.metric} for class {row.label} in {row.case}; give each once"
+            )
         seen.add(key)
         first = of_case.setdefault(row.case, row)
         for what in ("group", "subject"):
             if getattr(first, what) != getattr(row, what):
                 raise UsageError(
                     f"{row.case} has two {what}s: {getattr(first, what)!r} with {first.method}, "
-                    f"{getattr(row, what)!r} with {row.method}"
+                    f"{getattr(row, what)!r} with {row.method}; give it the same with every method"
                 )
         other = of_class.setdefault((row.case, row.label), row)
         if not (_same(row.diagonal_mm, first.diagonal_mm) and _same(row.share, other.share)):
             raise UsageError(
                 f"{row.method} and {other.method} were not measured against the same reference: in {row.case} class "
                 f"{row.label} takes {row.share:.6g} and {other.share:.6g} of the voxels, and the diagonal is "
-                f"{row.diagonal_mm:.6g} and {first.diagonal_mm:.6g} mm"
+                f"{row.diagonal_mm:.6g} and {first.diagonal_mm:.6g} mm; evaluate both against the same files"
             )
 
 
@@ -117,13 +121,37 @@ def under(rule: Undefined, axes: Axes, arm: Arm) -> Floats:
     return np.where(one_sided & axes.is_distance & np.isnan(arm.values), mm, arm.values)
 
 
-def differences(rule: Undefined, axes: Axes, arm: Arm, baseline: Arm) -> Floats:
-    """Differences of a pair of methods, (n_cases, n_classes * n_metrics); NaN where the pair is undefined."""
+class Differences(NamedTuple):
+    """Differences of two methods and the size of what they come from."""
+
+    values: Floats  # (n_cases, n_classes * n_metrics); NaN where the pair is undefined
+    largest: Floats  # (n_classes * n_metrics,): the largest value of either method, whatever its sign
+
+
+def differences(rule: Undefined, axes: Axes, arm: Arm, baseline: Arm) -> Differences:
+    """Take one method from the other, case by case, after the rule and the mean over runs."""
     hallucinated = np.any([(a.status == _HALLUCINATED).any(axis=0) for a in (arm, baseline)], axis=0)
     right = np.array([_EMPTY_IS_RIGHT.get(metric, math.nan) for metric in axes.metrics])
     means = []
     for a in (arm, baseline):
         values = under(rule, axes, a)
         empty_is_right = ((a.status == _ABSENT) & hallucinated)[..., None] & np.isnan(values)
-        means.append(average_runs(np.where(empty_is_right, right, values)))
-    return (means[0] - means[1]).reshape(len(axes.cases), -1)
+        means.append(average_runs(np.where(empty_is_right, right, values)).reshape(len(axes.cases), -1))
+    largest = np.fmax.reduce(np.abs(np.concatenate(means)), axis=0, initial=0.0)
+    return Differences(means[0] - means[1], largest)
+
+
+def without_rounding(differences: Floats, largest: Floats) -> Floats:
+    """Round differences, column by column, to 13 digits of the largest value that they come from.
+
+    What lies below is rounding of the means over runs, cases and boundary voxels, and must neither break a tie nor make
+    equal differences unequal.
+
+    Examples
+    --------
+    >>> without_rounding(np.array([[0.3 - 0.2], [(0.1 + 0.7) / 2 - 0.4]]), np.array([0.4])).tolist()
+    [[0.1], [0.0]]
+    """
+    digits = [0 if size == 0 else 12 - math.floor(math.log10(size)) for size in largest]
+    rounded = [np.round(column, digit) for column, digit in zip(differences.T, digits, strict=True)]
+    return np.column_stack(rounded) + 0.0  # no -0

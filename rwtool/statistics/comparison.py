@@ -18,7 +18,19 @@ from rwtool.datasets.subjects import average_runs, average_subjects, suggest_sub
 from rwtool.errors import UsageError
 from rwtool.evaluation.rows import Row, Rules, Undefined
 from rwtool.metrics.measures import METRICS
-from rwtool.statistics.arms import NO_ROW, STATUSES, Arm, Axes, Floats, arrays, check_rows, differences, under
+from rwtool.statistics.arms import (
+    NO_ROW,
+    STATUSES,
+    Arm,
+    Axes,
+    Differences,
+    Floats,
+    arrays,
+    check_rows,
+    differences,
+    under,
+    without_rounding,
+)
 from rwtool.statistics.permutation import PairedTest, paired_permutation_test
 
 
@@ -141,7 +153,7 @@ class Comparison:
         By group, method, rule, label, metric.
     no_results : tuple of NoResult
     suggested_subject : str or None
-        A regex for ``--subject`` where cases look like repeated scans of a subject and were not grouped.
+        A regex for `subject` where cases look like repeated scans of a subject and were not grouped.
     """
 
     methods: tuple[str, ...]
@@ -189,11 +201,11 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
     is the background.
     """
     if not rows:
-        raise UsageError("there are no rows to compare")
+        raise UsageError("there are no rows to compare; give those of an evaluation, or a cases.csv that holds some")
     check_rows(rows)
     methods = _unique(row.method for row in rows)
     if baseline is not None and baseline not in methods:
-        raise UsageError(f"there is no method {baseline!r} for a baseline; the methods are {', '.join(methods)}")
+        raise UsageError(f"found baseline={baseline!r}, and no such method; give one of {', '.join(methods)}")
     runs = {method: tuple(sorted({row.run for row in rows if row.method == method})) for method in methods}
     groups = tuple(sorted({row.group for row in rows}))
     metrics = _unique(row.metric for row in rows)
@@ -295,18 +307,18 @@ def _tests(axes: Axes, arm: tuple[str, Arm], baseline: tuple[str, Arm], rules: R
     columns = axes.columns()
     ruled = differences(rules.undefined, axes, arm[1], baseline[1])
     strict = differences("exclude", axes, arm[1], baseline[1])
-    differs = (np.isnan(ruled) != np.isnan(strict)).any(axis=0)
-    variants: list[tuple[Undefined, Floats, NDArray[np.bool_]]] = [
+    differs = (np.isnan(ruled.values) != np.isnan(strict.values)).any(axis=0)
+    variants: list[tuple[Undefined, Differences, NDArray[np.bool_]]] = [
         (rules.undefined, ruled, np.full(len(columns), True))
     ]
     if differs.any():
         variants.append(("exclude", strict, differs))
     tests = []
     for rule, of_cases, wanted in variants:
-        of_subjects = average_subjects(of_cases, axes.subjects)
+        of_subjects = average_subjects(of_cases.values, axes.subjects)
         better = [METRICS[metric].better for _, metric in columns]
         results = paired_permutation_test(
-            of_subjects.values,
+            without_rounding(of_subjects.values, of_cases.largest),
             higher_is_better=[None if sign == 0 else sign > 0 for sign in better],
             family=[label != 0 for label, _ in columns],
             permutations=rules.permutations,

@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from rwtool.console import printable
+
 
 class TrainingDisplay:
     """Shows loss, Dice, slices per second and the time left.
@@ -56,9 +58,9 @@ class TrainingDisplay:
         line += f"{self._dice} ({parts})" if validated else ""
         if self._bar is None:
             line += f"  {row['slices_per_second']:.0f} slices/s  {self._left(done)}"
-            print(line.rstrip(), file=self._console.file, flush=True)
+            print(printable(line.rstrip()), file=self._console.file, flush=True)
         elif validated:
-            self._bar.console.print(line, highlight=False, markup=False)
+            self._bar.console.print(printable(line), highlight=False, markup=False)
 
     def _left(self, done: float) -> str:
         """Time left, from the pace of this session."""

@@ -27,7 +27,7 @@ from rwtool.training.slices import Batch
 _WITHOUT_MAP: dict[str, Callable[..., Tensor]] = {"ce": cross_entropy_loss, "dice": dice_loss, "focal": focal_loss}
 
 NO_CLASS = -1
-"""Label of pixels that the losses leave out."""
+"""Label of pixels that the losses leave out. All labels are settled when they are read: the losses need no check."""
 
 
 class Objective:
@@ -81,13 +81,13 @@ class Objective:
         loss = self._main(logits, labels, magnitudes, stride)
         if self.config.mixed_with is None:
             return loss
-        common = _WITHOUT_MAP[self.config.mixed_with](logits, labels, ignore=NO_CLASS)
+        common = _WITHOUT_MAP[self.config.mixed_with](logits, labels, ignore=NO_CLASS, check=False)
         return mix_losses(common, loss, weight)
 
     def _main(self, logits: Tensor, labels: Tensor, magnitudes: Tensor | None, stride: int) -> Tensor:
         name = self.config.loss
         if name in _WITHOUT_MAP:
-            return _WITHOUT_MAP[name](logits, labels, ignore=NO_CLASS)
+            return _WITHOUT_MAP[name](logits, labels, ignore=NO_CLASS, check=False)
         if name == "ac":
             lam = self.config.ac_lambda
             return active_contour_loss(
@@ -97,11 +97,14 @@ class Objective:
                 length=lam is not None,
                 other_values=self.other_values,
                 ignore=NO_CLASS,
+                check=False,
             )
         assert magnitudes is not None
         assert self.map_use is not None
         if name == "rrw":
-            return packed_region_wise_loss(logits, -magnitudes[:, 0], labels, self.other_values, ignore=NO_CLASS)
+            return packed_region_wise_loss(
+                logits, -magnitudes[:, 0], labels, self.other_values, ignore=NO_CLASS, check=False
+            )
         if name == "wce-rrw":
             return weighted_cross_entropy_loss(logits, magnitudes[:, 0], labels, ignore=NO_CLASS, check=False)
         # the distances of coarse levels are in their own, larger pixels
@@ -109,6 +112,8 @@ class Objective:
         classes = torch.arange(distances.shape[1], device=distances.device).view(1, -1, 1, 1)
         own = labels.unsqueeze(1) == classes
         if name == "boundary":
-            return region_wise_loss(logits, torch.where(own, -distances, distances), labels, ignore=NO_CLASS)
+            return region_wise_loss(
+                logits, torch.where(own, -distances, distances), labels, ignore=NO_CLASS, check=False
+            )
         z = torch.where(own, 0, distances**self.map_use.exponent)
-        return hausdorff_loss(logits, z, labels, ignore=NO_CLASS)
+        return hausdorff_loss(logits, z, labels, ignore=NO_CLASS, check=False)

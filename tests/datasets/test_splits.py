@@ -1,9 +1,7 @@
-import doctest
 import json
 
 import pytest
 
-from rwtool.datasets import splits as split
 from rwtool.datasets.splits import Split, make_split, read_case_names, read_split
 from rwtool.errors import UsageError
 
@@ -201,9 +199,3 @@ def test_a_list_of_cases_of_another_form_is_named_with_the_field(write, content,
 def test_a_missing_file_is_named(tmp_path, source):
     with pytest.raises(UsageError, match=r"gone\.json: cannot be read as a split: .*No such file"):
         read_split(str(tmp_path / source), ["a"])
-
-
-def test_examples_in_the_documentation():
-    found = doctest.testmod(split)
-    assert found.attempted >= 1
-    assert found.failed == 0

@@ -264,6 +264,27 @@ def test_every_status(tmp_path):
     assert all(math.isnan(row.value) for row in found.rows if row.metric == "hd" and row.label > 1)
 
 
+def test_the_volume_of_a_class_in_neither_file_is_0_and_has_no_error(tmp_path):
+    corners = [((0, 0, 0), (2, 2, 2)), ((3, 3, 3), (5, 5, 5)), ((6, 6, 4), (8, 8, 6))]
+    save(tmp_path / "labels" / "x.nii.gz", box(*corners[:2], values=(1, 2)))
+    save(tmp_path / "a" / "x.nii.gz", box(corners[0], corners[2], values=(1, 3)))
+    rules = Rules(metrics=("volume_ml", "volume_error"))
+    found = evaluate(tmp_path / "labels", tmp_path / "a", classes=(0, 1, 2, 3, 4), rules=rules)
+    ml = 8 * math.prod(SPACING) / 1000
+    volumes = {row.label: row.value for row in found.rows if row.metric == "volume_ml"}
+    assert volumes == pytest.approx({1: ml, 2: 0.0, 3: ml, 4: 0.0})
+    errors = {row.label: row.value for row in found.rows if row.metric == "volume_error"}
+    assert (errors[1], errors[2]) == (0.0, -1.0)
+    assert math.isnan(errors[3])
+    assert math.isnan(errors[4])
+
+
+@pytest.mark.parametrize("mm", [math.nan, math.inf, -1.0])
+def test_a_tolerance_that_is_no_distance_is_refused_before_anything_is_measured(project, mm):
+    with pytest.raises(rwtool.UsageError, match="found a tolerance of .* mm for nsd; give a finite number of mm"):
+        evaluate(project / "labels", project / "a", rules=Rules(metrics=("nsd",)), nsd_tolerance_mm={None: mm})
+
+
 def test_rows_carry_the_files_labels_and_names(tmp_path):
     save(tmp_path / "labels" / "x.nii.gz", BOX * 4)
     save(tmp_path / "a" / "x.nii.gz", BOX * 4)
@@ -328,7 +349,7 @@ def test_all_metrics_and_both_rules_of_hd95(project):
         (("dice", "nsd"), {}, "nsd needs a tolerance for label 1"),
         (("dice",), {None: 1.0}, "nsd_tolerance_mm= belongs to nsd"),
         (("nsd",), {5: 1.0}, "nsd_tolerance_mm= names label 5, which is not measured"),
-        (("nsd",), {None: -1.0}, "a tolerance is 0 mm or more"),
+        (("nsd",), {None: -1.0}, "found a tolerance of -1.0 mm for nsd; give a finite number"),
         (("dice", "iou"), {}, "metrics= are names, each once, of dice"),
         (("dice", "dice"), {}, "each once"),
     ],

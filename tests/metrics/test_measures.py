@@ -1,21 +1,18 @@
 import itertools
 import math
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masks import SPACINGS, ball, box, scattered, use_transform, use_tree
 from scipy.ndimage import distance_transform_edt
 
 from rwtool.errors import GeometryError, UsageError, VolumeError
-from rwtool.metrics import surface
 from rwtool.metrics.measures import (
     METRICS,
-    apply_undefined,
     assd_mm,
     diagonal_mm,
     dice,
@@ -25,22 +22,10 @@ from rwtool.metrics.measures import (
     hd_mm,
     masd_mm,
     nsd,
+    undefined_mm,
 )
 
-SPACINGS = [(1.0, 1.0, 1.0), (5.0, 0.8, 0.8), (0.7421875, 3.0, 1.1)]
 DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "masd_mm")
-
-
-def box(shape, *sides):
-    mask = np.zeros(shape, bool)
-    mask[tuple(slice(*side) for side in sides)] = True
-    return mask
-
-
-def ball(shape, radius_mm, spacing_mm):
-    axes = np.ogrid[tuple(slice(n) for n in shape)]
-    parts = (((i - (n - 1) / 2) * mm) ** 2 for i, n, mm in zip(axes, shape, spacing_mm, strict=True))
-    return sum(parts) <= radius_mm**2 + 1e-9
 
 
 # The oracle: the definitions, voxel by voxel and pair by pair.
@@ -97,15 +82,6 @@ def label_pairs(draw, classes=3):
     return labels(), labels()
 
 
-def use_transform(monkeypatch):
-    monkeypatch.setattr(surface, "tree_limit", lambda n_box, n_volume: 0)
-
-
-def use_tree(monkeypatch):
-    monkeypatch.setattr(surface, "tree_limit", lambda n_box, n_volume: 10**9)
-    monkeypatch.setattr(surface, "tree_is_slow", lambda *_: False)
-
-
 @pytest.mark.parametrize("way", [use_tree, use_transform])
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 @pytest.mark.parametrize("ignore", [None, 2])
@@ -133,83 +109,6 @@ def test_the_background_is_a_class_like_any_other(pair):
     for name, value in slow_metrics(*pair, 0, SPACINGS[1], tolerance_mm=1).items():
         if name != "pooled":
             assert getattr(result, name) == pytest.approx(value, rel=5e-7, nan_ok=True), name
-
-
-def test_overlaps_and_boxes_hold_over_many_blocks():
-    rng = np.random.default_rng(0)
-    reference, prediction = rng.integers(0, 5, (2, 20, 70, 90))
-    for result in evaluate_labels(reference, prediction, (1, 1, 1), n_classes=5, classes=range(5), distances=False):
-        a, b = reference == result.label, prediction == result.label
-        assert result.overlap_voxels == (a & b).sum()
-        assert (result.reference_voxels, result.prediction_voxels) == (a.sum(), b.sum())
-
-
-def scattered(seed, shape=(24, 48, 48)):
-    """Two masks of smooth blobs that differ, over many blocks, with voxels of one class near every border."""
-    rng = np.random.default_rng(seed)
-    axes = np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")
-
-    def waves():
-        return sum(np.sin(axis * rng.uniform(0.1, 0.5) + rng.uniform(0, 6)) for axis in axes)
-
-    base = waves()
-    return base > 0.7, base + 0.4 * waves() > 0.7
-
-
-@pytest.mark.parametrize("spacing_mm", [*SPACINGS, (3.3, 0.5859375, 0.5859375), (1.25, 0.1, 0.3)])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_tree_and_transform_give_the_same_numbers(monkeypatch, spacing_mm, seed):
-    a, b = scattered(seed)
-    answers = []
-    tolerances = [1.0, 2.0, *(k * mm for k in (1, 2, 3) for mm in spacing_mm), math.hypot(*spacing_mm)]
-    for way in (use_tree, use_transform):
-        with monkeypatch.context() as patch:
-            way(patch)
-            answers.append(directed_distances_mm(a, b, spacing_mm))
-            shares = [nsd(a, b, spacing_mm, t) for t in tolerances]
-            answers[-1] = (*answers[-1], shares)
-    for one, other in zip(answers[0][:2], answers[1][:2], strict=True):
-        np.testing.assert_allclose(one, other, rtol=5e-7)
-    assert answers[0][2] == answers[1][2]
-
-
-@pytest.mark.parametrize("shape", [(40, 3, 3), (3, 40, 3), (1, 3, 40)])
-@pytest.mark.parametrize("places", [(0, 39), (18, 21), (0, 1), (5, 30)])
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.1, 5.0, 2.0)])
-def test_a_box_transformed_in_two_parts_finds_what_lies_in_the_other(monkeypatch, shape, places, spacing_mm):
-    use_transform(monkeypatch)
-    axis = int(np.argmax(shape))
-    a, b = np.zeros((2, *shape), bool)
-    np.moveaxis(a, axis, 0)[list(places)] = True
-    np.moveaxis(b, axis, 0)[places[0]] = True
-    mm = (places[1] - places[0]) * spacing_mm[axis]
-    assert hd_mm(a, b, spacing_mm) == hd_mm(b, a, spacing_mm) == pytest.approx(mm)
-
-
-@pytest.mark.parametrize("way", [use_tree, use_transform])
-def test_boundaries_do_not_depend_on_the_blocks(monkeypatch, way):
-    a, b = scattered(3)
-    way(monkeypatch)
-    whole = directed_distances_mm(a, b, SPACINGS[1])
-
-    def thin(box, n_volume):
-        for z in range(box[0].start, box[0].stop):
-            for y in range(box[1].start, box[1].stop, 3):
-                yield slice(z, z + 1), slice(y, min(y + 3, box[1].stop)), box[2]
-
-    monkeypatch.setattr(surface, "cached_blocks", thin)
-    for one, other in zip(whole, directed_distances_mm(a, b, SPACINGS[1]), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("volume", [(3, 4, 5), (1, 700, 900), (2000, 3, 3), (1, 1, 300_000), (64, 64, 64)])
-def test_blocks_cover_the_box_once(volume):
-    seen = np.zeros(volume, np.uint8)
-    for block in surface.cached_blocks(tuple(slice(0, n) for n in volume), seen.size):
-        assert seen[block].size <= max(2**12, seen.size // 32, volume[2])
-        seen[block] += 1
-    assert seen.all()
-    assert seen.max() == 1
 
 
 # Closed forms.
@@ -264,27 +163,6 @@ def test_a_cavity_of_5_voxels_in_a_cube_of_39_is_16_where_the_set_distance_is_3(
     assert distance_transform_edt(~hollow)[full].max() == 3
 
 
-def test_the_volumes_edge_is_outside_of_the_mask():
-    full, half = np.ones((6, 6, 6), bool), box((6, 6, 6), (0, 3), (0, 6), (0, 6))
-    assert len(directed_distances_mm(full, half, (1, 1, 1))[0]) == 6**3 - 4**3
-    assert hd_mm(full, half, (2, 1, 1)) == pytest.approx(6)
-
-
-def test_every_voxel_of_a_thin_plate_is_boundary():
-    plate = box((5, 6, 7), (2, 3), (1, 5), (1, 6))
-    assert len(directed_distances_mm(plate, plate, (1, 1, 1))[0]) == 20
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_singleton_axis_has_no_neighbours_so_a_square_of_5_has_16_boundary_voxels(axis):
-    a = np.expand_dims(box((9, 9), (2, 7), (2, 7)), axis)
-    b = np.expand_dims(box((9, 9), (4, 5), (4, 5)), axis)
-    forth, back = directed_distances_mm(a, b, (1, 1, 1))
-    assert (len(forth), len(back)) == (16, 1)
-    assert back[0] == 2
-    assert forth.max() == pytest.approx(2 * math.sqrt(2))
-
-
 def test_a_volume_of_one_voxel_has_no_boundary_and_no_distance():
     voxel = np.ones((1, 1, 1), np.uint8)
     (result,) = evaluate_labels(voxel, voxel, (1, 1, 1), n_classes=2, nsd_tolerance_mm=1)
@@ -297,16 +175,6 @@ def test_concentric_spheres_3_mm_apart_are_5_mm_apart_on_5_mm_slices():
     shape, spacing_mm = (25, 101, 101), (5.0, 0.8, 0.8)
     outer, inner = ball(shape, 30, spacing_mm), ball(shape, 27, spacing_mm)
     assert hd_mm(outer, inner, spacing_mm) == pytest.approx(5.0)
-
-
-def test_percentiles_interpolate_as_numpy_does():
-    rng = np.random.default_rng(0)
-    for n in (1, 2, 3, 19, 20, 21, 400):
-        values = rng.integers(0, 9, n) * 0.8
-        tally = surface.DirectedDistances.tally(values)
-        for percent in (0, 5, 50, 95, 100):
-            assert tally.percentile_mm(percent) == pytest.approx(np.percentile(values, percent), rel=1e-12)
-        assert tally.mean_mm() == pytest.approx(values.mean())
 
 
 # Invariances.
@@ -411,21 +279,29 @@ def test_each_status_has_its_numbers():
 
 
 @pytest.mark.parametrize(("rule", "mm"), [("diagonal", 87.7), ("exclude", math.nan), (250, 250), (0.0, 0)])
-def test_the_undefined_rule_reaches_missed_and_hallucinated_only(rule, mm):
-    results = evaluate_labels(*four_statuses(), (10, 10, 10), n_classes=5)
-    diagonal = diagonal_mm((4, 5, 6), (10, 10, 10))
-    ok, missed, hallucinated, absent = (apply_undefined(r, rule, diagonal) for r in results)
-    for result in (missed, hallucinated):
-        assert [getattr(result, name) for name in DISTANCES] == pytest.approx([mm] * 4, abs=0.1, nan_ok=True)
-        assert result.dice == 0
-    assert ok == results[0]
-    assert math.isnan(absent.hd_mm)
+def test_the_rule_for_undefined_distances_in_mm(rule, mm):
+    assert undefined_mm(rule, 87.7) == pytest.approx(mm, nan_ok=True)
 
 
 @pytest.mark.parametrize("rule", ["worst", -1, math.nan, math.inf])
 def test_no_other_undefined_rule_is_taken(rule):
-    with pytest.raises(UsageError):
-        apply_undefined(evaluate_labels(*four_statuses(), (1, 1, 1), n_classes=5)[0], rule, 1)
+    with pytest.raises(UsageError, match=r"found undefined=.* give "):
+        undefined_mm(rule, 1)
+
+
+@pytest.mark.parametrize("mm", [math.nan, math.inf, -math.inf, -1.0, -1e-9, np.float32("nan")])
+def test_a_tolerance_that_is_no_distance_is_refused_everywhere(mm):
+    a, b = box((1, 9, 9), (0, 1), (1, 3), (1, 3)), box((1, 9, 9), (0, 1), (6, 8), (6, 8))
+    labels = a.view(np.uint8), b.view(np.uint8)
+    calls = [
+        lambda: nsd(a, b, (1, 1, 1), mm),
+        lambda: evaluate_labels(*labels, (1, 1, 1), n_classes=2, nsd_tolerance_mm=mm),
+        lambda: evaluate_labels(*labels, (1, 1, 1), n_classes=2, nsd_tolerance_mm={1: mm}),
+        lambda: evaluate_labels(*labels, (1, 1, 1), n_classes=2, nsd_tolerance_mm={1: 1.0, 5: mm}, distances=False),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match=r"found a tolerance of .* mm for nsd; give a finite number of mm"):
+            call()
 
 
 def test_the_diagonal_of_brats_is_373_mm():
@@ -471,22 +347,6 @@ def test_each_class_has_its_own_tolerance():
 # Ignored voxels.
 
 
-def test_an_ignored_neighbour_makes_no_boundary_and_an_ignored_voxel_does_not_count():
-    reference = np.zeros((1, 7, 7), np.uint8)
-    reference[0, 1:6, 1:6] = 255
-    reference[0, 2:5, 2:5] = 1
-    (result,) = evaluate_labels(
-        reference, np.ones_like(reference), (1, 1, 1), n_classes=2, ignore=255, nsd_tolerance_mm=1
-    )
-    assert (result.reference_voxels, result.prediction_voxels) == (9, 9 + 24)
-    assert math.isnan(result.hd_mm)  # the reference meets nothing but ignored voxels: it has no boundary
-    reference[0, 2:5, 5] = 0  # now it meets the background, on one side
-    forth, back = directed_distances_mm(
-        reference, np.where(reference == 1, 1, 0).astype(np.uint8), (1, 1, 1), ignore=255
-    )
-    assert (forth.tolist(), back.tolist()) == ([0, 0, 0], [0, 0, 0])
-
-
 def test_what_is_predicted_under_ignored_voxels_does_not_matter():
     rng = np.random.default_rng(0)
     reference, prediction = rng.integers(0, 3, (2, 8, 9, 10), dtype=np.int16)
@@ -522,51 +382,6 @@ def test_spacing_is_z_y_x_so_two_slices_of_5_mm_are_10_mm(order):
     assert evaluate_labels(a, b, (5, 0.7, 0.7), n_classes=2)[0].hd_mm == pytest.approx(10)
 
 
-def test_uint8_label_255_is_a_class_and_does_not_wrap_around():
-    a, b = np.zeros((2, 4, 4, 8), np.uint8)
-    a[1, 1, 2] = b[1, 1, 5] = 255
-    (result,) = evaluate_labels(a, b, (1, 1, 1), n_classes=256, classes=[255])
-    assert (result.status, result.overlap_voxels, result.hd_mm) == ("ok", 0, 3)
-
-
-def test_more_classes_than_a_byte_do_not_wrap_around():
-    a = np.arange(2 * 10 * 15, dtype=np.int16).reshape(2, 10, 15)
-    results = evaluate_labels(a, a, (1, 1, 1), n_classes=300, distances=False)
-    assert [r.overlap_voxels for r in results] == [1] * 299
-
-
-@pytest.mark.parametrize("way", [use_tree, use_transform])
-def test_a_missed_class_is_never_at_distance_0(monkeypatch, way):
-    way(monkeypatch)
-    full, empty = np.ones((5, 5, 5), bool), np.zeros((5, 5, 5), bool)
-    for pair in ((full, empty), (empty, full), (empty, empty)):
-        assert math.isnan(hd_mm(*pair, (1, 1, 1)))
-        assert [d.size for d in directed_distances_mm(*pair, (1, 1, 1))] == [0, 0]
-
-
-@pytest.mark.parametrize("which", ["reference", "prediction"])
-def test_a_label_outside_of_the_classes_is_refused_with_its_value_and_count(which):
-    arrays = {"reference": np.zeros((3, 4, 5), np.uint8), "prediction": np.zeros((3, 4, 5), np.uint8)}
-    arrays[which][0, 0, :2] = arrays[which][2, 3, 4] = 7
-    with pytest.raises(VolumeError, match=rf"the {which} .* 7 in 3 voxels; classes are 0\.\.2"):
-        evaluate_labels(**arrays, spacing_mm=(1, 1, 1), n_classes=3)
-
-
-def test_a_negative_label_is_refused():
-    a = np.zeros((3, 4, 5), np.int16)
-    a[1, 1, 1] = -1
-    with pytest.raises(VolumeError, match="-1 in 1 voxels"):
-        evaluate_labels(np.zeros_like(a), a, (1, 1, 1), n_classes=2)
-
-
-def test_the_ignored_value_is_no_prediction():
-    a, b = np.zeros((2, 3, 4, 5), np.uint8)
-    a[0, 0, 0] = 255
-    b[1, 1, 1] = 255
-    with pytest.raises(VolumeError, match=r"prediction .* 255 in 1 voxels"):
-        evaluate_labels(a, b, (1, 1, 1), n_classes=2, ignore=255)
-
-
 def test_shapes_that_differ_are_refused_with_both():
     with pytest.raises(GeometryError, match=r"\(3, 4, 5\).*\(3, 5, 4\)"):
         evaluate_labels(np.zeros((3, 4, 5), int), np.zeros((3, 5, 4), int), (1, 1, 1), n_classes=2)
@@ -598,87 +413,6 @@ def test_every_metric_has_its_field():
     assert {metric.field for metric in METRICS.values()} < set(vars(result))
 
 
-# Cost.
-
-
-def test_the_middle_of_a_ball_is_measured_by_transform():
-    spacing_mm = (3.0, 0.8, 0.8)
-    whole = ball((40, 100, 100), 38, spacing_mm)
-    back = surface.PREDICTION, surface.REFERENCE
-
-    def tree_answers(prediction):
-        volume = tuple(slice(0, n) for n in whole.shape)
-        pair = surface.Pair(whole.view(np.uint8), prediction.view(np.uint8), 1, volume, spacing_mm)
-        return surface._by_tree(pair, surface._boundary_voxels(pair, 10**9), back, 1) is not None
-
-    assert tree_answers(np.roll(whole, 1, 2))
-    assert not tree_answers(ball(whole.shape, 12, spacing_mm))
-
-
 def test_importing_metrics_does_not_import_torch():
     code = "import sys, rwtool.metrics.measures; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-MEMORY = """
-import sys
-from pathlib import Path
-import numpy as np
-from rwtool.metrics.measures import evaluate_labels
-
-def peak_bytes():  # not ru_maxrss, which starts at the peak of the process that started this one
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
-
-kind, n_classes = sys.argv[1], int(sys.argv[2])
-shape = (64, 256, 256)
-rng = np.random.default_rng(0)
-reference, prediction = np.zeros((2, *shape), np.uint8)
-y, x = np.arange(256)[:, None] // 16, np.arange(256) // 16
-y_mm = (np.arange(256) - 127.5) * 0.75
-for labels in (reference, prediction):
-    for part in labels:
-        tiles = (y * 16 + x + rng.integers(2)) % n_classes
-        part[:] = rng.integers(0, n_classes, shape[1:]) if kind == "noise" else tiles
-if kind == "ball":  # fills the volume; the prediction is far from its surface
-    for z in range(shape[0]):
-        square = ((z - 31.5) * 3) ** 2 + ((y_mm**2)[:, None] + y_mm**2)
-        reference[z], prediction[z] = square < 95**2, square < 25**2
-small = rng.integers(0, 2, (40, 40, 40), dtype=np.uint8)
-evaluate_labels(small, small[::-1].copy(), (1, 1, 1), n_classes=2)  # loads what is loaded on first use
-before = peak_bytes()
-evaluate_labels(reference, prediction, (3, 0.75, 0.75), n_classes=n_classes, classes=range(min(n_classes, 3)))
-print((peak_bytes() - before) / reference.size)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
-@pytest.mark.parametrize(("kind", "n_classes"), [("noise", 2), ("noise", 60), ("tiles", 60), ("ball", 2)])
-def test_memory_stays_below_6_bytes_per_voxel(kind, n_classes):
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, kind, str(n_classes)], capture_output=True, text=True, check=True
-    )
-    assert 0 < float(done.stdout) < 6
-
-
-# Real data.
-
-real = pytest.mark.skipif("RWTOOL_TEST_DATA" not in os.environ, reason="RWTOOL_TEST_DATA is not set")
-
-
-@real
-def test_a_real_spine_agrees_between_tree_and_transform(monkeypatch):
-    nibabel = pytest.importorskip("nibabel")
-    folder = Path(os.environ["RWTOOL_TEST_DATA"]) / "spine"
-    files = [nibabel.load(folder / name / "spine.nii.gz") for name in ("reference", "prediction")]
-    arrays = [np.asarray(file.dataobj).astype(np.uint8).T for file in files]
-    spacing_mm = files[0].header.get_zooms()[::-1]
-    classes = [int(c) for c in np.unique(arrays[0])[1:]]
-    answers = []
-    for way in (use_tree, use_transform):
-        with monkeypatch.context() as patch:
-            way(patch)
-            answers.append(evaluate_labels(*arrays, spacing_mm, n_classes=101, classes=classes))
-    for one, other in zip(*answers, strict=True):
-        for metric in METRICS.values():
-            assert getattr(one, metric.field) == pytest.approx(getattr(other, metric.field), rel=5e-7, nan_ok=True)

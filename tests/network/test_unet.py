@@ -1,4 +1,3 @@
-import doctest
 import math
 
 import pytest
@@ -6,7 +5,6 @@ import torch
 from torch import nn
 
 import rwtool
-from rwtool.network import unet as model
 from rwtool.network.unet import MOST_FEATURES, UNet2d, stages_for
 
 torch.set_num_threads(1)
@@ -177,9 +175,3 @@ def test_a_net_of_1_stage_or_no_feature_is_refused(features, stages):
 )
 def test_stages_halve_the_shorter_side_down_to_at_least_4_pixels(patch, stages):
     assert stages_for(patch) == stages
-
-
-def test_the_examples_hold():
-    found = doctest.testmod(model)
-    assert found.attempted >= 1
-    assert found.failed == 0

@@ -311,6 +311,46 @@ def test_five_differences_cannot_reach_significance_and_say_so():
     assert "out of reach" in test.note
 
 
+def test_runs_of_other_orders_and_roundings_tie():
+    rows = [row("old", f"c{i}", 0.2 + i / 10) for i in range(8)]
+    runs = [(-0.1, "1"), (0.0, "2"), (0.1, "3")]
+    rows += [row("new", f"c{i}", (0.2 + i / 10) + by, run=run) for i in range(8) for by, run in runs]
+    found = result(compare(rows, RULES))
+    assert (found.wins, found.ties, found.losses, found.p, found.mean_difference) == (0, 8, 0, 1.0, 0.0)
+
+
+def test_scans_that_cancel_within_a_subject_tie():
+    rows = []
+    for i in range(6):
+        for scan, (old, new) in enumerate(((0.3, 0.2), (0.5, 0.6))):
+            rows += [row(m, f"c{i}-{scan}", v, subject=f"s{i}") for m, v in (("old", old), ("new", new))]
+    found = result(compare(rows, RULES))
+    assert (found.n, found.ties, found.p) == (6, 6, 1.0)
+
+
+def test_small_differences_of_large_values_flip_as_whole_numbers_do():
+    """0.90001 - 0.9 is not 1e-5: equal differences must stay equal, so that a flip can tie with the data."""
+    signs = [1, 1, -1, 1, 1, -1, 1, -1]
+    rows = [row("old", f"c{i}", 0.9) for i in range(8)]
+    rows += [row("new", f"c{i}", 0.9 + sign * 1e-5) for i, sign in enumerate(signs)]
+    whole = [row("old", f"c{i}", 0.0) for i in range(8)]
+    whole += [row("new", f"c{i}", float(sign)) for i, sign in enumerate(signs)]
+    assert result(compare(rows, RULES)).p == result(compare(whole, RULES)).p
+
+
+def test_a_volume_of_0_counts_in_means_and_tests():
+    volumes = {"old": [8.0] * 5 + [0.0] * 5, "new": [8.0] * 5 + [1.0] * 5}
+    rows = [
+        row(method, f"c{i}", ml, metric="volume_ml", status="ok" if i < 5 else "absent" if ml == 0 else "hallucinated")
+        for method, all_ml in volumes.items()
+        for i, ml in enumerate(all_ml)
+    ]
+    found = compare(rows, RULES)
+    assert [cell(found, m, "volume_ml").spread.mean for m in ("old", "new")] == [4.0, 4.5]
+    test = result(found, metric="volume_ml")
+    assert (test.n, test.undefined_pairs, test.mean_difference) == (10, 0, 0.5)
+
+
 def test_no_number_is_nan():
     rows = [
         *structure("old", "c0", "absent"),
@@ -337,7 +377,7 @@ def test_repeated_scans_bring_a_suggestion_unless_they_are_grouped():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "no rows"),
+        ([], "no rows to compare; give those of an evaluation"),
         ([row("a", "c0", 0.5)] * 2, "a has two values of dice for class 1 in c0"),
         ([row("a", "c0", 0.5, run="3")] * 2, "a run 3 has two values"),
         (
@@ -347,7 +387,7 @@ def test_repeated_scans_bring_a_suggestion_unless_they_are_grouped():
         ([row("a", "c0", 0.5, subject="x"), row("b", "c0", 0.5, subject="y")], "c0 has two subjects: 'x' with a"),
         ([row("a", "c0", 0.5), row("b", "c0", 0.5, share=0.2)], "not measured against the same reference"),
         ([row("a", "c0", 0.5), row("b", "c0", 0.5, diagonal_mm=99)], "not measured against the same reference"),
-        ([dataclasses.replace(row("a", "c0", 0.5), metric="dicee")], "no metric 'dicee'; the metrics are dice, hd95"),
+        ([dataclasses.replace(row("a", "c0", 0.5), metric="dicee")], "no metric 'dicee'; give some of dice, hd95"),
         ([row("a", "c0", math.inf)], "a, c0, class 1: dice is infinite"),
     ],
 )
@@ -357,10 +397,10 @@ def test_rows_that_contradict_one_another_are_refused(rows, message):
 
 
 def test_an_unknown_baseline_is_refused_with_the_methods():
-    with pytest.raises(UsageError, match="no method 'x' for a baseline; the methods are b, a"):
+    with pytest.raises(UsageError, match="found baseline='x', and no such method; give one of b, a"):
         compare([row("b", "c0", 0.5), row("a", "c0", 0.5)], RULES, baseline="x")
 
 
 def test_the_rule_is_checked():
-    with pytest.raises(UsageError, match="'diagonal', 'exclude' or mm"):
+    with pytest.raises(UsageError, match="give 'diagonal', 'exclude' or a number of mm"):
         compare([row("a", "c0", 0.5)], Rules(undefined="nonsense"))

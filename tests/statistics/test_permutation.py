@@ -418,6 +418,26 @@ def test_note_says_that_5_differences_are_too_few():
     )
 
 
+@pytest.mark.parametrize("n", [3, 6, 17, 40])
+def test_the_skewness_is_scipys(n):
+    d = np.random.default_rng(n).exponential(size=n)
+    assert only(d).skewness == pytest.approx(scipy.stats.skew(d), rel=1e-12)
+
+
+@pytest.mark.parametrize("d", [[1.0], [1.0, 2.0], [0.3] * 9, [0.0] * 5, [0.1 + 0.2, 0.3, 0.3], [NAN]])
+def test_there_is_no_skewness_of_two_or_of_equal_differences(d):
+    test = only(d)
+    assert test.skewness is None
+    assert not test.skewed
+
+
+@pytest.mark.parametrize(
+    ("d", "skewed"), [([0, 0, 0, 0, 0, 0, 5], True), ([0, 0, 0, 0, 0, 0, -5], True), (range(9), False)]
+)
+def test_beyond_1_in_size_the_differences_are_skewed(d, skewed):
+    assert only(list(map(float, d))).skewed == skewed
+
+
 def test_given_counts_of_undefined_pairs_are_reported():
     tests = paired_permutation_test(np.ones((3, 2)), higher_is_better=True, undefined_pairs=[4, 0])
     assert [t.undefined_pairs for t in tests] == [4, 0]
@@ -446,16 +466,16 @@ def test_numbers_are_finite_and_ordered_whatever_is_undefined(d):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"differences": [1, 2, 3]}, r"shape \(3,\), expected \(n_subjects, n_columns\)"),
+        ({"differences": [1, 2, 3]}, r"shape \(3,\); expected \(n_subjects, n_columns\), .*; give one row a subject"),
         ({"differences": np.empty((0, 2))}, r"shape \(0, 2\)"),
         ({"differences": [[1, 2], [3, np.inf]]}, r"differences\[1, 1\] is infinite: write NaN"),
-        ({"family": [True]}, r"family has shape \(1,\), expected \(\) or \(2,\)"),
+        ({"family": [True]}, r"family has shape \(1,\), expected \(\) or \(2,\); give one for all columns"),
         ({"higher_is_better": [True] * 3}, r"higher_is_better has shape \(3,\)"),
         ({"undefined_pairs": [0] * 3}, r"undefined_pairs has shape \(3,\)"),
-        ({"permutations": 0}, "permutations is 0, expected at least 1"),
-        ({"seed": -1}, "seed is -1, expected 0 or more"),
-        ({"alpha": 1}, "alpha is 1, expected a number between 0 and 1"),
-        ({"alpha": NAN}, "alpha is nan"),
+        ({"permutations": 0}, "found permutations=0; give a whole number, 1 or more"),
+        ({"seed": -1}, "found seed=-1; give a whole number, 0 or more"),
+        ({"alpha": 1}, "found alpha=1; give a number between 0 and 1"),
+        ({"alpha": NAN}, "found alpha=nan"),
     ],
 )
 def test_what_cannot_be_tested_is_refused_in_words(arguments, message):

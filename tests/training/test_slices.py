@@ -1,5 +1,3 @@
-import doctest
-
 import numpy as np
 import pytest
 import torch
@@ -494,9 +492,3 @@ def test_a_patch_is_rounded_up_to_the_stride(patch, stride, rounded):
 )
 def test_batches_have_32_slices_unless_they_are_large_or_few(patch, slices, processes, size):
     assert choose_batch_size(patch, slices, processes) == size
-
-
-def test_the_examples_hold():
-    found = doctest.testmod(dataset)
-    assert found.attempted >= 1
-    assert found.failed == 0
