@@ -19,7 +19,7 @@ from rwtool.console import count
 from rwtool.errors import RwtoolError, UsageError
 
 _LOSSES = ("dice", "rrw", "boundary")
-_SETTINGS = {"features": "8", "norm": "batch", "lr": "0.01", "batch-size": "4"}
+_SETTINGS = {"features": "8", "lr": "0.01", "batch-size": "4"}
 
 
 @click.command()

@@ -31,9 +31,9 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device is auto, cpu, cuda or cuda:i; found {name!r}")
+        raise UsageError(f"device={name!r} is not auto, cpu, cuda or cuda:i")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: PyTorch finds {torch.cuda.device_count()} CUDA devices; give --device cpu")
+        raise UsageError(f"device={name}: PyTorch finds {torch.cuda.device_count()} CUDA devices; give device=cpu")
     return device
 
 

@@ -370,8 +370,8 @@ def test_a_run_without_a_validation_has_no_best_checkpoint(cohort, tmp_path):
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("nonsense", "--device is auto, cpu, cuda or cuda:i; found 'nonsense'"),
-        ("mps", "--device is auto, cpu, cuda or cuda:i; found 'mps'"),
+        ("nonsense", "--device nonsense is not auto, cpu, cuda or cuda:i"),
+        ("mps", "--device mps is not auto, cpu, cuda or cuda:i"),
         (f"cuda:{torch.cuda.device_count()}", "CUDA devices; give --device cpu"),
     ],
 )
