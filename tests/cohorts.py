@@ -1,6 +1,7 @@
 """Small cohorts of discs, and runs trained on them."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from collections.abc import Mapping
 
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
 
 import rwtool
 from rwtool.files import atomic
+from rwtool.network.checkpoint import Checkpoint
 
 SHAPE = (4, 20, 24)  # (z, y, x)
 AFFINE = np.array([[0, -1.5, 0, 10], [0.8, 0, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
@@ -109,3 +112,38 @@ def metrics(run):
 def train(cohort, run, settings=QUICK, **more):
     (done,) = rwtool.train(cohort / "images", cohort / "labels", run, **{**settings, **more})
     return done
+
+
+def train_and_stop(cohort, run, settings=QUICK, **more):
+    """A training that is stopped once the checkpoint of its first epoch is there."""
+    saved = Checkpoint.save
+
+    def save_and_stop(self, path):
+        saved(self, path)
+        if path.name == "last.pt":
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(cohort, run, settings, **more)
+
+
+def all_of(run):
+    """All that a run holds, times and places apart, exactly."""
+    content = json.loads((run / "run.json").read_text())
+    rows = [[value for name, value in row.items() if not name.startswith(("sec", "slices"))] for row in metrics(run)]
+    return {
+        "last": places(torch.load(run / "last.pt", weights_only=True)),
+        "best": places(torch.load(run / "best.pt", weights_only=True)),
+        "metrics": rows,
+        "run": {name: value for name, value in content.items() if name != "seconds"},
+        "config": (run / "config.toml").read_text(),
+        "split": (run / "split.json").read_text(),
+        "predictions": {path.name: path.read_bytes() for path in (run / "predictions").iterdir()},
+    }
+
+
+def made_maps(cohort, folder, kinds=("rrw", "boundary", "hd", "ac"), **parameters):
+    rwtool.make_maps(cohort / "labels", folder, kinds=kinds, jobs=1, **parameters)
+    return folder

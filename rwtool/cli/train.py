@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +130,7 @@ def train(
         config=config,
         seeds=_parse_seeds(seeds),
         verbosity=-1 if quiet else 0,
-        on_plan=None if quiet else _print_plan,
+        on_plan=partial(_begin, quiet=quiet),
         **named,
     )
     if not quiet:
@@ -137,6 +138,15 @@ def train(
             _print_finished(done)
         if any((done.folder / "predictions").is_dir() for done in finished):
             click.echo(f"next: rwtool evaluate {labels} {run}")
+
+
+def _begin(plan: TrainPlan, *, quiet: bool) -> None:
+    """Say what is trained, in a process that is the run's own: its threads are then too."""
+    from rwtool.network.devices import limit_threads
+
+    limit_threads(plan.config)
+    if not quiet:
+        _print_plan(plan)
 
 
 def _print_plan(plan: TrainPlan) -> None:

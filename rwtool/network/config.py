@@ -107,7 +107,7 @@ class TrainConfig:
     patch: tuple[int, int] | None = None
     features: int = 32
     depth: int | None = None
-    norm: Literal["instance", "batch"] = "instance"
+    norm: Literal["instance", "batch"] = "batch"
     deep_supervision: bool = True
     augment: bool = True
     flip: Flip = "x"

@@ -36,7 +36,9 @@ class Segmenter:
     device : torch.device
     amp : {"bf16", "fp16", "off"}
     patch : (2,) int
-        Slices are padded to at least this, as they were in training, so that norms see the same surroundings.
+        Of the training. Slices that fit in are padded to it; larger ones are segmented by overlapping windows of this
+        size. So norms see as much at once as they did in training: with instance norm, slices larger than the patch
+        seen whole lose what the training has won.
     flip : {"both", "y", "x", "none"}
         Mean softmax over the image and its flips along these axes.
     """
@@ -79,9 +81,8 @@ class Segmenter:
         try:
             height, width = image.shape[2:]
             stride = self.model.stride
-            frame = [
-                -(-max(side, least) // stride) * stride for side, least in zip((height, width), self.patch, strict=True)
-            ]
+            window: tuple[int, int] = tuple(-(-side // stride) * stride for side in self.patch)  # type: ignore[assignment]
+            frame = (max(height, window[0]), max(width, window[1]))
             # the odd pixel before the slice, as in training
             top, left = (frame[0] - height + 1) // 2, (frame[1] - width + 1) // 2
             margins = (left, frame[1] - width - left, top, frame[0] - height - top)
@@ -90,12 +91,34 @@ class Segmenter:
                 x = pad(part.to(self.device).float(), margins)
                 if self.device.type == "cuda":
                     x = x.contiguous(memory_format=torch.channels_last)
-                softmax = self._flipped(x)[..., top : top + height, left : left + width]
+                softmax = self._flipped(x) if frame == window else self._windows(x, window)
+                softmax = softmax[..., top : top + height, left : left + width]
                 if (height, width) != tuple(size):
                     softmax = interpolate(softmax, size=tuple(size), mode="bilinear", align_corners=False)
                 yield softmax
         finally:
             self.model.train(was_training)
+
+    def _windows(self, x: Tensor, window: tuple[int, int]) -> Tensor:
+        """Mean softmax of overlapping windows over slices that are larger, (B, C, H, W) to (B, K, H, W)."""
+        height, width = window
+        corners = [(y, x0) for y in window_starts(x.shape[2], height) for x0 in window_starts(x.shape[3], width)]
+        weight = window_weight(window).to(self.device)
+        total = x.new_zeros((len(x), self.model.n_classes, *x.shape[2:]))
+        weights = x.new_zeros(x.shape[2:])
+        for top, left in corners:
+            weights[top : top + height, left : left + width] += weight
+        places = [(index, top, left) for index in range(len(x)) for top, left in corners]
+        most = max(1, _PIXELS // (height * width))
+        for first in range(0, len(places), most):
+            some = places[first : first + most]
+            parts = torch.stack([x[index, :, top : top + height, left : left + width] for index, top, left in some])
+            if self.device.type == "cuda":
+                parts = parts.contiguous(memory_format=torch.channels_last)
+            # one after another: where windows overlap, the order of a sum decides its last bits
+            for (index, top, left), softmax in zip(some, self._flipped(parts) * weight, strict=True):
+                total[index, :, top : top + height, left : left + width] += softmax
+        return total / weights
 
     def _flipped(self, x: Tensor) -> Tensor:
         total = None
@@ -106,6 +129,26 @@ class Segmenter:
             total = softmax if total is None else total + softmax
         assert total is not None
         return total / len(self._flips)
+
+
+def window_starts(size: int, window: int) -> list[int]:
+    """Where windows along an axis begin: evenly spread from edge to edge, half a window apart or less.
+
+    >>> window_starts(100, 48), window_starts(48, 48)
+    ([0, 17, 35, 52], [0])
+    """
+    room = size - window
+    steps = min(room, -(-2 * room // window))
+    return [round(index * room / steps) for index in range(steps + 1)] if steps else [0]
+
+
+def window_weight(window: tuple[int, int]) -> Tensor:
+    """Weight of each pixel of a window, `window` float32: a Gaussian around its middle of SD 1/8 of its sides.
+
+    The edges of a window count little, since there the network sees less of the surroundings (as nnU-Net and MONAI do).
+    """
+    y, x = (torch.exp(-32 * ((torch.arange(side) - (side - 1) / 2) / side) ** 2) for side in window)
+    return y.unsqueeze(1) * x
 
 
 def write_labels(

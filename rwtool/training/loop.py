@@ -65,16 +65,16 @@ def settle(config: TrainConfig, cohort: Cohort, processes: Processes = ALONE) ->
     patch = round_patch(patch, 1 << (depth - 1))
     if all(side >> (depth - 1) == 1 for side in patch):  # nothing to normalise there
         raise UsageError(
-            f"--depth {depth} leaves a single pixel of a patch of {patch[0]} x {patch[1]} at the last stage; give a "
-            "smaller --depth or a larger --patch"
+            f"depth={depth} leaves a single pixel of a patch of {patch[0]} x {patch[1]} at the last stage; give a "
+            "smaller depth= or a larger patch="
         )
     slices = sum(case.image.shape[1] for case in train)
     batch_size = config.batch_size or choose_batch_size(patch, slices, processes.count)
     if batch_size % processes.count:
-        raise UsageError(f"--batch-size {batch_size} cannot be shared by {processes.count} processes; give a multiple")
+        raise UsageError(f"batch_size={batch_size} cannot be shared by {processes.count} processes; give a multiple")
     device = device_of(config.device, processes)
     if config.norm == "batch" and processes.count > 1 and device.type != "cuda":
-        raise UsageError("--norm batch over several processes is for CUDA devices; use --norm instance")
+        raise UsageError("norm=batch over several processes is for CUDA devices; give norm=instance")
     return replace(config, patch=patch, depth=depth, batch_size=batch_size, amp=resolve_amp(config.amp, device))
 
 
@@ -269,7 +269,7 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
                     write_results(run, done, validation, cohort, there)
                 write_metrics(run, history, cohort.classes)
                 scalars(row)
-                # in the end, so that --resume does again whatever a kill has prevented
+                # in the end, so that resume=True does again whatever a kill has prevented
                 replace(done, optimizer=optimizer.state_dict(), scaler=scaler.state_dict()).save(
                     run / CHECKPOINTS["last"]
                 )
@@ -296,5 +296,5 @@ def _finite_mean(losses: Tensor, data: SliceSet, rows: Tensor, epoch: int, first
     raise RwtoolError(
         f"the loss became {losses[bad[0]].item() if bad else mean} in step {step + 1} of epoch {epoch + 1}, with "
         f"slices of {shorten(names)}; the checkpoints are of the epochs before; look at these images, or try a lower "
-        "--lr, --amp off, or --normalize zscore"
+        "lr=, amp=off, or normalize=zscore"
     )

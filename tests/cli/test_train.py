@@ -284,7 +284,7 @@ def test_a_run_is_refused_then_resumed_then_overwritten(cohort, tmp_path):
     ("options", "expected"),
     [
         (["--device", "cuda:99"], "--device cuda:99: PyTorch finds"),
-        (["--device", "nonsense"], "--device is auto, cpu, cuda or cuda:i; found 'nonsense'"),
+        (["--device", "nonsense"], "--device nonsense is not auto, cpu, cuda or cuda:i"),
         (["--resume", "--overwrite"], "--resume goes on with a run and --overwrite starts anew; give one of them"),
         (["--seed", 1, "--seeds", "1,2"], "--seed and --seeds exclude each other"),
         (["--seeds", "1,1"], "--seeds takes different numbers with commas, such as 0,1,2; found '1,1'"),

@@ -29,9 +29,6 @@ import rwtool.network.predict as predict_module
 from rwtool.cli import main
 from rwtool.datasets.classes import make_classes
 from rwtool.network.checkpoint import load_checkpoint
-from rwtool.network.segmenter import Segmenter
-from rwtool.training.cohort import Case
-from rwtool.training.slices import SliceSet, round_patch
 
 torch.set_num_threads(1)
 
@@ -217,74 +214,6 @@ def test_best_and_last_are_the_checkpoints_of_their_names(cohort, trained, tmp_p
     assert (found["last"] != found["best"]).any()
 
 
-@pytest.mark.parametrize("size", [(20, 24), (19, 24), (20, 23), (19, 21), (3, 3)])
-@pytest.mark.parametrize("depth", [2, 3])
-def test_a_slice_is_put_to_the_network_where_it_lay_in_training(size, depth):
-    class Watch(torch.nn.Module):
-        stride, n_classes = 1 << (depth - 1), 2
-
-        def forward(self, x):
-            seen.append(x)
-            return [torch.zeros(len(x), 2, *x.shape[2:])]
-
-    seen = []
-    image = np.random.default_rng(0).normal(size=(1, 1, *size)).astype(np.float16)
-    codes = np.ones(image.shape[1:], dtype=np.uint8)
-    patch = round_patch((20, 24), 1 << (depth - 1))
-    data = SliceSet([Case("a", image, codes, None, (1.0, 1.0), None, ())], torch.device("cpu"), patch, augment=False)
-    (batch,) = data.batches(data.plan_epoch(1, 0, 0))
-    Segmenter(Watch(), torch.device("cpu"), amp="off", patch=patch).labels(image, size)
-    assert seen[0].shape[2:] == patch
-    torch.testing.assert_close(seen[0], batch.images, rtol=1e-4, atol=1e-4)
-
-
-def test_a_slice_larger_than_the_patch_is_seen_whole_and_many_slices_in_batches(monkeypatch):
-    class Watch(torch.nn.Module):
-        stride, n_classes = 4, 2
-
-        def forward(self, x):
-            seen.append(tuple(x.shape))
-            return [torch.stack((x[:, 0], -x[:, 0]), dim=1)]
-
-    seen = []
-    monkeypatch.setattr("rwtool.network.segmenter._PIXELS", 3 * 36 * 20)
-    image = np.random.default_rng(0).normal(size=(1, 7, 33, 17)).astype(np.float32)
-    found = Segmenter(Watch(), torch.device("cpu"), amp="off", patch=(16, 16)).labels(image, (33, 17))
-    assert seen == [(3, 1, 36, 20), (3, 1, 36, 20), (1, 1, 36, 20)]
-    np.testing.assert_array_equal(found, image[0] < 0)
-    assert found.dtype == np.uint8
-
-
-def test_the_softmax_returns_to_the_grid_of_the_image_edge_to_edge():
-    class Given(torch.nn.Module):
-        stride, n_classes = 1, 2
-
-        def forward(self, x):
-            return [torch.cat((x, 1 - x), dim=1).log()]
-
-    image = np.array([[0.25, 0.75]], dtype=np.float32).reshape(1, 1, 1, 2)
-    found = Segmenter(Given(), torch.device("cpu"), amp="off", patch=(1, 2)).probabilities(image, (1, 4))
-    np.testing.assert_allclose(found[0, 0, 0], [0.25, 0.375, 0.625, 0.75], rtol=1e-6)
-    np.testing.assert_allclose(found.sum(axis=0), 1, rtol=1e-6)
-
-
-def test_a_model_predicts_in_eval_mode_and_goes_back_to_training():
-    class Watch(torch.nn.Module):
-        stride, n_classes = 1, 2
-
-        def forward(self, x):
-            seen.append((self.training, torch.is_grad_enabled()))
-            return [torch.cat((x, x), dim=1)]
-
-    seen, model = [], Watch()
-    segmenter = Segmenter(model, torch.device("cpu"), amp="off", patch=(4, 4))
-    for mode in (True, False):
-        model.train(mode)
-        segmenter.labels(np.zeros((1, 1, 4, 4), dtype=np.float32), (4, 4))
-        assert model.training is mode
-    assert seen == [(False, False)] * 2
-
-
 # Files
 
 
@@ -441,8 +370,8 @@ def test_a_run_without_a_validation_has_no_best_checkpoint(cohort, tmp_path):
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("nonsense", "--device is auto, cpu, cuda or cuda:i; found 'nonsense'"),
-        ("mps", "--device is auto, cpu, cuda or cuda:i; found 'mps'"),
+        ("nonsense", "--device nonsense is not auto, cpu, cuda or cuda:i"),
+        ("mps", "--device mps is not auto, cpu, cuda or cuda:i"),
         (f"cuda:{torch.cuda.device_count()}", "CUDA devices; give --device cpu"),
     ],
 )

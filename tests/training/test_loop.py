@@ -3,9 +3,7 @@ import math
 import os
 import shutil
 import signal
-import sys
 from contextlib import nullcontext
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -15,15 +13,18 @@ from cohorts import (
     FILES,
     QUICK,
     THOROUGH,
+    all_of,
     dice,
     discs,
     leftover,
+    made_maps,
     metrics,
     names_in,
     places,
     save,
     start,
     train,
+    train_and_stop,
     voxels,
     weights,
     words,
@@ -31,7 +32,7 @@ from cohorts import (
 )
 
 import rwtool
-from rwtool.network.checkpoint import Checkpoint, load_checkpoint
+from rwtool.network.checkpoint import load_checkpoint
 from rwtool.network.config import MAP_OF_LOSS, TrainConfig, read_config
 from rwtool.training.cohort import Source, plan_cohort, read_cohort
 from rwtool.training.distributed import Processes
@@ -101,7 +102,7 @@ def read(cohort):
     ],
 )
 def test_what_is_not_given_follows_from_the_data(read, given, processes, expected):
-    config = settle(TrainConfig(**given), read, Processes(0, processes))
+    config = settle(TrainConfig(norm="instance", **given), read, Processes(0, processes))
     assert (config.patch, config.depth, config.batch_size) == expected
     assert config.amp in ("bf16", "off")
 
@@ -109,9 +110,12 @@ def test_what_is_not_given_follows_from_the_data(read, given, processes, expecte
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"batch_size": 5}, "--batch-size 5 cannot be shared by 2 processes; give a multiple"),
-        ({"norm": "batch"}, "--norm batch over several processes is for CUDA devices; use --norm instance"),
-        ({"depth": 6}, "--depth 6 leaves a single pixel of a patch of 32 x 32 at the last stage; give a smaller"),
+        ({"batch_size": 5, "norm": "instance"}, "batch_size=5 cannot be shared by 2 processes; give a multiple"),
+        ({"norm": "batch"}, "norm=batch over several processes is for CUDA devices; give norm=instance"),
+        (
+            {"depth": 6, "norm": "instance"},
+            "depth=6 leaves a single pixel of a patch of 32 x 32 at the last stage; give a smaller",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(read, given, message):
@@ -121,7 +125,7 @@ def test_settings_that_do_not_fit_together_are_refused(read, given, message):
 
 def test_the_deepest_network_that_fits_trains(cohort, tmp_path):
     train(cohort, tmp_path / "run", depth=5, patch=(16, 32), epochs=1)
-    with pytest.raises(rwtool.UsageError, match="--depth 5 leaves a single pixel of a patch of 16 x 16"):
+    with pytest.raises(rwtool.UsageError, match="depth=5 leaves a single pixel of a patch of 16 x 16"):
         train(cohort, tmp_path / "other", depth=5, patch=(16, 16))
 
 
@@ -137,74 +141,11 @@ def test_a_run_writes_its_files_and_nothing_else(quick):
     assert names_in(quick.folder / "predictions") == {f"{name}.nii.gz" for name in split["val"]}
 
 
-def test_metrics_csv_has_one_row_an_epoch_and_dice_where_there_was_a_validation(cohort, tmp_path):
-    train(cohort, tmp_path, epochs=5, val_every=2)
-    lines = (tmp_path / "metrics.csv").read_text().splitlines()
-    assert lines[0] == "epoch,loss,lr,dice,dice_1,dice_2,seconds,slices_per_second"
-    rows = metrics(tmp_path)
-    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
-    assert [bool(row["dice"]) for row in rows] == [False, True, False, True, True]
-    assert all(float(row["slices_per_second"]) > 0 for row in rows)
-    assert float(rows[4]["dice"]) == pytest.approx((float(rows[4]["dice_1"]) + float(rows[4]["dice_2"])) / 2, abs=1e-5)
-
-
 def test_config_toml_is_the_settled_configuration_in_force(quick):
     config = TrainConfig(**read_config(quick.folder / "config.toml"))
     assert config == TrainConfig(**QUICK, patch=(20, 24))
     assert load_checkpoint(quick.folder / "last.pt").config == config
     assert load_checkpoint(quick.folder / "best.pt").config == config
-
-
-def test_run_json_is_strict_json_and_says_what_the_run_came_to(cohort, quick):
-    def refuse(constant):
-        raise AssertionError(constant)
-
-    content = json.loads((quick.folder / "run.json").read_text(), parse_constant=refuse)
-    assert content["rwtool"] == rwtool.__version__
-    assert content["config"] == TrainConfig(**QUICK, patch=(20, 24)).as_dict()
-    assert (content["device"], content["maps"]) == ("cpu", None)
-    assert content["labels"] == str(cohort / "labels")
-    assert content["cases"] == {"train": 3, "val": 3}
-    assert [entry["value"] for entry in content["classes"]] == [0, 1, 2]
-    assert content["validation"] == quick.validation.as_dict()
-
-
-def test_the_validation_is_that_of_the_predictions_on_disk(cohort, quick):
-    for found in quick.validation.classes:
-        pairs = [
-            (voxels(cohort / "labels" / path.name) == found.label, voxels(path) == found.label)
-            for path in (quick.folder / "predictions").iterdir()
-        ]
-        spacing = (0.8, 1.5, 4)  # of the file's axes
-        assert found.dice == pytest.approx(np.mean([dice(a, b) for a, b in pairs]))
-        assert found.hd_mm == pytest.approx(np.mean([rwtool.hd_mm(a, b, spacing) for a, b in pairs]))
-        assert found.hd95_mm == pytest.approx(np.mean([rwtool.hd95_mm(a, b, spacing) for a, b in pairs]))
-        assert found.counts == {"ok": 3, "missed": 0, "hallucinated": 0, "absent": 0}
-    assert float(metrics(quick.folder)[-1]["dice"]) == pytest.approx(quick.validation.mean_dice, abs=1e-6)
-
-
-class Background:
-    """Stands for a segmenter that finds nothing."""
-
-    def __init__(self, *arguments, **options):
-        pass
-
-    def labels(self, image, size):
-        return np.zeros((image.shape[1], *size), dtype=np.uint8)
-
-
-def test_what_has_no_value_is_null_in_json_and_empty_in_csv(cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr("rwtool.training.loop.Segmenter", Background)
-    train(cohort, tmp_path, classes=[0, 1, 2, 7])
-    missed, absent = ({"ok": 0, "hallucinated": 0, "hd95_mm": None, "hd_mm": None, **more} for more in (
-        {"dice": 0.0, "missed": 3, "absent": 0}, {"dice": None, "missed": 0, "absent": 3},
-    ))  # fmt: skip
-    assert json.loads((tmp_path / "run.json").read_text())["validation"] == [
-        {"label": label, "name": str(label), **rest} for label, rest in ((1, missed), (2, missed), (7, absent))
-    ]
-    row = metrics(tmp_path)[-1]
-    assert [row[name] for name in ("dice", "dice_1", "dice_2", "dice_7")] == ["0", "0", "0", ""]
-    assert not any(voxels(path).any() for path in (tmp_path / "predictions").iterdir())
 
 
 ROTATION = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
@@ -277,11 +218,6 @@ def maps(cohort, tmp_path_factory):
     return made_maps(cohort, tmp_path_factory.mktemp("maps"))
 
 
-def made_maps(cohort, folder, kinds=("rrw", "boundary", "hd", "ac"), **parameters):
-    rwtool.make_maps(cohort / "labels", folder, kinds=kinds, jobs=1, **parameters)
-    return folder
-
-
 @pytest.mark.parametrize("loss", MAP_OF_LOSS)
 def test_maps_from_files_give_the_run_of_maps_computed_at_the_start_to_the_bit(cohort, maps, tmp_path, loss):
     train(cohort, tmp_path / "computed", loss=loss)
@@ -312,21 +248,6 @@ def test_maps_that_do_not_fit_are_refused(cohort, maps, tmp_path):
 # Stopped and resumed
 
 
-def train_and_stop(cohort, run, settings=QUICK, **more):
-    """A training that is stopped once the checkpoint of its first epoch is there."""
-    saved = Checkpoint.save
-
-    def save_and_stop(self, path):
-        saved(self, path)
-        if path.name == "last.pt":
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoint, "save", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(cohort, run, settings, **more)
-
-
 @pytest.fixture(scope="module")
 def stopped_once(cohort, tmp_path_factory):
     run = tmp_path_factory.mktemp("stopped") / "run"
@@ -344,21 +265,6 @@ def stopped(stopped_once, tmp_path):
 def finished(quick, tmp_path):
     """A run that is done."""
     return shutil.copytree(quick.folder, tmp_path / "finished")
-
-
-def all_of(run):
-    """All that a run holds, times and places apart, exactly."""
-    content = json.loads((run / "run.json").read_text())
-    rows = [[value for name, value in row.items() if not name.startswith(("sec", "slices"))] for row in metrics(run)]
-    return {
-        "last": places(torch.load(run / "last.pt", weights_only=True)),
-        "best": places(torch.load(run / "best.pt", weights_only=True)),
-        "metrics": rows,
-        "run": {name: value for name, value in content.items() if name != "seconds"},
-        "config": (run / "config.toml").read_text(),
-        "split": (run / "split.json").read_text(),
-        "predictions": {path.name: path.read_bytes() for path in (run / "predictions").iterdir()},
-    }
 
 
 # dies in the middle of writing the last checkpoint of epoch 3
@@ -516,35 +422,7 @@ def test_resume_refuses_another_reading_of_the_same_files(cohort, stopped, tmp_p
         train(cohort, stopped, resume=True, **changed)
 
 
-def test_a_run_in_the_way_is_refused_unless_it_is_resumed_or_overwritten(cohort, finished):
-    before = all_of(finished)
-    with pytest.raises(rwtool.UsageError, match=f"{finished} holds a run; resume=True goes on with it, overwrite=True"):
-        train(cohort, finished, seed=1)
-    assert all_of(finished) == before
-
-
-def test_overwrite_starts_anew_and_leaves_what_is_not_the_runs(cohort, quick, tmp_path):
-    train(cohort, tmp_path, seed=1, epochs=3, val=0.7)
-    (tmp_path / "notes.txt").write_text("mine")
-    assert weights(tmp_path) != weights(quick.folder)
-    train(cohort, tmp_path, overwrite=True)
-    assert all_of(tmp_path) == all_of(quick.folder)
-    assert names_in(tmp_path) == {*FILES, "notes.txt"}
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"loss": "boundary", "maps": "nowhere"}, {"device": "cuda:99"}, {"split": "nowhere"}, {"depth": 6}],
-    ids=lambda wrong: list(wrong)[-1],
-)
-def test_overwrite_costs_nothing_where_the_new_run_cannot_start(cohort, finished, wrong):
-    before = all_of(finished)
-    with pytest.raises(rwtool.UsageError):
-        train(cohort, finished, overwrite=True, **wrong)
-    assert all_of(finished) == before
-
-
-# Best, seeds, threads
+# Best, display, precision
 
 
 @pytest.fixture
@@ -581,28 +459,6 @@ def test_a_resumed_run_knows_its_best_epoch(cohort, tmp_path, scored, scores, ep
     best, last = load_checkpoint(tmp_path / "best.pt"), load_checkpoint(tmp_path / "last.pt")
     assert (best.epoch, last.epoch) == (epoch, 2)
     assert (best.optimizer, best.scaler) == (None, None)
-
-
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(cohort, quick, tmp_path):
-    first, second = rwtool.train(cohort / "images", cohort / "labels", tmp_path, seeds=[0, 1], **QUICK)
-    assert [first.folder, second.folder] == [tmp_path / "seed-0", tmp_path / "seed-1"]
-    assert weights(first.folder) == weights(quick.folder)
-    assert weights(second.folder) != weights(quick.folder)
-    assert load_checkpoint(second.folder / "last.pt").config.seed == 1
-    assert (first.folder / "split.json").read_text() == (second.folder / "split.json").read_text()
-    alone = train(cohort, tmp_path / "alone", seed=1)
-    assert weights(alone.folder) == weights(second.folder)
-
-
-def test_resume_of_seeds_trains_those_that_are_not_done(cohort, tmp_path):
-    train(cohort, tmp_path / "seed-0", seed=0)
-    train_and_stop(cohort, tmp_path / "seed-1", seed=1)
-    for seeds, trained in (([0, 1], [False, True]), ([0, 1, 2], [False, False, True])):
-        done = rwtool.train(cohort / "images", cohort / "labels", tmp_path, seeds=seeds, resume=True, **QUICK)
-        assert [run.trained for run in done] == trained
-    train(cohort, tmp_path / "alone", seed=1)
-    assert all_of(tmp_path / "alone")["last"] == all_of(tmp_path / "seed-1")["last"]
-    assert load_checkpoint(tmp_path / "seed-2" / "last.pt").config.seed == 2
 
 
 def test_val_0_trains_on_all_cases_without_a_validation(cohort, tmp_path):
@@ -660,7 +516,7 @@ def test_a_loss_that_turns_nan_stops_at_its_step_and_leaves_the_epochs_before(co
     names = json.loads((tmp_path / "split.json").read_text())["train"]
     assert str(caught.value) == (
         f"the loss became nan in step 1 of epoch 2, with slices of {', '.join(names)}; the checkpoints are of the "
-        "epochs before; look at these images, or try a lower --lr, --amp off, or --normalize zscore"
+        "epochs before; look at these images, or try a lower lr=, amp=off, or normalize=zscore"
     )
     assert not isinstance(caught.value, rwtool.UsageError)
     last = load_checkpoint(tmp_path / "last.pt")
@@ -704,63 +560,3 @@ def test_an_image_of_inf_is_refused_at_reading(tmp_path):
         train(cohort, tmp_path / "run")
     assert "case_2.nii.gz: expected finite intensities; found inf at (z, y, x) = (1, 2, 3); mend" in str(caught.value)
     assert not (tmp_path / "run").exists()
-
-
-# TensorBoard and several processes
-
-
-def test_tensorboard_is_told_all_but_nan_and_forgets_what_is_done_again(cohort, stopped, tmp_path, monkeypatch):
-    class Writer:
-        def __init__(self, folder, purge_step):
-            told.append((folder, purge_step))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def add_scalar(self, name, value, epoch):
-            assert not math.isnan(value)
-            told.append((name, epoch))
-
-        def flush(self):
-            pass
-
-    told = []
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
-    results = (ClassResult(1, "1", 0.5, 1, 1, {}), ClassResult(2, "2", math.nan, 1, 1, {}))
-    monkeypatch.setattr("rwtool.training.loop.validate", lambda *arguments, **options: Validation(results))
-    train(cohort, tmp_path / "run", tensorboard=True)
-    always = {("loss", 1), ("lr", 1), ("seconds", 1), ("slices_per_second", 1)}
-    assert told[0] == (tmp_path / "run" / "tensorboard", 1)
-    assert set(told[1:]) == {*always, *((name, 2) for name, _ in always), ("dice", 2), ("dice_1", 2)}
-    told.clear()
-    train(cohort, stopped, tensorboard=True, resume=True)
-    assert told[0] == (stopped / "tensorboard", 2)
-    assert {epoch for _, epoch in told[1:]} == {2}
-
-
-def test_tensorboard_that_is_not_installed_is_said_before_anything_is_done(cohort, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(rwtool.UsageError, match=r"pip install 'rwtool\[tensorboard\]'"):
-        rwtool.train("nowhere", "nowhere", tmp_path / "run", tensorboard=True)
-
-
-def test_two_processes_train_the_network_of_one(cohort, tmp_path):
-    settings = {**QUICK, "loss": "rrw", "mixed_with": "dice", "device": "cpu"}
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "rwtool"]
-    done = start(*launch, "train", cohort / "images", cohort / "labels", tmp_path / "two", *words(settings))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("validation in 3D, 3 cases") == 1
-    assert done.stderr.count("epoch 1/2") == 1
-    train(cohort, tmp_path / "one", settings)
-    one, two = (load_checkpoint(tmp_path / run / "last.pt") for run in ("one", "two"))
-    assert one.model.keys() == two.model.keys()
-    for name, value in one.model.items():
-        torch.testing.assert_close(two.model[name], value, rtol=1e-4, atol=1e-5)
-    assert [row["loss"] for row in two.history] == pytest.approx([row["loss"] for row in one.history], rel=1e-5)
-    assert two.history[1]["dice"] == pytest.approx(one.history[1]["dice"], abs=0.02)
-    assert names_in(tmp_path / "two") == FILES
-    assert names_in(tmp_path / "two" / "predictions") == names_in(tmp_path / "one" / "predictions")
-    assert len(metrics(tmp_path / "two")) == 2
