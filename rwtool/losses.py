@@ -11,6 +11,7 @@ known to be right passes ``check=False``, and then no value is read on the host.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -37,11 +38,13 @@ def _full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
         logits: Any = args[0] if args else kwargs.get("logits")
         if not isinstance(logits, Tensor) or not logits.is_floating_point():
             found = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-            raise UsageError(f"{loss.__name__} takes logits as a tensor of floats; found {found}")
+            raise UsageError(
+                f"{loss.__name__} takes logits as a tensor of floats; found {found}; give those of a network"
+            )
         if logits.ndim < 3 or logits.shape[1] < 2 or logits.numel() == 0:
             raise UsageError(
                 f"{loss.__name__} takes logits of shape (B, K, *spatial), K >= 2, none of it empty; "
-                f"found {tuple(logits.shape)}"
+                f"found {tuple(logits.shape)}; give a channel for each class, and logits[None] for one image"
             )
         with torch.autocast(logits.device.type, enabled=False):
             return loss(*args, **kwargs)
@@ -172,6 +175,7 @@ def active_contour_loss(
     other_values : (K,) tensor or sequence of float, optional
         Class weights: what the 1 of Eq. 17 is at voxels of each class.
     """
+    _check_finite("region_weight", region_weight)
     index, kept = _true_class(logits, labels, ignore, check)
     y = _softmax(logits)
     others = y.new_ones(y.shape[1]) if other_values is None else other_values
@@ -261,8 +265,9 @@ def focal_loss(
     alpha : float
         Factor on the whole.
     """
-    if gamma < 1 and gamma != 0:
-        raise UsageError(f"gamma of the focal loss is 0 or at least 1; found {gamma:g}")
+    if gamma != 0 and not 1 <= gamma < math.inf:
+        raise UsageError(f"gamma of the focal loss is 0 or at least 1, and finite; found {gamma:g}; give gamma=2")
+    _check_finite("alpha", alpha)
     index, kept = _true_class(logits, labels, ignore, check)
     log_p = _at(_log_softmax(logits), index)
     return _image_mean(-alpha * (1 - log_p.exp()).pow(gamma) * log_p, kept)
@@ -328,14 +333,14 @@ def gradual_weight(epoch: int, epochs: int) -> float:
     [1.0, 0.505, 0.01]
     """
     if not 0 <= epoch < epochs:
-        raise UsageError(f"epochs are counted from 0 to epochs - 1; found epoch {epoch} of {epochs}")
+        raise UsageError(f"found epoch={epoch} of epochs={epochs}; give one from 0 to epochs - 1")
     return 1 - 0.99 * epoch / max(epochs - 1, 1)
 
 
 def authors_weight(epoch: int) -> float:
     """Weight of the common loss in the authors' code, for any number of epochs: ``max((100 - epoch) / 100, 0.01)``."""
     if epoch < 0:
-        raise UsageError(f"epochs are counted from 0; found epoch {epoch}")
+        raise UsageError(f"found epoch={epoch}; give one from 0 on")
     return max((100 - epoch) / 100, 0.01)
 
 
@@ -411,9 +416,17 @@ def _packed_loss(
     return _image_mean(other + (own - other) * _at(y, index), kept) / y.shape[1]
 
 
+def _check_finite(name: str, number: float) -> None:
+    if not math.isfinite(number):
+        raise UsageError(f"found {name}={number}; give a finite number")
+
+
 def _check_shape(name: str, tensor: Tensor, symbols: str, expected: torch.Size) -> None:
     if tensor.shape != expected:
-        raise UsageError(f"{name}: expected {symbols} = {tuple(expected)}, by the logits; found {tuple(tensor.shape)}")
+        raise UsageError(
+            f"{name}: expected {symbols} = {tuple(expected)}, by the logits; found {tuple(tensor.shape)}; give both "
+            "of the same images"
+        )
 
 
 def _unless_ignored(values: Tensor, kept: Tensor | None) -> Tensor:

@@ -686,6 +686,12 @@ def test_wrong_arguments_are_refused_with_what_was_found_and_expected():
         (lambda: losses.weighted_cross_entropy_loss(x, z[0, 0], y), r"own values: .*found \(4, 5\)"),
         (lambda: losses.focal_loss(x, y, gamma=0.5), "gamma .* found 0.5"),
         (lambda: losses.focal_loss(x, y, gamma=-2), "gamma .* found -2"),
+        (lambda: losses.focal_loss(x, y, gamma=float("nan")), "gamma .* found nan; give gamma=2"),
+        (lambda: losses.focal_loss(x, y, alpha=float("inf")), "found alpha=inf; give a finite number"),
+        (
+            lambda: losses.active_contour_loss(x, y, region_weight=float("nan")),
+            "found region_weight=nan; give a finite",
+        ),
     ]
     for call, message in cases:
         with pytest.raises(rwtool.UsageError, match=message):

@@ -145,7 +145,7 @@ def evaluate(
             options.say(f"warning: no test, for {methods} alone has results", err=True)
         for run in evaluation.failed_runs:
             options.say(f"warning: {run.label}: every prediction failed, so no table holds it", err=True)
-    print_failures(evaluation.failed)
+    print_failures(evaluation.failed, given["out"], every=verbose)
     if evaluation.failed:
         raise SystemExit(1)
 

@@ -104,7 +104,7 @@ def maps(
         _print_dry_run(made.plan)
     elif not quiet:
         _print_summary(made, verbose=verbose)
-    print_failures(made.outcomes)
+    print_failures(made.outcomes, None if dry_run else out, every=verbose)
     if made.failed:
         raise SystemExit(1)
 

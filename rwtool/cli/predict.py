@@ -70,7 +70,7 @@ def predict(run: Path, images: str, out: Path, quiet: bool, **given: Any) -> Non
     found = predict_files(
         run, images, out, verbosity=-1 if quiet else 0, on_plan=None if quiet else _print_plan, **given
     )
-    print_failures(found.outcomes)
+    print_failures(found.outcomes, out)
     if not quiet:
         options.say(f"{count(len(found.files), 'label file')} in {out}")
     if found.failed:

@@ -171,7 +171,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, Row]]:
             if lacking:
                 raise RwtoolError(
                     f"{path}, line 1: the columns {', '.join(lacking)} are missing; expected a cases.csv of rwtool "
-                    f"evaluate, with {', '.join(CASE_COLUMNS)}"
+                    f"evaluate, with {', '.join(CASE_COLUMNS)}; give that, or evaluate again"
                 )
             for record in lines:
                 try:
@@ -180,7 +180,9 @@ def _read_rows(path: Path) -> Iterator[tuple[int, Row]]:
                     raise RwtoolError(f"{path}, line {lines.line_num}: {error}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise RwtoolError(f"{path}: cannot be read as a table: {reason}") from error
+        raise RwtoolError(
+            f"{path}: cannot be read as a table: {reason}; give a cases.csv, or evaluate again"
+        ) from error
 
 
 def _row(record: dict[str, Any]) -> Row:

@@ -85,7 +85,7 @@ def test_a_duplicate_names_both_tables(tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--baseline", "x"], 2, "no method 'x' for a baseline; the methods are old, new"),
+        (["--baseline", "x"], 2, "found --baseline x, and no such method; give one of old, new"),
         (["--subject", "(q)"], 2, "the subject regex '(q)' finds no subject in"),
         (["--subject", "("], 2, "is not a regular expression"),
         (["--undefined", "-3"], 2, "it is diagonal, exclude or a number of mm, not '-3'"),

@@ -296,3 +296,16 @@ def test_real_spine(test_data, tmp_path):
     dice = {row["class"]: float(row["value"]) for row in rows if row["metric"] == "dice"}
     assert len(dice) == 14
     assert min(dice.values()) == pytest.approx(0.0201563408)
+
+
+def test_failures_of_one_cause_are_one_line_and_a_file(tmp_path):
+    for i in range(8):
+        save(tmp_path / "labels" / f"c{i}.nii.gz", 1, 4)
+        save(tmp_path / "a" / f"c{i}.nii.gz", 1, 4, 1 if i < 2 else 7)
+    result = run(tmp_path / "labels", tmp_path / "a", "-o", tmp_path / "out", "-q", code=1)
+    lines = result.stderr.splitlines()
+    assert lines[0] == "6 cases failed:"
+    assert lines[1].startswith(
+        "  6 cases (c2, c3, c4, c5, c6 and 1 more): label 7 (48 voxels) is not in the class list"
+    )
+    assert lines[2:] == [f"each of them with its reason: {tmp_path / 'out' / 'failures.csv'}"]
