@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from cohorts import FILES, QUICK, metrics, names_in, train, voxels, write_cohort
+from cohorts import FILES, QUICK, metrics, names_in, train, train_and_stop, voxels, write_cohort
 
 import rwtool
 from rwtool.datasets.splits import Split
@@ -180,7 +180,10 @@ def test_what_has_no_value_is_null_in_json_and_empty_in_csv(cohort, tmp_path, mo
     assert not any(voxels(path).any() for path in (tmp_path / "predictions").iterdir())
 
 
-def test_tensorboard_is_told_all_but_nan_and_forgets_what_is_done_again(cohort, stopped, tmp_path, monkeypatch):
+def test_tensorboard_is_told_all_but_nan_and_forgets_what_is_done_again(cohort, tmp_path, monkeypatch):
+    stopped = tmp_path / "stopped"
+    train_and_stop(cohort, stopped)
+
     class Writer:
         def __init__(self, folder, purge_step):
             told.append((folder, purge_step))
