@@ -18,8 +18,9 @@ workers
 parallel
 blocks
 losses
-io: names geometry grids volume labels nifti itk arrays formats
-datasets: values classes cases channels subjects splits runs plan
+io: headers names geometry grids volume labels placement raster metaimage nrrd
+io: nifti pictures neuro dicom itk arrays formats
+datasets: values classes layouts cases channels subjects splits runs plan
 maps: parameters distances streaming kinds settings folder write make check
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate

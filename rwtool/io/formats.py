@@ -20,15 +20,38 @@ from numpy.typing import DTypeLike, NDArray
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import atomic, naming
 from rwtool.io.arrays import map_npy, npy_geometry, open_npy
+from rwtool.io.dicom import is_dicom, open_dicom
 from rwtool.io.geometry import Geometry, NoSpacingError, settle_spacing
 from rwtool.io.itk import open_sitk, write_sitk
 from rwtool.io.labels import ignored_value, label_counts, round_labels, to_classes
-from rwtool.io.names import NIFTI_SUFFIXES, NO_SPACING, READ_ERRORS, SUFFIXES, first_bytes, is_bare_array, split_name
-from rwtool.io.nifti import describe_nifti, is_nifti_pair, nifti_header, nifti_stream, open_nifti
+from rwtool.io.metaimage import describe_meta
+from rwtool.io.names import (
+    DICOM_SUFFIXES,
+    META_SUFFIXES,
+    NIFTI_SUFFIXES,
+    NO_SPACING,
+    NRRD_SUFFIXES,
+    OTHER_SUFFIXES,
+    PICTURE_SUFFIXES,
+    READ_ERRORS,
+    SUFFIXES,
+    first_bytes,
+    is_bare_array,
+    is_nifti,
+    may_be_volume,
+    split_name,
+)
+from rwtool.io.neuro import open_neuro
+from rwtool.io.nifti import describe_nifti, is_nifti_pair, nifti_header, nifti_stream, open_nifti, read_nifti_header
+from rwtool.io.nrrd import describe_nrrd
+from rwtool.io.pictures import open_picture
+from rwtool.io.placement import of_space
+from rwtool.io.raster import open_raster
 from rwtool.io.volume import Header, Stored, Volume, to_volume
 
 _FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 _GZIP_LEVEL = 1
+_MINC_1 = b"CDF"
 
 
 def read_header(
@@ -73,11 +96,7 @@ def read_image(path: str | Path, *, spacing_mm: Sequence[float] | None = None, s
     stored = _open(path, spacing_mm, slice_axis)
     if stored.array.dtype.kind not in "buif":
         raise VolumeError(f"{path}: expected one number per voxel; found the type {stored.array.dtype}")
-    array = stored.array.astype(np.float32)
-    if (stored.slope, stored.inter) != (1.0, 0.0):
-        array *= np.float32(stored.slope)
-        array += np.float32(stored.inter)
-    return to_volume(stored.header, array)
+    return to_volume(stored.header, _scaled(stored.array.astype(np.float32), stored.slope, stored.inter))
 
 
 def read_labels(
@@ -160,27 +179,102 @@ def read_channels(
         As for :func:`read_image`.
     """
     path = Path(path)
+    for header, stored, slope, inter in _streamed(path, spacing_mm, slice_axis):
+        values = stored.astype(np.float32)
+        if stored.dtype.kind == "i" and not is_bare_array(path):
+            values[stored == np.iinfo(stored.dtype).min] = np.nan
+        yield to_volume(header, _scaled(values, slope, inter))
+        del stored, values  # before the next ones are read
+
+
+def count_channels(path: str | Path) -> int:
+    """How many numbers an image holds per voxel: 1, or the channels of a 4D, vector or colour image.
+
+    Raises
+    ------
+    VolumeError, GeometryError
+        The file cannot be read.
+    """
+    path = Path(path)
+    if not is_bare_array(path) and not is_nifti(path):
+        where = suited(path, spacing_mm=(1, 1, 1))
+        return _open(path, where["spacing_mm"], None, voxels=False, many=True, indices=False).header.channels
     if not path.is_file():
         raise VolumeError(f"{path}: no such file")
     with naming(path, *READ_ERRORS):
-        if split_name(path)[1] == ".npy":
+        if is_bare_array(path):
+            shape = map_npy(path).shape
+            return shape[0] if len(of_space(shape)) == 4 else 1
+        with nifti_stream(path) as stream:
+            shape = tuple(int(n) for n in read_nifti_header(stream).get_data_shape())
+        return shape[3] if len(shape) == len(of_space(shape)) == 4 else 1
+
+
+def read_image_channels(
+    path: str | Path, *, spacing_mm: Sequence[float] | None = None, slice_axis: int | None = None
+) -> Iterator[Volume]:
+    """Read the channels of an image one after another: of a 4D, vector or colour image, or the only one of another.
+
+    Parameters
+    ----------
+    path : path
+        As for :func:`read_image`. A 4D file has its channels last, an ``.npy`` first; a colour picture has three, and
+        how transparent its pixels are is left out.
+    spacing_mm, slice_axis
+        As for :func:`read_image`.
+
+    Yields
+    ------
+    Volume
+        ``array`` is ``(Z, Y, X)`` float32, with the file's scaling applied.
+
+    Raises
+    ------
+    VolumeError, GeometryError, UsageError
+        As for :func:`read_image`.
+    """
+    path = Path(path)
+    if (is_bare_array(path) or is_nifti(path)) and count_channels(path) > 1:
+        for header, part, slope, inter in _streamed(path, spacing_mm, slice_axis):
+            yield to_volume(header, _scaled(part.astype(np.float32), slope, inter))
+        return
+    stored = _open(path, spacing_mm, slice_axis, many=True, indices=False)
+    channels = stored.header.channels
+    for k in range(channels):
+        part = stored.array[..., k] if channels > 1 else stored.array
+        if part.dtype.kind not in "buif":
+            raise VolumeError(f"{path}: expected one number per voxel; found the type {part.dtype}")
+        yield to_volume(stored.header, _scaled(part.astype(np.float32), stored.slope, stored.inter))
+
+
+def _streamed(
+    path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None
+) -> Iterator[tuple[Header, NDArray[Any], float, float]]:
+    """Header, voxels as stored, slope and intercept of each channel of a NIfTI or ``.npy`` file."""
+    if not path.is_file():
+        raise VolumeError(f"{path}: no such file")
+    with naming(path, *READ_ERRORS):
+        if is_bare_array(path):
             array = map_npy(path)
             for channel in array if array.ndim == 4 else array[np.newaxis]:
                 geometry = npy_geometry(channel.shape, spacing_mm, slice_axis)
-                values = channel.reshape(geometry.array_shape).astype(np.float32)
-                yield Volume(values, geometry.spacing_mm, geometry)
+                stored = geometry.to_file(channel.reshape(geometry.array_shape))
+                yield Header(geometry, channel.dtype), stored, 1.0, 0.0
             return
         with nifti_stream(path) as stream:
             found = describe_nifti(path, stream, slice_axis, many=True, spacing_mm=spacing_mm)
             for k in range(found.channels):
                 stored, _ = found.read(stream, k, last=k == found.channels - 1)
-                values = stored.astype(np.float32, copy=False)
-                if stored.dtype.kind == "i":
-                    values[stored == np.iinfo(stored.dtype).min] = np.nan
-                if (found.slope, found.inter) != (1.0, 0.0):
-                    values = values * np.float32(found.slope) + np.float32(found.inter)
-                yield to_volume(found.header, values)
-                del stored, values  # before the next ones are read
+                yield found.header, stored, found.slope, found.inter
+                del stored
+
+
+def _scaled(values: NDArray[np.float32], slope: float, inter: float) -> NDArray[np.float32]:
+    """Values as the file means them, in place."""
+    if (slope, inter) != (1.0, 0.0):
+        values *= np.float32(slope)
+        values += np.float32(inter)
+    return values
 
 
 def carries_spacing(path: str | Path) -> bool:
@@ -388,20 +482,58 @@ def _in_type(block: NDArray[Any], dtype: np.dtype[Any], slope: float) -> NDArray
         raise VolumeError(f"the value {np.abs(block).max():g} does not fit {dtype}; use float32") from None
 
 
-def _open(path: Path, spacing_mm: Sequence[float] | None, slice_axis: int | None, *, voxels: bool = True) -> Stored:
-    if not path.is_file():
+def _open(
+    path: Path,
+    spacing_mm: Sequence[float] | None,
+    slice_axis: int | None,
+    *,
+    voxels: bool = True,
+    many: bool = False,
+    indices: bool = True,
+) -> Stored:
+    """Read a file; with `many`, its voxels may have channels, with `indices`, a palette is no colour."""
+    if not path.exists():
         raise VolumeError(f"{path}: no such file")
-    with naming(path, OSError):
-        first_bytes(path)
-    suffix = split_name(path)[1]
-    if suffix == ".npy":
-        with naming(path, *READ_ERRORS):
-            return open_npy(path, spacing_mm, slice_axis)
+    if not may_be_volume(path):
+        raise VolumeError(f"{path}: it is no regular file; expected a file, or the folder of a DICOM series")
     with naming(path, *READ_ERRORS):
-        if suffix in NIFTI_SUFFIXES or is_nifti_pair(path):
-            return open_nifti(path, slice_axis, voxels, spacing_mm)
-        stated = () if suffix in NO_SPACING else (1, 1, 1)
-        return open_sitk(path, slice_axis, voxels, settle_spacing(stated, spacing_mm, (1, 1, 1), what=_carrier(path)))
+        if path.is_file():
+            first_bytes(path)
+        stored = _open_as(path, slice_axis, voxels, spacing_mm, indices)
+        if stored.header.channels > 1 and not many:
+            raise VolumeError(_several(stored.header))
+    return stored
+
+
+def _open_as(
+    path: Path, slice_axis: int | None, voxels: bool, spacing_mm: Sequence[float] | None, indices: bool
+) -> Stored:
+    """Read a file through the module of its format."""
+    suffix = split_name(path)[1]
+    where = (path, slice_axis, voxels, spacing_mm)
+    if suffix == ".npy":
+        return open_npy(path, spacing_mm, slice_axis)
+    if suffix in NIFTI_SUFFIXES or is_nifti_pair(path):
+        return open_nifti(*where)
+    if suffix in PICTURE_SUFFIXES:
+        return open_picture(*where, indices=indices)
+    if suffix in (*META_SUFFIXES, *NRRD_SUFFIXES):
+        raster = describe_meta(path) if suffix in META_SUFFIXES else describe_nrrd(path)
+        return open_raster(raster, slice_axis, voxels, spacing_mm)
+    if path.is_dir() or suffix in DICOM_SUFFIXES or (not suffix and is_dicom(path)):
+        return open_dicom(*where)
+    if not suffix:
+        raise VolumeError(f"rwtool knows no format of this name; expected one of {', '.join(SUFFIXES)}")
+    through_itk = suffix in OTHER_SUFFIXES and not first_bytes(path).startswith(_MINC_1)
+    return open_sitk(*where) if through_itk else open_neuro(*where)
+
+
+def _several(header: Header) -> str:
+    """What is said of a file with several numbers per voxel where one is expected."""
+    return (
+        f"expected one 3D volume of one number per voxel; found {header.channels} per voxel (a colour, vector or 4D "
+        "image); write one file per channel and try again"
+    )
 
 
 def _carrier(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import cast
@@ -12,33 +12,60 @@ from isal import isal_zlib
 from nibabel.spatialimages import HeaderDataError
 
 from rwtool.errors import VolumeError
+from rwtool.io.headers import read_meta_header, read_nrrd_header, stated_files
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
-PAIR_SUFFIXES = (".hdr", ".img", ".img.gz")  # of NIfTI, where the header says so, else of Analyze
+PAIR_SUFFIXES = (".hdr", ".hdr.gz", ".img", ".img.gz")  # of NIfTI, where the header says so, else of Analyze
 
 
-SITK_SUFFIXES = (
-    ".mha", ".mhd", ".nrrd", ".nhdr", ".img", ".hdr", ".img.gz", ".gipl", ".gipl.gz", ".vtk",
-    ".mnc", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg", ".dcm",
+META_SUFFIXES = (".mha", ".mhd")
+
+
+NRRD_SUFFIXES = (".nrrd", ".nhdr", ".seg.nrrd", ".seg.nhdr")  # of 3D Slicer's segmentations the latter
+
+
+MGH_SUFFIXES = (".mgz", ".mgh", ".mgh.gz")
+
+
+NEURO_SUFFIXES = (*MGH_SUFFIXES, ".head", ".brik", ".brik.gz", ".par", ".rec")
+
+
+PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+
+
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+OTHER_SUFFIXES = (".gipl", ".gipl.gz", ".vtk", ".mnc")
+
+
+NO_SPACING = (".npy", *PICTURE_SUFFIXES)  # or none in mm for all axes
+
+
+SUFFIXES = (
+    *NIFTI_SUFFIXES, *META_SUFFIXES, *NRRD_SUFFIXES, ".npy", *PAIR_SUFFIXES, *NEURO_SUFFIXES, *DICOM_SUFFIXES,
+    *OTHER_SUFFIXES, *PICTURE_SUFFIXES,
 )  # fmt: skip
 
 
-NO_SPACING = (".npy", ".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")  # or none in mm for all axes
+_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
 
 
-TEXT_HEADERS = (".mha", ".mhd", ".nrrd", ".nhdr")
+_BESIDE = {  # where header and voxels are files of one stem: of the header, its voxels; and the other way
+    ".hdr": (".img", ".img.gz"), ".hdr.gz": (".img.gz", ".img"), ".img": (".hdr", ".hdr.gz"),
+    ".img.gz": (".hdr.gz", ".hdr"), ".head": (".brik", ".brik.gz"), ".brik": (".head",), ".brik.gz": (".head",),
+    ".par": (".rec",), ".rec": (".par",),
+}  # fmt: skip
 
 
-TEXT_MOST = 1 << 16
+_HEADERS = (".hdr", ".hdr.gz", ".head", ".par")
 
 
-SUFFIXES = (*NIFTI_SUFFIXES, *SITK_SUFFIXES, ".npy")
-
-
-_INSTEAD = {  # of formats that are lossy, or would need a file more
-    ".jpg": ".png", ".jpeg": ".png", ".dcm": ".nii.gz", ".hdr": ".nii.gz", ".img": ".nii.gz", ".img.gz": ".nii.gz",
+_INSTEAD = {  # of formats that are lossy, that rwtool does not write, or that would need a file more
+    ".jpg": ".png", ".jpeg": ".png", ".seg.nrrd": ".nrrd", ".seg.nhdr": ".nhdr", "": ".nii.gz",
+    **dict.fromkeys((*DICOM_SUFFIXES, *PAIR_SUFFIXES, *NEURO_SUFFIXES, ".mnc"), ".nii.gz"),
 }  # fmt: skip
 
 
@@ -54,13 +81,14 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 def split_name(path: str | Path) -> tuple[str, str]:
     """Split a file name into case name and suffix: ``a/heart_1.nii.gz`` gives ``("heart_1", ".nii.gz")``.
 
-    The suffix is lower case; a name without a suffix that rwtool reads gives ``""`` for it.
+    The suffix is lower case; a name without a suffix that rwtool reads gives ``""`` for it. The name is in Unicode's
+    composed form (NFC), so that those of two file systems are equal.
     """
     name = Path(path).name
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+    for suffix in _LONGEST_FIRST:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)], suffix
-    return name, ""
+            return unicodedata.normalize("NFC", name[: -len(suffix)]), suffix
+    return unicodedata.normalize("NFC", name), ""
 
 
 def case_name(path: str | Path) -> str:
@@ -84,6 +112,16 @@ def is_bare_array(path: str | Path) -> bool:
     return split_name(path)[1] == ".npy"
 
 
+def may_be_volume(path: Path) -> bool:
+    """Whether a path is a regular file, or a folder, which may be that of a DICOM series; no device and no pipe."""
+    return path.is_file() or path.is_dir()
+
+
+def is_nifti(path: str | Path) -> bool:
+    """Whether a file is NIfTI by its name."""
+    return split_name(path)[1] in NIFTI_SUFFIXES
+
+
 def file_hash(path: str | Path) -> str:
     """SHA-256 of a file; of all its parts where header and voxels are separate files."""
     digest = hashlib.sha256()
@@ -95,44 +133,42 @@ def file_hash(path: str | Path) -> str:
 
 
 def parts(path: Path) -> list[Path]:
-    """All files of a volume, there or not: header and voxels may be separate ones."""
-    stem, suffix = split_name(path)
-    if suffix in TEXT_HEADERS:
-        fields, end = text_header(path)
-        name = next((fields[key] for key in ("elementdatafile", "data file", "datafile") if key in fields), "LOCAL")
-        if name.upper() == "LOCAL":
-            return [path]
-        if name.upper().startswith("LIST"):
-            names = path.read_bytes()[end:].decode("latin-1").split("\n")
-            return [path, *(path.parent / listed.strip() for listed in names if listed.strip())]
-        if "%" in name:
-            return [path, *sorted(path.parent.glob(re.sub(r"%\d*d", "*", name.split()[0])))]
-        return [path, path.parent / name]
-    other = {".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".img.gz": (".hdr.gz", ".hdr")}.get(suffix, ())
-    beside = [part for tail in other if (part := path.with_name(stem + tail)).is_file()][:1]
-    return [path, *beside] if suffix == ".hdr" else [*beside, path]
+    """All files of a volume: header and voxels may be separate ones, and a DICOM series has a file per slice.
+
+    Raises
+    ------
+    VolumeError
+        A header names files that are not there, or that are outside its folder or no regular files.
+    """
+    suffix = split_name(path)[1]
+    if path.is_dir():
+        return sorted(part for part in path.iterdir() if part.is_file() and not part.name.startswith("."))
+    if suffix in META_SUFFIXES:
+        meta = read_meta_header(path)
+        name = meta.fields["elementdatafile"]
+        return [path] if name.upper() == "LOCAL" else [path, *stated_files(path, name, meta)]
+    if suffix in NRRD_SUFFIXES:
+        nrrd = read_nrrd_header(path)
+        return [path, *stated_files(path, nrrd.fields["datafile"], nrrd)] if "datafile" in nrrd.fields else [path]
+    beside = companion(path)
+    if beside is None:
+        return [path]
+    return [path, beside] if suffix in _HEADERS else [beside, path]
 
 
-def text_header(path: Path) -> tuple[dict[str, str], int]:
-    """Fields of a MetaImage or NRRD header, their names in lower case, and the byte at which it ends."""
-    separator = "=" if split_name(path)[1] in (".mha", ".mhd") else ":"
-    fields: dict[str, str] = {}
-    end = 0
-    with path.open("rb") as stream:
-        for line in stream.read(TEXT_MOST).splitlines(keepends=True):
-            end += len(line)
-            name, found, value = line.decode("latin-1").partition(separator)
-            name = name.strip().lower()
-            if found and not name.startswith("#"):
-                fields[name] = value.strip()
-            if name == "elementdatafile" or not line.strip():
-                break
-    return fields, end
+def companion(path: Path) -> Path | None:
+    """The other file of a volume whose header and voxels are files of one stem."""
+    stem = path.name[: -len(suffix)] if (suffix := split_name(path)[1]) else path.name
+    for other in _BESIDE.get(suffix, ()):
+        for each in (other, other.upper()):
+            if (part := path.with_name(stem + each)).is_file():
+                return part
+    return None
 
 
 def gzipped(path: Path) -> bool:
     """Whether the name says gzip."""
-    return path.name.lower().endswith(".gz")
+    return path.name.lower().endswith((".gz", ".mgz"))
 
 
 def first_bytes(path: Path) -> bytes:

@@ -46,11 +46,14 @@ class Header:
     dtype : numpy dtype
         Of the voxels as stored.
     notes : tuple of str
+    channels : int
+        Numbers per voxel: more than one in colour pictures, vector images and 4D files.
     """
 
     geometry: Geometry
     dtype: np.dtype[Any]
     notes: tuple[str, ...] = ()
+    channels: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32
 from rwtool.io.formats import read_channels, read_header
 from rwtool.io.grids import compare_grids
-from rwtool.io.names import file_hash, is_bare_array
+from rwtool.io.names import file_hash, is_bare_array, may_be_volume
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.maps.parameters import KINDS, RECTIFIED
 from rwtool.maps.settings import MapRecord
@@ -220,7 +220,7 @@ def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseChe
         problems.append(f"{path} has {path.stat().st_size:,} bytes, the sidecar says {record.bytes:,}")
     elif file_crc32(path) != record.crc32:
         problems.append(f"{path} is not the file that was written (CRC-32 differs); run rwtool maps again")
-    there = source is not None and source.is_file()
+    there = source is not None and may_be_volume(source)
     if source is not None and not there and (maps.packed or maps.ignore is not None):
         need = "a packed map is read together with it" if maps.packed else "it tells which voxels are ignored"
         problems.append(f"{source} is missing, and {need}; give labels=FOLDER")
@@ -259,7 +259,7 @@ def _signs(maps: MapSet, name: str, source: Path | None, seed: int) -> list[Sign
     """Count the signs of a map file's gradient; its shape, channels and values are checked on the way."""
     path, record = maps.path(name), maps.cases[name]
     ignored = None
-    if maps.ignore is not None and source is not None and source.is_file():
+    if maps.ignore is not None and source is not None and may_be_volume(source):
         labels = read_source(maps, name, source)
         ignored = labels.array == labels.ignored
     expected, shape = maps.n_classes, record.shape

@@ -26,7 +26,7 @@ from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32, file_in, locked, make_folder, naming, remove_leftovers
 from rwtool.io.formats import read_channels, read_labels, suited
 from rwtool.io.grids import compare_grids
-from rwtool.io.names import case_name, file_hash
+from rwtool.io.names import case_name, file_hash, may_be_volume
 from rwtool.io.volume import Volume
 from rwtool.maps.settings import (
     SIDECAR,
@@ -344,7 +344,7 @@ def read_source(maps: MapSet, case: str, labels: str | Path | None = None) -> Vo
     """
     source = Path(labels) if labels is not None else maps.source(case)
     record = maps.cases[case]
-    if not source.is_file():  # nor a device or a pipe, which a damaged sidecar may name
+    if not may_be_volume(source):  # nor a device or a pipe, which a damaged sidecar may name
         raise VolumeError(
             f"{source}: no such file, but the map {maps.path(case)} was made from it; name it with labels="
         )

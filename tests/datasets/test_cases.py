@@ -1,8 +1,12 @@
 import json
+import os
+import re
+import unicodedata
+from pathlib import Path
 
 import pytest
 
-from rwtool.datasets.cases import find_cases
+from rwtool.datasets.cases import find_cases, search_cases
 from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, parse_values
 from rwtool.datasets.classes import read_dataset_json as read_classes
 from rwtool.datasets.plan import plan_dataset
@@ -64,7 +68,8 @@ def test_two_files_of_one_name_are_both_named(tmp_path, one, two):
     with pytest.raises(UsageError) as caught:
         find_cases(tmp_path)
     assert str(caught.value) == (
-        f"two files have the case name 'a': {tmp_path / one} and {tmp_path / two}; rename or move one of them"
+        f"two files have the case name 'a': {tmp_path / one} and {tmp_path / two}; rename or move one of them, or give "
+        "name=PATTERN to say which part of the path is the name"
     )
 
 
@@ -217,3 +222,101 @@ def test_dataset_json_is_found_beside_a_link_and_from_a_relative_path(tmp_path, 
     assert find_dataset_json(find_cases(tmp_path / "set" / "labels")) == path
     monkeypatch.chdir(tmp_path / "set" / "labels")
     assert find_dataset_json(find_cases("a.nii")) == path
+
+
+# --- published layouts, names, and what is passed over ---
+
+
+def names_of(source, root, **more):
+    return {case: path.relative_to(root).as_posix() for case, path in find_cases(source, **more).items()}
+
+
+def test_layouts_are_found_in_the_folders_that_they_are_published_in(tmp_path):
+    acdc = [f"patient00{k}/patient00{k}_frame0{k}{end}.nii.gz" for k in (1, 2) for end in ("", "_gt")]
+    kits = [f"case_0000{k}/{name}.nii.gz" for k in (1, 2) for name in ("segmentation", "imaging")]
+    brats = [f"BraTS-{k}/BraTS-{k}-{part}.nii.gz" for k in (1, 2) for part in ("seg", "t1n", "t1c", "t2w", "t2f")]
+    bids = ["sub-1/anat/sub-1_dseg.nii.gz", "sub-1/anat/sub-1_T1w.nii.gz", "sub-2/ses-a/anat/sub-2_ses-a_dseg.nii.gz"]
+    for name, files, cases in (
+        ("acdc", [*acdc, "patient001/patient001_4d.nii.gz"], ["patient001_frame01", "patient002_frame02"]),
+        ("kits", [*kits, "LICENSE"], ["case_00001", "case_00002"]),
+        ("brats", brats, ["BraTS-1", "BraTS-2"]),
+        ("bids", [*bids, "participants.tsv"], ["sub-1", "sub-2_ses-a"]),
+    ):  # fmt: skip
+        for file in files:
+            touch((tmp_path / name / file).parent, Path(file).name)
+        found = search_cases(tmp_path / name)
+        assert list(found.cases) == cases
+        assert found.passed_over == {}
+        assert all(re.search("_gt|segmentation|seg", path.name) for path in found.cases.values())
+
+
+def test_acdc_labels_beside_their_images_in_one_folder(tmp_path):
+    touch(tmp_path, "patient001_frame01.nii.gz", "patient001_frame01_gt.nii.gz", "patient001_4d.nii.gz")
+    assert names_of(tmp_path, tmp_path) == {"patient001_frame01": "patient001_frame01_gt.nii.gz"}
+
+
+def test_predictions_in_folders_of_their_own_take_the_varying_part_of_the_glob(tmp_path):
+    for case in ("a", "b"):
+        touch(tmp_path / case / "out", "labels.nii.gz")
+    assert names_of(str(tmp_path / "*" / "out" / "labels.nii.gz"), tmp_path) == {
+        "a": "a/out/labels.nii.gz", "b": "b/out/labels.nii.gz",
+    }  # fmt: skip
+
+
+def test_files_in_folders_of_no_layout_are_named_in_the_refusal(tmp_path):
+    touch(tmp_path / "inner", "a.nii.gz")
+    with pytest.raises(
+        UsageError, match=r"but in its folders, such as .*inner/a\.nii\.gz; name one of them.*name=PATTERN"
+    ):
+        find_cases(tmp_path)
+
+
+def test_a_name_pattern_wins_over_all_else(tmp_path):
+    touch(tmp_path, "a_gt.nii.gz", "b_gt.nii.gz", "c.nii.gz")
+    found = search_cases(tmp_path, name="{case}_gt")
+    assert list(found.cases) == ["a", "b"]
+    assert found.passed_over == {tmp_path / "c.nii.gz": "its path is not of the form {case}_gt"}
+    with pytest.raises(UsageError, match=r"none of 3 files, such as .*, is of the form {case}_x"):
+        find_cases(tmp_path, name="{case}_x")
+
+
+def test_a_pattern_with_a_folder_looks_into_all_of_them(tmp_path):
+    touch(tmp_path / "p1" / "seg", "lab.nii.gz")
+    touch(tmp_path / "p2" / "seg", "lab.nii.gz", "other.nii.gz")
+    assert list(find_cases(tmp_path, name="{case}/seg/lab")) == ["p1", "p2"]
+
+
+def test_files_of_no_known_format_are_named_and_those_that_are_no_volumes_are_not(tmp_path):
+    touch(tmp_path, "a.nii.gz", "b.nii.zst", "c.npz", "notes.txt", "d.json", "README", ".hidden.foo", "e.mhd", "e.raw")
+    found = search_cases(tmp_path)
+    assert list(found.cases) == ["a", "e"]
+    assert {path.name for path in found.passed_over} == {"b.nii.zst", "c.npz"}
+    touch(tmp_path / "only", "x.foo")
+    with pytest.raises(UsageError, match=r"no volumes found in this folder; .*; passed over: x\.foo"):
+        find_cases(tmp_path / "only")
+
+
+def test_whatever_is_a_volume_is_a_case(tmp_path):
+    touch(tmp_path, "a.mgz", "b.NII.GZ", "c.img.gz", "d.seg.nrrd", "e.HEAD", "f.par", "g.mnc")
+    assert list(find_cases(tmp_path)) == list("abcdefg")
+
+
+def test_composed_and_decomposed_names_are_one(tmp_path):
+    touch(tmp_path, unicodedata.normalize("NFD", "h\u00e9.nii"))
+    assert list(find_cases(tmp_path)) == ["h\u00e9"]
+
+
+def test_names_that_differ_in_case_alone_are_noted(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "y").mkdir()
+    touch(tmp_path / "x", "A.nii")
+    touch(tmp_path / "y", "a.nii")
+    (note,) = search_cases(f"{tmp_path}/*/*.nii").notes
+    assert note == "the cases A and a differ in upper and lower case alone; are they one?"
+
+
+def test_a_name_that_is_no_utf_8_is_a_name_and_a_nul_is_refused(tmp_path):
+    (tmp_path / os.fsdecode(b"a\xffb.nii")).write_bytes(b"")
+    assert list(find_cases(tmp_path)) == [os.fsdecode(b"a\xffb")]
+    with pytest.raises(UsageError, match="no file has a NUL in its name"):
+        find_cases("a\0b")

@@ -293,3 +293,69 @@ def test_a_file_on_disk_is_not_changed_by_normalising_its_image(tmp_path):
     content = path.read_bytes()
     Normalization().apply(read_channels_of([path])[0])
     assert path.read_bytes() == content
+
+
+# --- 4D images, pictures and published layouts ---
+
+
+def four_d(path, channels=2):
+    image = np.arange(6 * 5 * 4 * channels, dtype=np.int16).reshape(6, 5, 4, channels)
+    image[0, 0, 0, 0] = np.iinfo(np.int16).min  # a value like any other
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(image, AFFINE), path)
+    return image
+
+
+def test_a_4d_file_is_a_volume_of_several_channels_the_last_axis(tmp_path):
+    image = four_d(tmp_path / "a.nii.gz")
+    found, geometry, _ = read_channels_of([tmp_path / "a.nii.gz"])
+    assert found.shape == (2, 4, 5, 6)
+    assert np.array_equal(found, image.transpose(3, 2, 1, 0))
+    assert geometry.spacing_mm == pytest.approx((4, 1.5, 0.8))
+    np.save(tmp_path / "b.npy", image.transpose(3, 2, 1, 0))
+    assert np.array_equal(read_channels_of([tmp_path / "b.npy"], spacing_mm=(4, 1.5, 0.8))[0], found)
+
+
+def test_channels_in_one_file_count_and_mixtures_are_refused(tmp_path):
+    four_d(tmp_path / "imagesTr" / "a.nii.gz")
+    four_d(tmp_path / "imagesTr" / "b.nii.gz")
+    assert found(tmp_path, names=["a", "b"])[0] == {"a": ["a.nii.gz"], "b": ["b.nii.gz"]}
+    assert found(tmp_path, channels=2)[0] == {"a": ["a.nii.gz"], "b": ["b.nii.gz"]}
+    nib.save(nib.Nifti1Image(np.zeros((6, 5, 4), np.int16), AFFINE), tmp_path / "imagesTr" / "b.nii.gz")
+    message = f"{tmp_path}: b has 1 channel (b.nii.gz); expected 2, as a"
+    assert refusal(tmp_path, names=["a", "b"]) == message
+
+
+def test_modalities_of_brats_are_channels_in_one_order(folder):
+    parts = ("t2f", "t1n", "seg", "t2w", "t1c")
+    source = folder(*(f"BraTS-{k}/BraTS-{k}-{part}.nii.gz" for k in (1, 2) for part in parts))
+    channels = {f"BraTS-{k}": [f"BraTS-{k}-{part}.nii.gz" for part in ("t1n", "t1c", "t2w", "t2f")] for k in (1, 2)}
+    assert found(source, names=["BraTS-1", "BraTS-2"]) == (channels, True)
+    assert found(source, channels=4, numbered=True) == (channels, True)
+
+
+def test_images_of_kits_acdc_and_bids_pair_with_their_labels(folder):
+    source = folder(
+        "case_1/imaging.nii.gz", "case_1/segmentation.nii.gz", "p/patient001_frame01.nii.gz",
+        "p/patient001_frame01_gt.nii.gz", "sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-1_dseg.nii.gz",
+    )  # fmt: skip
+    assert found(source, names=["case_1", "patient001_frame01", "sub-1"]) == (
+        {
+            "case_1": ["imaging.nii.gz"],
+            "patient001_frame01": ["patient001_frame01.nii.gz"],
+            "sub-1": ["sub-1_T1w.nii.gz"],
+        },
+        False,
+    )  # fmt: skip
+
+
+def test_two_images_of_one_case_are_both_named(folder):
+    assert "two images have the case name 'a'" in refusal(folder("a.nii.gz", "a.mha"), names=["a"])
+
+
+def test_a_pattern_names_case_and_channel(folder):
+    source = folder("a/a_ct.nii", "a/a_pet.nii", "b/b_ct.nii", "b/b_pet.nii", "b/c.nii")
+    assert found(source, name="{case}/{case}_{channel}") == (
+        {"a": ["a_ct.nii", "a_pet.nii"], "b": ["b_ct.nii", "b_pet.nii"]},
+        True,
+    )

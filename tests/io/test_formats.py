@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -31,7 +30,7 @@ from rwtool.io.formats import (
 from rwtool.io.geometry import Geometry
 from rwtool.io.grids import compare_grids
 from rwtool.io.itk import open_sitk
-from rwtool.io.names import SUFFIXES, file_hash, split_name
+from rwtool.io.names import file_hash, split_name
 from rwtool.io.nifti import open_nifti
 
 
@@ -200,7 +199,7 @@ def test_true_4d_is_refused(write_nifti, shape):
 
 def test_true_4d_of_simpleitk_and_numpy_is_refused(tmp_path):
     sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(some_labels())] * 2), str(tmp_path / "a.nrrd"))
-    with pytest.raises(VolumeError, match=r"expected one 3D volume; found 4 dimensions, shape \(6, 5, 4, 2\)"):
+    with pytest.raises(VolumeError, match="expected one 3D volume of one number per voxel; found 2 per voxel"):
         read_labels(tmp_path / "a.nrrd")
     np.save(tmp_path / "a.npy", some_labels((2, 4, 5, 6)))
     with pytest.raises(VolumeError, match=r"expected one 3D volume; found 4 dimensions, shape \(2, 4, 5, 6\)"):
@@ -210,7 +209,7 @@ def test_true_4d_of_simpleitk_and_numpy_is_refused(tmp_path):
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
 def test_colour_images_are_refused(tmp_path, suffix):
     sitk.WriteImage(sitk.GetImageFromArray(some_labels((4, 5, 6, 3)), isVector=True), str(tmp_path / f"a{suffix}"))
-    with pytest.raises(VolumeError, match=r"expected one number per voxel; found 3 \(a colour or vector image\)"):
+    with pytest.raises(VolumeError, match=r"found 3 per voxel .a colour, vector or 4D image."):
         read_labels(tmp_path / f"a{suffix}")
 
 
@@ -447,10 +446,12 @@ def test_empty_and_garbage_files_are_refused(tmp_path, suffix):
 
 
 def test_missing_file_and_folder_are_named(tmp_path):
-    for path in (tmp_path / "none.nii", tmp_path):
-        with pytest.raises(VolumeError) as caught:
-            read_labels(path)
-        assert str(caught.value) == f"{path}: no such file"
+    with pytest.raises(VolumeError, match=r"none\.nii: no such file"):
+        read_labels(tmp_path / "none.nii")
+    with pytest.raises(
+        VolumeError, match="it is a folder without DICOM files; name a file, or the folder of a DICOM s"
+    ):
+        read_labels(tmp_path)
 
 
 def test_suffix_that_lies_about_gzip_is_named(tmp_path):
@@ -526,17 +527,6 @@ def test_truncated_file_of_simpleitk_is_refused(tmp_path, suffix, compressed, lo
     assert "MetaImage" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("suffix", [".mha", ".mhd"])
-def test_damaged_metaimage_stream_is_refused(tmp_path, suffix):
-    write(tmp_path / f"a{suffix}", volume_of(some_labels((20, 20, 20))))
-    voxels = tmp_path / ("a.mha" if suffix == ".mha" else "a.zraw")
-    broken = bytearray(voxels.read_bytes())
-    broken[-500] ^= 0xFF
-    voxels.write_bytes(broken)
-    with pytest.raises(VolumeError, match=r"truncated or damaged|ends after"):
-        read_labels(tmp_path / f"a{suffix}")
-
-
 @pytest.mark.parametrize(("suffix", "field"), [(".mhd", "ElementDataFile = "), (".nhdr", "data file: ")])
 def test_voxels_in_a_file_of_another_name(tmp_path, suffix, field):
     labels = np.zeros((100, 100, 100), dtype=np.uint8)
@@ -561,8 +551,9 @@ def test_header_without_spacing_is_refused(tmp_path, suffix, line):
     sitk.WriteImage(sitk.GetImageFromArray(some_labels()), str(path))
     kept = [part for part in path.read_bytes().split(b"\n") if not part.startswith((line, b"space", b"measurement"))]
     path.write_bytes(b"\n".join(kept))
-    with pytest.raises(VolumeError, match="the header carries no spacing, and 1 mm would be a guess; add"):
+    with pytest.raises(UsageError, match=r"the header carries no spacing .*; give spacing_mm=\(z, y, x\)"):
         read_labels(path)
+    assert read_labels(path, spacing_mm=(3, 2, 1)).spacing_mm == (3, 2, 1)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".npy"])
@@ -756,34 +747,12 @@ def test_type_that_a_format_cannot_hold_is_refused(tmp_path):
 # --- names ---
 
 
-@pytest.mark.parametrize(
-    ("name", "stem", "suffix"),
-    [
-        ("heart_1.nii.gz", "heart_1", ".nii.gz"),
-        ("heart.1.NII.GZ", "heart.1", ".nii.gz"),
-        ("a.Nii", "a", ".nii"),
-        ("a.img.gz", "a", ".img.gz"),
-        ("a.gz", "a.gz", ""),
-        (".nii.gz", ".nii.gz", ""),
-        ("notes.txt", "notes.txt", ""),
-        ("a.npy", "a", ".npy"),
-    ],
-)
-def test_names_split_into_case_and_suffix(name, stem, suffix):
-    assert split_name(Path("folder.nii") / name) == (stem, suffix)
-
-
 def test_upper_case_suffixes_are_read(tmp_path, write_nifti):
     path = write_nifti(some_labels())
     (tmp_path / "A.NII").write_bytes(path.read_bytes())
     (tmp_path / "B.NII.GZ").write_bytes(gzip.compress(path.read_bytes()))
     for name in ("A.NII", "B.NII.GZ"):
         assert np.array_equal(read_labels(tmp_path / name).array, some_labels().transpose(2, 1, 0))
-
-
-def test_suffixes_are_lower_case_and_named_once():
-    assert len(set(SUFFIXES)) == len(SUFFIXES)
-    assert all(suffix == suffix.lower() for suffix in SUFFIXES)
 
 
 def test_hash_covers_both_files_of_a_pair(tmp_path):

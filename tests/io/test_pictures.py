@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from byhand import bmp, png, tiff
+
+from rwtool.errors import UsageError, VolumeError
+from rwtool.io.formats import count_channels, read_image_channels, read_labels
+
+MM = {"spacing_mm": (1, 1, 1)}
+PIXELS = np.arange(12).reshape(3, 4) % 3
+PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+FLAT = [value for colour in PALETTE for value in colour]
+
+
+def labels(path):
+    return read_labels(path, **MM).array[0]  # the only slice, rows by columns
+
+
+def channels(path):
+    return [volume.array[0] for volume in read_image_channels(path, **MM)]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_palette_png_holds_indices_as_labels_and_colours_as_an_image(tmp_path, bits):
+    path = png(tmp_path / "a.png", PIXELS, 3, bits, FLAT)
+    assert (labels(path) == PIXELS).all()
+    assert count_channels(path) == 3
+    assert np.array_equal(np.stack(channels(path), -1), np.array(PALETTE)[PIXELS])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_grey_png_holds_its_own_values(tmp_path, bits):
+    pixels = PIXELS * {16: 1000}.get(bits, 1) if bits > 1 else PIXELS > 0
+    path = png(tmp_path / "a.png", pixels, 0, bits)
+    assert (labels(path) == pixels).all()
+    assert (channels(path)[0] == pixels).all()
+
+
+def test_a_one_bit_palette_png(tmp_path):
+    assert (labels(png(tmp_path / "a.png", PIXELS > 0, 3, 1, FLAT[:6])) == (PIXELS > 0)).all()
+
+
+def test_colours_are_three_channels_and_no_labels(tmp_path):
+    colours = np.stack([PIXELS, PIXELS + 10, PIXELS + 20], -1)
+    path = png(tmp_path / "a.png", colours, 2)
+    assert np.array_equal(np.stack(channels(path), -1), colours)
+    with pytest.raises(VolumeError, match=r"found 3 per voxel .a colour"):
+        labels(path)
+
+
+def test_transparency_is_left_out_with_a_note(tmp_path):
+    colours = np.stack([PIXELS, PIXELS + 10, PIXELS + 20, PIXELS * 0 + 255], -1)
+    found = list(read_image_channels(png(tmp_path / "a.png", colours, 6), **MM))
+    assert np.array_equal([volume.array[0] for volume in found], np.moveaxis(colours[..., :3], -1, 0))
+    assert found[0].notes[-1] == "how transparent its pixels are is left out"
+
+
+def test_grey_with_transparency_is_refused_in_words(tmp_path):
+    with pytest.raises(VolumeError, match=r"a grey picture with transparency.*; save it without an alpha channel"):
+        labels(png(tmp_path / "a.png", np.stack([PIXELS, PIXELS], -1), 4))
+
+
+@pytest.mark.parametrize(("photometric", "bits"), [(1, 1), (0, 1), (1, 8), (0, 8)])
+def test_a_grey_or_one_bit_tiff_holds_what_is_stored(tmp_path, photometric, bits):
+    pixels = PIXELS > 0 if bits == 1 else PIXELS
+    assert (labels(tiff(tmp_path / "a.tif", pixels[None], bits=bits, photometric=photometric)) == pixels).all()
+
+
+def test_a_palette_tiff_holds_indices(tmp_path):
+    colours = np.zeros((3, 256), int)
+    colours[:, :3] = np.array(PALETTE).T * 257
+    path = tiff(tmp_path / "a.tif", PIXELS[None], photometric=3, colours=colours.ravel())
+    assert (labels(path) == PIXELS).all()
+    assert count_channels(path) == 3
+
+
+def test_pages_are_slices_and_one_that_is_cut_off_is_missed(tmp_path):
+    pages = np.stack([PIXELS, PIXELS.max() - PIXELS, PIXELS * 0 + 1])
+    path = tiff(tmp_path / "a.tif", pages)
+    assert (read_labels(path, spacing_mm=(3, 1, 1)).array == pages).all()
+    whole = path.read_bytes()
+    for size in (len(whole) - 4, len(whole) - 100, len(whole) // 2, 20, 9):
+        path.write_bytes(whole[:size])
+        with pytest.raises(VolumeError):
+            labels(path)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_a_palette_bmp_holds_indices(tmp_path, bits):
+    pixels = PIXELS if bits > 1 else (PIXELS > 0).astype(int)
+    path = bmp(tmp_path / "a.bmp", pixels, bits, PALETTE[: 2 if bits == 1 else 3])
+    assert (labels(path) == pixels).all()
+    assert np.array_equal(np.stack(channels(path), -1), np.array(PALETTE)[pixels])
+
+
+def test_a_grey_bmp_holds_greys(tmp_path):
+    path = bmp(tmp_path / "a.bmp", PIXELS, 8, [(value,) * 3 for value in range(256)])
+    assert (labels(path) == PIXELS).all()
+    assert count_channels(path) == 1
+
+
+def test_a_bmp_that_ends_early_is_refused(tmp_path):
+    path = bmp(tmp_path / "a.bmp", PIXELS, 8, PALETTE)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(VolumeError, match="it is truncated"):
+        labels(path)
+
+
+def test_labels_of_a_jpeg_are_noted_to_be_lossy(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((8, 8), np.uint8)), str(tmp_path / "a.jpg"))
+    (note,) = read_labels(tmp_path / "a.jpg", **MM).notes
+    assert note == "JPEG is lossy: labels near an edge may not be those that were saved"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+def test_what_is_no_picture_is_refused(tmp_path, suffix):
+    for content in (b"x", b"II*\0", b"II*\0\x08\0\0\0" + bytes(12), b"\x89PNG\r\n\x1a\n", b"BM" + bytes(60)):
+        (tmp_path / f"a{suffix}").write_bytes(content)
+        with pytest.raises(VolumeError):
+            labels(tmp_path / f"a{suffix}")
+
+
+def test_a_picture_has_no_place_and_the_spacing_that_is_given(tmp_path):
+    path = png(tmp_path / "a.png", PIXELS, 0)
+    geometry = read_labels(path, spacing_mm=(1, 2, 3)).geometry
+    assert (geometry.spacing_mm, geometry.placed, geometry.file_shape) == ((1, 2, 3), False, (4, 3))
+    with pytest.raises(UsageError, match=r"an \.png file carries no spacing"):
+        read_labels(path)
