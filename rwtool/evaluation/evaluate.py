@@ -16,7 +16,7 @@ from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, pe
 from rwtool.evaluation.pairing import Pairing, Run, pair_files
 from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import make_folder
-from rwtool.io.grids import SAME_GRID_VOXELS
+from rwtool.io.grids import SAME_GRID
 from rwtool.metrics.measures import METRICS, check_tolerance, diagonal_mm
 from rwtool.parallel import GOES_ON, STARTS_ANEW, Outcome, Work, run_cases, schedule
 
@@ -344,7 +344,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
             "source": classes.source,
             "regions": {name: list(parts) for name, parts in classes.regions.items()},
         },
-        "same_grid": f"all corners within {SAME_GRID_VOXELS} voxel",
+        "same_grid": SAME_GRID,
         "options": {
             "background": request.background,
             "resample": request.resample,

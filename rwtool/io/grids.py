@@ -20,6 +20,11 @@ SAME_GRID_VOXELS = 0.1
 SAME_SPACING = 1e-3  # relative
 SAME_DIRECTION = 2e-3  # of a direction cosine
 
+SAME_GRID = (
+    f"all corners within {SAME_GRID_VOXELS} voxel, or, with a note, equal shapes, spacings within {SAME_SPACING:.1%}, "
+    f"the first corner within {SAME_GRID_VOXELS} voxel and direction cosines within {SAME_DIRECTION:g}"
+)
+
 _WITHOUT_SPACING = "a file without spacing has no grid: it is taken as (z, y, x) on the grid of the other file"
 _WITHOUT_PLACE = (
     "one of two files states no position or orientation; with equal shapes and spacings they are taken to lie alike"

@@ -26,6 +26,11 @@ _UNITS = {0: ("mm", 1.0), 1: ("metres", 1000.0), 2: ("mm", 1.0), 3: ("microns", 
 _LAST_CODE = 5  # of the sform and qform codes that NIfTI defines
 _QUATERNION_SLACK = 1e-3
 _FLAT = 1e-6  # volume of the box of three unit axes
+_NUMBERS = {2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280}  # NIfTI datatypes: integers, and floats of 32 and 64 bits
+_NO_NUMBERS = {
+    1: "single bits", 32: "complex numbers", 128: "colours (RGB)", 1536: "floats of 128 bits", 1792: "complex numbers",
+    2048: "complex numbers", 2304: "colours (RGBA)",
+}  # fmt: skip
 _LARGEST = float(np.finfo(np.float32).max)  # of a scaling
 CHUNK = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -49,16 +54,23 @@ class _Nifti:
         """The voxels of a channel as stored, with axes (i, j, k), and how many bytes follow the last; read in order."""
         shape, dtype = self.header.geometry.shape, self.header.dtype
         size = math.prod(shape) * dtype.itemsize
-        if not gzipped(self.path):
-            after = self.path.stat().st_size - self.offset - self.channels * size
-            return np.memmap(self.path, dtype, "r", self.offset + channel * size, shape, order="F"), after
-        if channel == 0:
-            stream.seek(self.offset)
-        stored = _read_exactly(stream, size)
+        stored: NDArray[Any]
         after = 0
-        if last:  # gzip compares its checksum at the end of the stream
-            after = sum(map(len, iter(lambda: stream.read(CHUNK), b"")))
-        return stored.view(dtype).reshape(shape, order="F"), after
+        if gzipped(self.path):
+            if channel == 0:
+                stream.seek(self.offset)
+            stored = _read_exactly(stream, size).view(dtype).reshape(shape, order="F")
+            if last:  # gzip compares its checksum at the end of the stream
+                after = sum(map(len, iter(lambda: stream.read(CHUNK), b"")))
+        else:
+            stored = np.memmap(self.path, dtype, "r", self.offset + channel * size, shape, order="F")
+            after = self.path.stat().st_size - self.offset - self.channels * size
+        if self.unsure and after:
+            raise VolumeError(
+                f"its vox_offset is 0, which stands for byte {self.offset} in a single file; but the voxels would then "
+                f"end {after:,} bytes before the file does, so where they begin is unknown; mend the header"
+            )
+        return stored, after
 
 
 def is_nifti_pair(path: Path) -> bool:
@@ -87,11 +99,6 @@ def open_nifti(
     if len(files) > 1:
         with nifti_stream(files[-1]) as stream:
             array, after = found.read(stream, last=True)
-    if found.unsure and after:
-        raise VolumeError(
-            f"its vox_offset is 0, which stands for byte {found.offset} in a single file; but the voxels would then "
-            f"end {after:,} bytes before the file does, so where they begin is unknown; mend the header"
-        )
     notes = found.header.notes
     if after:
         notes += (f"the file holds {after:,} bytes more than its header says; they are left out",)
@@ -123,9 +130,16 @@ def describe_nifti(
     raw = header.copy()  # before nibabel makes 1 of 0 and calls undefined codes 0
     files = parts(path)
     offset, unsure = _voxel_offset(raw, pair=len(files) > 1)
+    dtype = _voxel_type(raw)
     header.check_fix(_QUIET)
-    dtype = _voxel_type(header)
+    if not 0 <= raw["dim"][0] <= 7:
+        raise VolumeError(f"its header claims {raw['dim'][0]} axes; a NIfTI has 1 to 7; mend the header")
     file_shape = tuple(int(n) for n in header.get_data_shape())
+    if not many and len(file_shape) == 4 and file_shape[0] == 1 != file_shape[3]:
+        raise VolumeError(
+            f"its shape is {file_shape}: a NIfTI says how its first three axes lie, so nothing is known of the fourth; "
+            "save it without the first axis, which has one voxel"
+        )
     channels = file_shape[3] if many and len(file_shape) == 4 else 1
     shape = one_volume(file_shape[:3] if many and len(file_shape) == 4 else file_shape)
     claimed = channels * math.prod(shape) * dtype.itemsize + offset
@@ -153,13 +167,12 @@ def _voxel_offset(header: Any, *, pair: bool) -> tuple[int, bool]:
 def _voxel_type(header: Any) -> np.dtype[Any]:
     """The type of the voxels, which must be one number each."""
     code = int(header["datatype"])
-    dtype = header.get_data_dtype()
-    if dtype.kind not in "buif":
-        words = "complex numbers" if dtype.kind == "c" else "colours (RGB)" if dtype.fields else str(dtype)
+    if code not in _NUMBERS:
         raise VolumeError(
-            f"expected one number per voxel; found {words}, the NIfTI datatype {code}; save one number per voxel and "
-            "try again"
+            f"expected one number per voxel; found {_NO_NUMBERS.get(code, 'no type that NIfTI defines')}, the NIfTI "
+            f"datatype {code}; save one number of 8 to 64 bits per voxel and try again"
         )
+    dtype: np.dtype[Any] = header.get_data_dtype()
     return dtype
 
 
@@ -284,7 +297,8 @@ def read_nifti_header(stream: IO[bytes]) -> Any:
     block: bytes = size + stream.read(kind.sizeof_hdr - 4)
     if len(block) < kind.sizeof_hdr:
         raise VolumeError(f"the file ends within its header, after {len(block)} bytes; copy it again from its source")
-    return kind(block, check=False)
+    order = "<" if int.from_bytes(size, "little") in (348, 540) else ">"
+    return kind(block, endianness=order, check=False)
 
 
 def nifti_header(path: Path, geometry: Geometry, dtype: np.dtype[Any], channels: int | None, slope: float) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 from rwtool import __version__
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.runs import BEST, LAST
-from rwtool.errors import RwtoolError, UsageError
+from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import atomic
 from rwtool.io.labels import check_class_values
 from rwtool.network.config import TrainConfig
@@ -98,7 +97,7 @@ class Checkpoint:
         VolumeError
             It cannot be written.
         """
-        content = {
+        content: dict[str, Any] = {
             "format": _FORMAT,
             "rwtool": __version__,
             "config": self.config.as_dict(),
@@ -121,10 +120,13 @@ class Checkpoint:
             "inputs": self.inputs,
             "best": self.best,
         }
-        buffer = io.BytesIO()  # torch says of a full disk no more than that a position is unexpected
-        torch.save({**content, "crc32": _checksum(content)}, buffer)
+        content["crc32"] = _checksum(content)
         with atomic(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+            try:
+                torch.save(content, temporary)
+            except RuntimeError as error:  # of a full disk, torch says that a position is unexpected
+                reason = str(error).partition("\n")[0]
+                raise VolumeError(f"{path}: cannot be written: the disk takes no more ({reason})") from error
 
     def network(self) -> UNet2d:
         """Build the network with its weights."""
@@ -184,7 +186,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         _check_task(found.config, found.task)
         _check_weights(found.config, found.task, found.model)
-        if _checksum({name: value for name, value in content.items() if name != "crc32"}) != found.crc32:
+        if _checksum(content) != found.crc32:
             raise UsageError("it holds something else than was written (its CRC-32 differs)")
     except UsageError as error:
         raise RwtoolError(f"{path}: {_REFUSAL}: {error}; {_MEND}") from error
@@ -228,7 +230,14 @@ def _shape(weight: Tensor) -> str:
     return f"{' x '.join(map(str, weight.shape)) or 'one number'} of {str(weight.dtype).removeprefix('torch.')}"
 
 
-def _checksum(value: Any, start: int = 0) -> int:
+def _checksum(content: Mapping[str, Any]) -> int:
+    """CRC-32 of what a checkpoint holds, the time that it took apart: equal runs have equal ones."""
+    timed = ("seconds", "slices_per_second")
+    history = [{key: value for key, value in row.items() if key not in timed} for row in content["history"]]
+    return _crc32({**{name: value for name, value in content.items() if name != "crc32"}, "history": history})
+
+
+def _crc32(value: Any, start: int = 0) -> int:
     """CRC-32 of plain values and tensors: against bits that flip, which torch does not look for."""
     if isinstance(value, Tensor):
         header = f"{value.dtype} {tuple(value.shape)}".encode()
@@ -236,13 +245,13 @@ def _checksum(value: Any, start: int = 0) -> int:
         return isal_zlib.crc32(content.data, isal_zlib.crc32(header, start))
     if isinstance(value, Mapping):
         for key, part in value.items():
-            start = _checksum(part, isal_zlib.crc32(f"{key!r}:".encode(), start))
+            start = _crc32(part, isal_zlib.crc32(f"{key!r}:".encode(), start))
         return isal_zlib.crc32(b"}", start)
     if isinstance(value, (list, tuple)):
         for part in value:
-            start = _checksum(part, start)
+            start = _crc32(part, start)
         return isal_zlib.crc32(b"]", start)
-    return isal_zlib.crc32(f"{value!r},".encode(), start)
+    return isal_zlib.crc32(f"{value!r},".encode(errors="surrogateescape"), start)
 
 
 def find_checkpoint(run: Path, which: Which = "last") -> Path:

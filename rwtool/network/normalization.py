@@ -59,7 +59,7 @@ def ct_normalization(samples: Sequence[NDArray[np.float32]]) -> Normalization:
     """Intensities of the foreground, ``(C, n)`` from each training image, to a normalisation."""
     pooled = np.concatenate(samples, axis=1).astype(np.float64)
     if pooled.shape[1] == 0:
-        raise UsageError("--normalize ct takes its statistics from the foreground of the training images; it is empty")
+        raise UsageError("normalize=ct takes its statistics from the foreground of the training images; it is empty")
     low, high = np.percentile(pooled, _CT_PERCENTILES, axis=1)
     clipped = np.clip(pooled, low[:, np.newaxis], high[:, np.newaxis])
     statistics = zip(low, high, clipped.mean(axis=1), clipped.std(axis=1), strict=True)

@@ -281,6 +281,11 @@ def read_case(job: CaseJob) -> Case:
         if job.map_use is not None:
             magnitudes = job.map_use.magnitudes(job.name, labels, job.labels.sha256)
     turn = turn_to(job.orientation, labels.geometry)
+    if turn.axes[0] != 0 and job.map_use is not None and job.map_use.sliced:
+        raise GeometryError(
+            f"{job.labels.path}: its maps were made slice by slice across its own slice axis, and most training cases "
+            "are sliced in another plane; make the maps with dims=3, or store the cases alike"
+        )
     image = np.ascontiguousarray(turn.apply(job.normalization.apply(image)))
     codes, magnitudes = (
         None if array is None else np.ascontiguousarray(turn.apply(array)) for array in (codes, magnitudes)

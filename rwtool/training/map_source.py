@@ -62,6 +62,11 @@ class MapUse:
         """Whether magnitudes are distances, which grow with the picture; those of rrw are shares of the largest."""
         return not self.rectified
 
+    @property
+    def sliced(self) -> bool:
+        """Whether distances were measured slice by slice, so that they hold in the plane of the label file alone."""
+        return self.maps is not None and self.maps.settings.parameters.dims == 2
+
     def magnitudes(self, case: str, labels: Volume, sha256: str) -> NDArray[np.float32] | None:
         """Give the magnitudes of a case.
 

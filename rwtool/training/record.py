@@ -4,31 +4,85 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from rwtool import __version__
+from rwtool.claims import claimed
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.runs import BEST, CONFIG, LAST, METRICS, PREDICTIONS, RESULTS, SPLIT, TENSORBOARD
-from rwtool.errors import UsageError
-from rwtool.files import atomic, make_folder, remove_leftovers
+from rwtool.datasets.splits import Split, read_case_names
+from rwtool.errors import RwtoolError, UsageError
+from rwtool.files import atomic, make_folder, naming, remove_leftovers
+from rwtool.io.names import case_name
 from rwtool.network.checkpoint import Checkpoint
+from rwtool.records import read_json, read_toml, write_json
 from rwtool.training.cohort import Cohort
 from rwtool.training.validation import Validation
 
+_NAMES = (LAST, BEST, RESULTS, METRICS, SPLIT, CONFIG)  # the last two say whose folder it is
+_VOXELS = (".raw", ".raw.gz", ".zraw")  # of label files that have a header beside them
+
+
+@contextlib.contextmanager
+def holding(run: Path) -> Iterator[None]:
+    """Be the only one that trains in a folder, which is made, as long as the block lasts.
+
+    Raises
+    ------
+    UsageError
+        Another process trains there, or it holds files of these names that no run has written.
+    """
+    make_folder(run)
+    with claimed(run, "training", shared=False, mend="wait until it has ended, or name another run="):
+        there = [name for name in _NAMES if (run / name).exists()]
+        if there and not _is_run(run):
+            raise UsageError(
+                f"{run} holds {', '.join(there)}, and neither {CONFIG} nor {SPLIT} is that of a run of this rwtool; "
+                "move them away, or name another run="
+            )
+        yield
+
+
+def _is_run(run: Path) -> bool:
+    """Whether the settings or the split in a folder are in the form that :func:`write_start` gives them."""
+    for name, read in ((CONFIG, read_toml), (SPLIT, read_json)):
+        with contextlib.suppress(RwtoolError):
+            content = read(run / name, refusal="", mend="")
+            if isinstance(content, dict) and "format" in content and ({"loss", "train"} & set(content)):
+                return True
+    return False
+
 
 def clear(run: Path) -> None:
-    """Remove what a run left in its folder, and nothing else."""
-    for name in (LAST, BEST, CONFIG, SPLIT, METRICS, RESULTS):
-        (run / name).unlink(missing_ok=True)
-    for name in (PREDICTIONS, TENSORBOARD):
-        shutil.rmtree(run / name, ignore_errors=True)
+    """Remove what a run left in its folder, and nothing else; only within :func:`holding`."""
+    cases: tuple[str, ...] = ()
+    with contextlib.suppress(UsageError):
+        cases = read_case_names(str(run / SPLIT), empty=True)
+    named = {f"{case}{tail}" for case in cases for tail in _VOXELS}
+    _remove_from(run / PREDICTIONS, lambda name: case_name(name) in cases or name in named)
+    _remove_from(run / TENSORBOARD, lambda name: name.startswith("events.out.tfevents."))
+    for name in _NAMES:
+        with naming(run / name, OSError, doing="removed"):
+            (run / name).unlink(missing_ok=True)
+
+
+def _remove_from(folder: Path, ours: Callable[[str], bool]) -> None:
+    """Remove the files of these names from a folder, and the folder if it is empty then; a link is not followed."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    remove_leftovers(folder)
+    with naming(folder, OSError, doing="removed"):
+        for path in sorted(folder.iterdir()):
+            if ours(path.name) and path.is_file() and not path.is_symlink():
+                path.unlink()
+    with contextlib.suppress(OSError):  # it holds more
+        folder.rmdir()
 
 
 def write_start(run: Path, checkpoint: Checkpoint) -> None:
@@ -37,8 +91,7 @@ def write_start(run: Path, checkpoint: Checkpoint) -> None:
     remove_leftovers(run)
     with atomic(run / CONFIG) as temporary:
         temporary.write_text(checkpoint.config.to_toml(), encoding="utf-8")
-    with atomic(run / SPLIT) as temporary:
-        temporary.write_text(json.dumps(checkpoint.split, indent=1) + "\n", encoding="utf-8")
+    Split(tuple(checkpoint.split["train"]), tuple(checkpoint.split["val"])).write(run / SPLIT)
 
 
 def write_metrics(run: Path, history: Sequence[Mapping[str, Any]], classes: Classes) -> None:
@@ -57,34 +110,55 @@ def _cell(value: Any) -> Any:
     )
 
 
+class _Class(msgspec.Struct, frozen=True):
+    value: int
+    name: str
+
+
+class _Counts(msgspec.Struct, frozen=True):
+    train: int
+    val: int
+
+
+class _Results(msgspec.Struct, frozen=True):
+    """The content of ``run.json``."""
+
+    rwtool: str
+    torch: str
+    device: str
+    threads: int
+    config: dict[str, Any]
+    images: str
+    labels: str
+    maps: dict[str, Any] | None
+    classes: list[_Class]
+    cases: _Counts
+    seconds: float
+    validation: list[dict[str, Any]] | None
+    format: int = 1
+
+
 def write_results(
     run: Path, done: Checkpoint, validation: Validation | None, cohort: Cohort, device: torch.device
 ) -> None:
     """What the run came to, and of what, for scripts."""
-    import torch
-
-    source, use = cohort.source, cohort.map_use
-    content = {
-        "rwtool": __version__,
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "config": done.config.as_dict(),
-        "images": str(source.images),
-        "labels": str(source.labels),
-        "maps": None
-        if use is None or use.maps is None
-        else {"folder": str(use.maps.folder), **use.maps.settings.as_dict()},
-        "classes": [
-            {"value": value, "name": name}
-            for value, name in zip(cohort.classes.values, cohort.classes.names, strict=True)
-        ],
-        "cases": {"train": len(cohort.split.train), "val": len(cohort.split.val)},
-        "seconds": round(sum(row["seconds"] for row in done.history), 1),
-        "validation": None if validation is None else validation.as_dict(),
-    }
-    with atomic(run / RESULTS) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    source, use, classes = cohort.source, cohort.map_use, cohort.classes
+    maps = None if use is None else use.maps
+    results = _Results(
+        rwtool=__version__,
+        torch=str(torch.__version__),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+        config=done.config.as_dict(),
+        images=str(source.images),
+        labels=str(source.labels),
+        maps=None if maps is None else {"folder": str(maps.folder), **maps.settings.as_dict()},
+        classes=[_Class(value, name) for value, name in zip(classes.values, classes.names, strict=True)],
+        cases=_Counts(len(cohort.split.train), len(cohort.split.val)),
+        seconds=round(sum(row["seconds"] for row in done.history), 1),
+        validation=None if validation is None else validation.as_dict(),
+    )
+    write_json(run / RESULTS, results)
 
 
 def summary_writer() -> Any:
@@ -98,7 +172,7 @@ def summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UsageError("--tensorboard needs a package more: pip install 'rwtool[tensorboard]'") from error
+        raise UsageError("tensorboard=True needs a package more: pip install 'rwtool[tensorboard]'") from error
     return SummaryWriter
 
 

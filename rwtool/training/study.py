@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from rwtool.training.cohort import Cohort, Source, plan_cohort, read_cohort
 from rwtool.training.display import show_training
 from rwtool.training.distributed import Processes, device_of, join_processes
 from rwtool.training.loop import HOLDS_A_RUN, prepare_slices, settle, start_run, train_run
-from rwtool.training.record import clear, summary_writer
+from rwtool.training.record import clear, holding, summary_writer
 from rwtool.training.slices import SliceSet
 from rwtool.training.validation import Validation
 
@@ -190,14 +191,16 @@ def _train(request: _Request, on_plan: Callable[[TrainPlan], None] | None) -> li
             on_plan(TrainPlan(cohort, config, len(data)))
         if request.overwrite:  # not before all that can be wrong has been looked at
             if processes.first:
-                for folder in folders:
-                    clear(folder)
+                for folder in filter(Path.exists, folders):
+                    with holding(folder):
+                        clear(folder)
             processes.wait()
         runs = []
         for folder, seed in folders.items():
             mine = config if seed is None else replace(config, seed=seed)
-            checkpoint = start_run(folder, mine, cohort, resume=request.resume)
-            runs.append(_run(request, folder, checkpoint, cohort, data, processes))
+            with holding(folder) if processes.first else contextlib.nullcontext():
+                checkpoint = start_run(folder, mine, cohort, resume=request.resume)
+                runs.append(_run(request, folder, checkpoint, cohort, data, processes))
         return runs if processes.first else []
 
 

@@ -278,7 +278,7 @@ def test_ct_without_any_foreground_is_refused():
     with pytest.raises(UsageError) as caught:
         ct_normalization([np.empty((2, 0), np.float32)])
     assert str(caught.value) == (
-        "--normalize ct takes its statistics from the foreground of the training images; it is empty"
+        "normalize=ct takes its statistics from the foreground of the training images; it is empty"
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from volumes import SPACED, oblique, some_labels
 
 from rwtool.errors import GeometryError, VolumeError
-from rwtool.io.formats import carries_spacing, read_header, read_image, read_labels, write
+from rwtool.io.formats import carries_spacing, read_channels, read_header, read_image, read_labels, write
 from rwtool.io.geometry import NoSpacingError
 
 
@@ -246,6 +246,16 @@ def test_an_offset_of_0_is_refused_where_the_voxels_may_be_elsewhere(write_nifti
 
 
 @pytest.mark.parametrize("packed", [False, True])
+def test_an_offset_of_0_holds_for_channels_too(write_nifti, packed):
+    stored = some_labels((4, 5, 6, 2))
+    path = at_offset(write_nifti(stored, SPACED), 0, packed)
+    channels = [volume.array for volume in read_channels(path)]
+    assert np.array_equal(channels, stored.transpose(3, 2, 1, 0))
+    with pytest.raises(VolumeError, match="vox_offset is 0"):
+        list(read_channels(at_offset(path.with_name("case.nii"), 0, packed, extra=bytes(4))))
+
+
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("offset", [1, 348, 351, -352, 352.5, np.nan, np.inf, -np.inf])
 def test_an_offset_within_the_header_or_of_no_byte_is_refused(write_nifti, offset, packed):
     path = at_offset(write_nifti(some_labels(), SPACED), offset, packed)
@@ -390,4 +400,35 @@ def test_truncated_nii_is_refused(write_nifti, size):
 def test_header_of_a_pair_under_a_nii_name_is_named(write_nifti):
     path = write_nifti(some_labels(), magic=b"ni1")
     with pytest.raises(VolumeError, match=r"header of a \.hdr/\.img pair under a \.nii name"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (1, "single bits"),
+        (1536, "floats of 128 bits"),
+        (1792, "complex numbers"),
+        (2304, r"colours \(RGBA\)"),
+        (0, "no type that NIfTI defines"),
+        (999, "no type that NIfTI defines"),
+    ],
+)
+def test_a_type_that_is_no_number_is_named(write_nifti, code, words):
+    path = write_nifti(some_labels(), SPACED, datatype=code)
+    with pytest.raises(VolumeError, match=f"found {words}, the NIfTI datatype {code}; save one number"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("endianness", ["<", ">"])
+@pytest.mark.parametrize("axes", [8, -1, 300])
+def test_a_number_of_axes_that_nifti_cannot_have_is_refused(write_nifti, axes, endianness):
+    path = write_nifti(some_labels(), SPACED, endianness=endianness, dim=[axes, 4, 5, 6, 1, 1, 1, 1])
+    with pytest.raises(VolumeError, match=f"its header claims {axes} axes; a NIfTI has 1 to 7"):
+        read_labels(path)
+
+
+def test_a_first_axis_of_one_voxel_leaves_the_last_without_a_place(write_nifti):
+    path = write_nifti(some_labels((1, 4, 5, 6)))
+    with pytest.raises(VolumeError, match=r"its shape is \(1, 4, 5, 6\): .*save it without the first axis"):
         read_labels(path)

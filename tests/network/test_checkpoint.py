@@ -2,11 +2,10 @@ import errno
 import os
 import pickle
 import random
-from pathlib import Path
 
 import pytest
 import torch
-from cohorts import QUICK, names_in, places, train, write_cohort
+from cohorts import QUICK, names_in, places, start, train, write_cohort
 
 import rwtool
 from rwtool.datasets.classes import Classes
@@ -139,17 +138,41 @@ def test_a_file_of_anything_else_is_a_readable_error(path):
         load_checkpoint(path.with_name("elsewhere"))
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
-def test_a_save_that_fails_leaves_the_checkpoint_before_and_nothing_else(path, monkeypatch, code):
-    def fail(self, content):
-        self.touch()
-        raise OSError(code, os.strerror(code))
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (
+            RuntimeError("[enforce fail] . unexpected pos 576 vs 534\nframe #0"),
+            "the disk takes no more ([enforce fail] . unexpected pos 576 vs 534)",
+        ),
+    ],
+)
+def test_a_save_that_fails_leaves_the_checkpoint_before_and_nothing_else(path, monkeypatch, error, reason):
+    def fail(content, file):
+        file.write_bytes(b"half")
+        raise error
 
     before = path.read_bytes()
-    monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(rwtool.VolumeError, match=f"^{path}: cannot be written: {os.strerror(code)}$"):
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(rwtool.VolumeError) as caught:
         made().save(path)
+    assert str(caught.value) == f"{path}: cannot be written: {reason}"
     assert path.read_bytes() == before
+    assert names_in(path.parent) == {"last.pt"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits are of POSIX")
+def test_a_disk_that_is_full_in_the_middle_is_one_line(path):
+    code = (
+        "import resource, sys; from pathlib import Path; from rwtool.network.checkpoint import load_checkpoint\n"
+        "found = load_checkpoint(Path(sys.argv[1])); resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "try: found.save(Path(sys.argv[1]))\n"
+        "except __import__('rwtool').VolumeError as error: print(error)"
+    )
+    result = start("-c", code, path)
+    assert result.stderr == ""
+    assert result.stdout.startswith(f"{path}: cannot be written: ")
     assert names_in(path.parent) == {"last.pt"}
 
 

@@ -347,6 +347,18 @@ def test_a_plane_that_one_case_alone_is_sliced_in_is_left(tmp_path):
     )
 
 
+def test_maps_made_slice_by_slice_hold_in_their_own_plane_alone(tmp_path):
+    for seed, name in enumerate("abc"):
+        save_turned(tmp_path, name, seed)
+    save(tmp_path / "labels" / "c.nii.gz", random_labels(2), np.diag([4.0, 0.8, 0.8, 1]))
+    save(tmp_path / "images" / "c.nii.gz", random_image(2), np.diag([4.0, 0.8, 0.8, 1]))
+    make_maps(tmp_path, "--dims", 2)
+    where = source(tmp_path, maps=tmp_path / "maps")
+    assert "c.nii.gz: its maps were made slice by slice across its own slice axis" in refusal(where, TrainConfig(val=0))
+    make_maps(tmp_path, "--dims", 3, "--overwrite")
+    assert sorted(read(where, TrainConfig(val=0)).cases) == ["a", "b", "c"]
+
+
 def test_validation_cases_keep_their_reference_as_stored(tmp_path):
     save_turned(tmp_path, "a", 0)
     save_turned(tmp_path, "b", 1, labels="ASL", image="ASL")
