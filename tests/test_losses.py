@@ -636,9 +636,11 @@ def test_the_authors_weight_falls_by_1_percent_and_stays_at_1_percent():
 
 @pytest.mark.parametrize("arguments", [(3, 3), (-1, 3), (0, 0)])
 def test_an_epoch_that_is_not_there_is_refused(arguments):
-    with pytest.raises(rwtool.UsageError, match=f"found epoch {arguments[0]} of {arguments[1]}"):
+    with pytest.raises(
+        rwtool.UsageError, match=f"found epoch={arguments[0]} of epochs={arguments[1]}; give one from 0"
+    ):
         losses.gradual_weight(*arguments)
-    with pytest.raises(rwtool.UsageError, match="found epoch -1"):
+    with pytest.raises(rwtool.UsageError, match="found epoch=-1; give one from 0 on"):
         losses.authors_weight(-1)
 
 

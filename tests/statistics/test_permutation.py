@@ -421,7 +421,7 @@ def test_note_says_that_5_differences_are_too_few():
 @pytest.mark.parametrize("n", [3, 6, 17, 40])
 def test_the_skewness_is_scipys(n):
     d = np.random.default_rng(n).exponential(size=n)
-    assert only(d).skewness == pytest.approx(scipy.stats.skew(d), rel=1e-12)
+    assert only(d).skewness == pytest.approx(scipy.stats.skew(d), abs=1e-9)
 
 
 @pytest.mark.parametrize("d", [[1.0], [1.0, 2.0], [0.3] * 9, [0.0] * 5, [0.1 + 0.2, 0.3, 0.3], [NAN]])
