@@ -226,7 +226,7 @@ def test_other_formats_give_the_labels_of_the_nifti_in_their_own_format(cohort, 
     if suffix == ".npy":
         np.save(path, array)
         result = predict(trained, path.parent, tmp_path / "out", code=2)
-        assert "case_4.npy: an .npy file carries no spacing; give spacing_mm=(z, y, x)" in result.output
+        assert "case_4.npy: an .npy file carries no spacing; give --spacing Z Y X" in result.output
     elif suffix == ".nii":
         nib.save(image, path)
     else:
