@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("maps", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--labels", help="Label files (a folder, a file or a quoted glob).  [default: where maps.json says]")
+@options.name
 @options.seed
 @options.jobs
 @options.printed
 @options.quiet
-def check(maps: Path, labels: str | None, seed: int, jobs: int | None, printed: str, quiet: bool) -> None:
+def check(maps: Path, labels: str | None, seed: int, printed: str, quiet: bool, **given: Any) -> None:
     """Check the maps of one kind, MAPS (such as maps/rrw): files, sidecar, labels and the gradient's sign.
 
     A region-wise map is sound where its gradient has exactly one negative component. The table gives the share of
@@ -30,7 +31,7 @@ def check(maps: Path, labels: str | None, seed: int, jobs: int | None, printed: 
     from rwtool.maps.check import check_maps
 
     as_json = printed == "json"
-    checked = check_maps(maps, labels=labels, seed=seed, jobs=jobs, verbosity=-1 if quiet or as_json else 0)
+    checked = check_maps(maps, labels=labels, seed=seed, verbosity=-1 if quiet or as_json else 0, **given)
     if as_json:
         click.echo(json_text(_content(checked, maps, seed), ascii_only=True))
     elif not quiet:

@@ -56,9 +56,17 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
     help="A union of labels that is measured as one mask, beside the classes; repeat it for several.  [default: the "
     "lists in dataset.json]",
 )
+@click.option(
+    "--map",
+    "map_values",
+    multiple=True,
+    metavar="VALUE=VALUE",
+    help="Take a label value of the files for another one, such as 255=1; repeat it for several.",
+)
 @click.option("--class-names", metavar="LABEL=NAME,...", help="Names for the tables, such as 1=RV,2=MYO.")
 @click.option("--background", is_flag=True, help="Measure the background too.")
 @options.ignore
+@options.name
 @options.spacing
 @click.option(
     "--resample",
@@ -96,6 +104,7 @@ def evaluate(
     metrics: str,
     nsd_tolerance_mm: tuple[str, ...],
     regions: tuple[str, ...],
+    map_values: tuple[str, ...],
     class_names: str | None,
     printed: str,
     quiet: bool,
@@ -125,6 +134,7 @@ def evaluate(
         metrics=tuple(part.strip() for part in metrics.split(",")),
         nsd_tolerance_mm=_parse_tolerances(nsd_tolerance_mm),
         regions=_parse_regions(regions),
+        map_values=_parse_mapping(map_values),
         class_names=_parse_names(class_names),
         verbosity=options.verbosity(quiet or as_json, verbose and not as_json),
         on_plan=None if quiet else _print_json_plan if as_json else _print_plan,
@@ -171,6 +181,18 @@ def _default_predictions() -> tuple[str, ...]:
     if not folders:
         raise UsageError("no PREDICTIONS given, and there is no folder in ./runs; name one or more folders of them")
     return tuple(map(str, folders))
+
+
+def _parse_mapping(texts: tuple[str, ...]) -> dict[int, int]:
+    mapping: dict[int, int] = {}
+    for text in texts:
+        old, _, new = text.partition("=")
+        if not old.strip().isdigit() or not new.strip().isdigit():
+            raise UsageError(f"--map takes VALUE=VALUE, such as 255=1; found {text!r}")
+        if int(old) in mapping:
+            raise UsageError(f"--map names the value {int(old)} twice")
+        mapping[int(old)] = int(new)
+    return mapping
 
 
 def _parse_regions(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -226,6 +248,8 @@ def _print_plan(plan: EvaluationPlan) -> None:
 
 def _print_json_plan(plan: EvaluationPlan) -> None:
     """Warnings alone, where standard output is for JSON."""
+    for note in (*plan.pairing.notes, *plan.dataset.notes):
+        options.say(f"note: {note}", err=True)
     for run in plan.pairing.runs:
         if run.extra:
             options.say(

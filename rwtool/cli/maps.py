@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 @options.ignore
 @options.spacing
 @options.slice_axis
+@options.name
 @options.jobs
 @click.option("--overwrite", is_flag=True, help="Make all maps anew, also where maps of other settings are.")
 @click.option("--dry-run", is_flag=True, help="Say what would be made, how large and how long; write nothing.")
@@ -112,6 +113,8 @@ def maps(
 def _print_plan(plan: MapPlan) -> None:
     for line in plan.dataset.describe():
         options.say(line)
+    for note in plan.dataset.notes:
+        options.say(f"note: {note}", err=True)
     options.say(
         f"{count(len(plan.work), 'case')} to do, {plan.jobs} at once"
         + (f"; {count(len(plan.skipped), 'case')} unchanged since the last run" if plan.skipped else "")

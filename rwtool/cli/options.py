@@ -141,6 +141,12 @@ slice_axis = click.option(
     help="File axis (0, 1 or 2) that is the slice axis.  [default: the one left when exactly two share a spacing "
     "within 1 %, else the last]",
 )
+name = click.option(
+    "--name",
+    metavar="PATTERN",
+    help="Which part of a path is the name of the case, such as '{case}_gt' or '{case}/segmentation.nii.gz'.  "
+    "[default: the file's name; published layouts are known]",
+)
 classes = click.option(
     "--classes",
     metavar="0,1,...",

@@ -82,6 +82,7 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
 @options.ignore
 @options.spacing
 @options.slice_axis
+@options.name
 @click.option(
     "-j",
     "--jobs",
@@ -154,6 +155,8 @@ def _print_plan(plan: TrainPlan) -> None:
     cohort, config = plan.cohort, plan.config
     for line in cohort.dataset.describe():
         options.say(line)
+    for note in cohort.dataset.notes:
+        options.say(f"note: {note}", err=True)
     click.echo(
         f"{count(len(cohort.split.train), 'case')} to train on ({count(plan.slices, 'slice')}), "
         f"{len(cohort.split.val)} to validate on; {count(cohort.n_channels, 'channel')}"

@@ -54,7 +54,7 @@ def find_cases(source: str | Path, *, name: str | None = None) -> dict[str, Path
     return search_cases(source, name=name).cases
 
 
-def search_cases(source: str | Path, *, name: str | None = None) -> Found:
+def search_cases(source: str | Path, *, name: str | None = None, strict: bool = True) -> Found:
     """Find the cases of a folder, one file, or a glob, and what is passed over.
 
     The name of a case is its file name less the extension. The label files of ACDC, KiTS, BraTS, BIDS and the Medical
@@ -68,6 +68,8 @@ def search_cases(source: str | Path, *, name: str | None = None) -> Found:
     name : str, optional
         Which part of the path is the name of the case, such as ``{case}_gt`` or ``{case}/segmentation.nii.gz``
         (:class:`rwtool.datasets.layouts.NamePattern`); files of other names are passed over.
+    strict : bool
+        Refuse a source none of whose files has such a path, rather than name its cases by their files.
 
     Returns
     -------
@@ -83,6 +85,8 @@ def search_cases(source: str | Path, *, name: str | None = None) -> Found:
         source, "labelsTr", deep=pattern is not None and pattern.looks_into_folders
     )
     named: list[tuple[str, Path]] = []
+    if pattern is not None and not strict and not any(map(pattern.match, files)):
+        return search_cases(source)
     if pattern is not None:
         for path in files:
             match = pattern.match(path)

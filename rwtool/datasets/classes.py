@@ -40,6 +40,8 @@ class Classes:
         Where the list comes from, for people.
     regions : dict of str to tuple of int
         Named unions of label values, which may overlap.
+    map_values : dict of int to int
+        Values of the files that stand for one of `values`.
     """
 
     values: tuple[int, ...]
@@ -47,6 +49,7 @@ class Classes:
     ignore: int | None = None
     source: str = ""
     regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    map_values: Mapping[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rwtool.console import count
-from rwtool.datasets.cases import find_cases
+from rwtool.datasets.cases import Found, search_cases
 from rwtool.datasets.classes import Classes, check_regions, find_dataset_json, make_classes, read_dataset_json
-from rwtool.errors import UsageError
+from rwtool.datasets.values import warn_of_images
+from rwtool.errors import UsageError, shorten
 from rwtool.io.formats import check_suited, read_header, read_label_values, read_labels, suited
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
@@ -67,6 +68,7 @@ class LabelFile:
             self.path,
             classes=self.classes.values,
             ignore=self.classes.ignore,
+            map_values=self.classes.map_values,
             **suited(self.path, spacing_mm=self.spacing_mm, slice_axis=self.slice_axis),
         )
 
@@ -84,12 +86,15 @@ class DataSet:
     classes : Classes
     failed : tuple of Outcome
         The cases that cannot be read, with their reasons.
+    notes : tuple of str
+        What a user should know of the folder, such as files that were passed over.
     """
 
     files: dict[str, LabelFile]
     paths: dict[str, Path]
     classes: Classes
     failed: tuple[Outcome[None], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def folders(self) -> set[Path]:
@@ -139,6 +144,8 @@ def plan_dataset(
     spacing_mm: Sequence[float] | None = None,
     slice_axis: int | None = None,
     regions: Mapping[str, Sequence[int]] | None = None,
+    map_values: Mapping[int, int] | None = None,
+    name: str | None = None,
     jobs: int | None = None,
     verbosity: int = 0,
 ) -> DataSet:
@@ -160,6 +167,10 @@ def plan_dataset(
     regions : dict of str to sequence of int, optional
         Named unions of label values, beside those of ``dataset.json``. None where the work at hand needs one class per
         voxel: then a ``dataset.json`` with regions is refused.
+    map_values : dict of int to int, optional
+        Values of the files that stand for others, such as ``{255: 1}``; all that is said of classes holds after it.
+    name : str, optional
+        Which part of a path is the name of the case, see :func:`search_cases`.
     jobs : int, optional
         Processes; by default what pays.
     verbosity : int
@@ -174,7 +185,8 @@ def plan_dataset(
     UsageError
         There are no cases, no list of two classes or more comes about, or `spacing_mm` does not fit the files.
     """
-    paths = dict(source) if isinstance(source, Mapping) else find_cases(source)
+    found = Found(dict(source), {}) if isinstance(source, Mapping) else search_cases(source, name=name)
+    paths = found.cases
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
     check_suited(paths.values(), spacing_mm=spacing, slice_axis=slice_axis)
     known = _known_classes(paths, classes, ignore, regions is not None)
@@ -182,7 +194,12 @@ def plan_dataset(
     work = [
         Work(
             name,
-            _Question(path, suited(path, spacing_mm=spacing, slice_axis=slice_axis), ignored, known is None),
+            _Question(
+                path,
+                {**suited(path, spacing_mm=spacing, slice_axis=slice_axis)},
+                {"ignore": ignored, "map_values": map_values},
+                known is None,
+            ),
             path.stat().st_size if path.is_file() else 1,
         )
         for name, path in paths.items()
@@ -194,7 +211,11 @@ def plan_dataset(
     values = [value for answer in answers.values() for value in answer.values]
     values += [part for parts in given.values() for part in parts]
     settled = known or _found_classes(values, ignore, answers)
-    settled = replace(settled, regions=check_regions({**settled.regions, **given}, settled.values))
+    settled = replace(
+        settled,
+        regions=check_regions({**settled.regions, **given}, settled.values),
+        map_values=_check_mapping(map_values or {}, settled.values),
+    )
     files = {
         name: LabelFile(
             paths[name],
@@ -211,7 +232,20 @@ def plan_dataset(
     failed: tuple[Outcome[None], ...] = tuple(
         Outcome(outcome.name, None, outcome.error, outcome.details) for outcome in outcomes if outcome.result is None
     )
-    return DataSet(files, paths, settled, failed)
+    images = warn_of_images({case: answer.values for case, answer in answers.items()})
+    notes = [*search_notes(found), *([images] if images else [])]
+    return DataSet(files, paths, settled, failed, tuple(notes))
+
+
+def search_notes(found: Found) -> tuple[str, ...]:
+    """What a user should know of the files of a folder: those that are no case, and why the first is none."""
+    paths = list(found.passed_over)
+    if not paths:
+        return found.notes
+    folder = paths[0].parent
+    names = shorten([path.name if path.parent == folder else str(path) for path in paths])
+    passed = f"{folder}: {count(len(paths), 'file')} passed over: {names} ({found.passed_over[paths[0]]})"
+    return (*found.notes, passed)
 
 
 @dataclass(frozen=True)
@@ -219,8 +253,8 @@ class _Question:
     """A label file to look at; with `scan`, for its values too."""
 
     path: Path
-    where: dict[str, Any]
-    ignore: int | None
+    grid: dict[str, Any]
+    labels: dict[str, Any]
     scan: bool
 
 
@@ -238,10 +272,10 @@ class _Answer:
 
 
 def _look(file: _Question) -> _Answer:
-    header = read_header(file.path, **file.where)
+    header = read_header(file.path, **file.grid)
     values: tuple[int, ...] = ()
     if file.scan:
-        values = tuple(read_label_values(file.path, ignore=file.ignore, **file.where))
+        values = tuple(read_label_values(file.path, **file.labels, **file.grid))
     geometry = header.geometry
     sha256 = file_hash(file.path)
     return _Answer(
@@ -273,6 +307,17 @@ def _known_classes(
         return found
     names = dict(zip(found.values, found.names, strict=True))
     return make_classes(found.values, names=names, ignore=ignore, source=found.source, regions=found.regions)
+
+
+def _check_mapping(mapping: Mapping[int, int], values: Sequence[int]) -> dict[int, int]:
+    """Values that stand for classes."""
+    wrong = [(old, new) for old, new in mapping.items() if new not in values or old == new]
+    if wrong:
+        raise UsageError(
+            f"map_values= takes label values to those of classes; found {wrong[0][0]} to {wrong[0][1]}; the classes "
+            f"are {', '.join(map(str, values))}"
+        )
+    return dict(mapping)
 
 
 def _found_classes(values: Sequence[int], ignore: int | None, readable: Mapping[str, _Answer]) -> Classes:

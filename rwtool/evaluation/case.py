@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from rwtool import __version__
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import LabelFile
+from rwtool.datasets.values import explain_masks
 from rwtool.errors import RwtoolError
 from rwtool.evaluation.regrid import Alignment, read_aligned
-from rwtool.io.formats import read_header, suited
+from rwtool.io.formats import read_header, read_label_values, suited
 from rwtool.io.labels import label_dtype
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
@@ -66,7 +67,7 @@ class Settings:
     def key(self, reference_sha256: str, prediction_sha256: str | None) -> str:
         """Name a measurement by all that it depends on."""
         content = {"rwtool": __version__, "files": [reference_sha256, prediction_sha256], **asdict(self)}
-        content["classes"] = [self.classes.values, self.classes.ignore]
+        content["classes"] = [self.classes.values, self.classes.ignore, sorted(self.classes.map_values.items())]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -151,7 +152,7 @@ def measure_case(job: CaseJob) -> list[Measured]:
         try:
             result = _measure(job, reference, path)
         except RwtoolError as error:
-            result = Measured(error=str(error))
+            result = Measured(error=_masks(job, path) or str(error))
         results.append(replace(result, sha256=sha256, voxels=voxels))
     _write_cache(job.cache, {key: result for key, result in zip(keys, results, strict=True) if result.error is None})
     return results
@@ -245,6 +246,23 @@ class _Cache(msgspec.Struct, frozen=True):
     format: int
     rwtool: str
     results: dict[str, _Result]
+
+
+def _masks(job: CaseJob, path: Path | None) -> str | None:
+    """The reason of a failure where reference and prediction are masks of other values."""
+    ignore = job.settings.classes.ignore
+    if path is None:
+        return None
+    try:
+        where: dict[str, Any] = {"ignore": ignore, "map_values": job.settings.classes.map_values}
+        found = [
+            read_label_values(each, **where, **suited(each, spacing_mm=job.reference.spacing_mm))
+            for each in (job.reference.path, path)
+        ]
+    except RwtoolError:
+        return None
+    reason = explain_masks(*found, ignore=ignore)
+    return None if reason is None else f"{path}: {reason}"
 
 
 def _union(labels: NDArray[Any], parts: tuple[int, ...], ignored: int | None) -> NDArray[np.uint8]:

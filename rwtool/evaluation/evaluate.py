@@ -41,6 +41,8 @@ class Request:
         Label values of all classes, the background first.
     regions : dict of str to tuple of int
         Named unions of label values, measured beside the classes.
+    map_values : dict of int to int
+        Values of the files that stand for others.
     class_names : dict of int to str
         By label value; they win over those of ``dataset.json``.
     ignore : int, optional
@@ -52,6 +54,8 @@ class Request:
         Of references without one, such as ``.npy``.
     resample : bool
     allow_missing : bool
+    name : str, optional
+        Which part of a path is the name of the case.
     cases : str, optional
         File that limits the cases; without it run folders of ``rwtool train`` limit them to their validation cases.
     group : Path, optional
@@ -66,6 +70,7 @@ class Request:
     out: Path | None = None
     classes: tuple[int, ...] | None = None
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    map_values: dict[int, int] = field(default_factory=dict)
     class_names: dict[int, str] = field(default_factory=dict)
     ignore: int | None = None
     background: bool = False
@@ -73,6 +78,7 @@ class Request:
     spacing_mm: tuple[float, float, float] | None = None
     resample: bool = False
     allow_missing: bool = False
+    name: str | None = None
     cases: str | None = None
     group: Path | None = None
     jobs: int | None = None
@@ -161,7 +167,11 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
     """
     _check_metrics(request.rules.metrics)
     pairing = pair_files(
-        request.reference, request.predictions, cases=request.cases, allow_missing=request.allow_missing
+        request.reference,
+        request.predictions,
+        cases=request.cases,
+        allow_missing=request.allow_missing,
+        name=request.name,
     )
     names = list(pairing.references)
     folders = {path.resolve().parent for run in pairing.runs for path in run.files.values()}
@@ -177,6 +187,7 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         ignore=request.ignore,
         spacing_mm=request.spacing_mm,
         regions=request.regions,
+        map_values=request.map_values,
         jobs=request.jobs,
         verbosity=request.verbosity,
     ).named(request.class_names)
@@ -342,6 +353,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
             "labels": list(classes.values),
             "names": list(classes.names),
             "source": classes.source,
+            "map": {str(old): new for old, new in classes.map_values.items()},
             "regions": {name: list(parts) for name, parts in classes.regions.items()},
         },
         "same_grid": SAME_GRID,

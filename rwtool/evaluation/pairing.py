@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rwtool.datasets.cases import find_cases
+from rwtool.datasets.cases import search_cases
+from rwtool.datasets.plan import search_notes
 from rwtool.datasets.runs import SharedValidation, common_validation, find_sources, run_names
 from rwtool.datasets.splits import read_case_names
 from rwtool.errors import UsageError, shorten
@@ -56,11 +57,14 @@ class Pairing:
         All runs of a method stand together.
     validation : SharedValidation, optional
         What limited the references, where run folders did.
+    notes : tuple of str
+        What a user should know of the folders, such as files that were passed over.
     """
 
     references: dict[str, Path]
     runs: tuple[Run, ...]
     validation: SharedValidation | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -69,7 +73,12 @@ class Pairing:
 
 
 def pair_files(
-    reference: str, predictions: Sequence[str], *, cases: str | None = None, allow_missing: bool = False
+    reference: str,
+    predictions: Sequence[str],
+    *,
+    cases: str | None = None,
+    allow_missing: bool = False,
+    name: str | None = None,
 ) -> Pairing:
     """Pair predictions with references by case name.
 
@@ -87,6 +96,9 @@ def pair_files(
         to its validation cases, unless it has none or the reference is a single file.
     allow_missing : bool
         Go on where a run lacks a case.
+    name : str, optional
+        Which part of a path is the name of the case, see :func:`search_cases`, in each folder that holds files of that
+        form; in others it is the name of the file.
 
     Returns
     -------
@@ -99,8 +111,10 @@ def pair_files(
         Nothing is found, two methods have one name, a run is unfinished, runs were validated on different cases, a
         prediction is missing and may not be, or a run has none.
     """
-    every = references = find_cases(reference)
-    single = Path(reference).is_file()
+    found = search_cases(reference, name=name, strict=False)
+    notes = [*search_notes(found)]
+    every = references = found.cases
+    single = len(every) == 1 and (Path(reference).is_file() or next(iter(every.values())) == Path(reference))
     validation = None
     if cases is not None:
         references = _limited(every, read_case_names(cases), cases)
@@ -110,21 +124,23 @@ def pair_files(
     if cases is None and not single:
         validation = common_validation([source for sources in methods.values() for source in sources], len(every))
     if validation is not None:
-        remedy = "; give --cases FILE to name the cases"
+        remedy = "; give cases=FILE to name the cases"
         references = _limited(every, validation.names, str(validation.files[0]), remedy)
     runs: list[Run] = []
     for method, sources in methods.items():
-        for name, source in zip(run_names([source.folder for source in sources]), sources, strict=True):
-            run = _make_run(method, name, source.predictions, references, single=single)
+        for run_name, source in zip(run_names([source.folder for source in sources]), sources, strict=True):
+            held = search_cases(source.predictions, name=name, strict=False)
+            notes += search_notes(held)
+            run = _make_run(method, run_name, source.predictions, held.cases, references, single=single)
             runs.append(replace(run, extra=tuple(case for case in run.extra if case not in every)))
     missing = [run for run in runs if run.missing]
     if missing and not allow_missing:
         listed = "; ".join(f"{run.label} ({run.source}) lacks {shorten(run.missing)}" for run in missing)
         raise UsageError(
-            f"predictions are missing: {listed}; give --allow-missing to count their structures as missed, or "
-            "--cases FILE to leave these cases out"
+            f"predictions are missing: {listed}; give allow_missing=True to count their structures as missed, "
+            "or cases=FILE to leave these cases out"
         )
-    return Pairing(references, tuple(runs), validation)
+    return Pairing(references, tuple(runs), validation, tuple(dict.fromkeys(notes)))
 
 
 def _limited(references: dict[str, Path], names: Sequence[str], source: str, remedy: str = "") -> dict[str, Path]:
@@ -137,15 +153,17 @@ def _limited(references: dict[str, Path], names: Sequence[str], source: str, rem
     return {name: references[name] for name in references if name in set(names)}
 
 
-def _make_run(method: str, name: str, source: Path, references: dict[str, Path], *, single: bool) -> Run:
-    found = find_cases(source)
-    if single and source.is_file():
+def _make_run(
+    method: str, name: str, source: Path, found: dict[str, Path], references: dict[str, Path], *, single: bool
+) -> Run:
+    if single and len(found) == 1 and (source.is_file() or next(iter(found.values())) == source):
         found = dict(zip(references, found.values(), strict=True))
     files = {case: found[case] for case in references if case in found}
     if not files:
         raise UsageError(
             f"no prediction in {source} has the name of a reference: it holds {shorten(list(found))}, and the "
-            f"cases to evaluate are {shorten(list(references))}"
+            f"cases to evaluate are {shorten(list(references))}; give name=PATTERN to say which part of a path is the "
+            "name"
         )
     return Run(
         method,

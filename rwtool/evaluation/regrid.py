@@ -76,7 +76,9 @@ def read_aligned(
         ignored.
     """
     where = suited(path, spacing_mm=reference.spacing_mm)
-    read = partial(read_labels, path, classes=classes.values, ignore=classes.ignore, **where)
+    read = partial(
+        read_labels, path, classes=classes.values, ignore=classes.ignore, map_values=classes.map_values, **where
+    )
     grid, onto = read_header(path, **where).geometry, reference.geometry
     turn, match = match_turned(onto, grid)
     alignment: Alignment

@@ -7,7 +7,7 @@ through numpy with a spacing that the caller names; everything else through Simp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from rwtool.io.arrays import map_npy, npy_geometry, open_npy
 from rwtool.io.dicom import is_dicom, open_dicom
 from rwtool.io.geometry import Geometry, NoSpacingError, settle_spacing
 from rwtool.io.itk import open_sitk, write_sitk
-from rwtool.io.labels import ignored_value, label_counts, round_labels, to_classes
+from rwtool.io.labels import ignored_value, label_counts, map_labels, round_labels, to_classes
 from rwtool.io.metaimage import describe_meta
 from rwtool.io.names import (
     DICOM_SUFFIXES,
@@ -104,6 +104,7 @@ def read_labels(
     *,
     classes: Sequence[int] | None = None,
     ignore: int | None = None,
+    map_values: Mapping[int, int] | None = None,
     spacing_mm: Sequence[float] | None = None,
     slice_axis: int | None = None,
 ) -> Volume:
@@ -119,6 +120,8 @@ def read_labels(
     ignore : int, optional
         The file's value for voxels without a class; they become the largest value of the array's type, which
         ``Volume.ignored`` names.
+    map_values : dict of int to int, optional
+        Values of the file that stand for others, such as ``{255: 1}``; `classes` are the values after that.
     spacing_mm, slice_axis
         As for :func:`read_image`.
 
@@ -142,6 +145,8 @@ def read_labels(
         array = round_labels(
             stored.array.transpose(turn), slope=stored.slope, inter=stored.inter, ignore=ignore
         ).transpose(turn)
+        if map_values:
+            array = map_labels(array, map_values, ignored=ignore is not None)
         if classes is not None:
             array = to_classes(array, classes, ignored=ignore is not None)
     volume = to_volume(stored.header, array)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,36 @@ def to_classes(labels: NDArray[Any], values: Sequence[int], *, ignored: bool = F
             index[block == ignored_value(labels.dtype)] = ignored_value(dtype)
         target[where] = index
     return result
+
+
+def map_labels(labels: NDArray[Any], values: Mapping[int, int], *, ignored: bool = False) -> NDArray[Any]:
+    """Give the voxels of some values another one, all at once: ``{1: 2, 2: 1}`` swaps two.
+
+    Parameters
+    ----------
+    labels : array of an unsigned type
+    values : dict of int to int
+        Old value to new.
+    ignored : bool
+        Whether voxels of :func:`ignored_value` are ignored ones; they stay so.
+
+    Returns
+    -------
+    array of an unsigned type
+        In the same memory order.
+    """
+    largest = max([*values.values(), int(labels.max(initial=0, where=_kept(labels, ignored)))])
+    dtype = label_dtype(largest, with_ignore=ignored)
+    result = labels.astype(dtype)
+    if ignored:
+        result[~_kept(labels, ignored)] = ignored_value(dtype)
+    for old, new in values.items():
+        result[(labels == old) & _kept(labels, ignored)] = new
+    return result
+
+
+def _kept(labels: NDArray[Any], ignored: bool) -> Any:
+    return labels != ignored_value(labels.dtype) if ignored else np.True_
 
 
 def check_class_values(values: Sequence[int]) -> tuple[int, ...]:

@@ -149,6 +149,7 @@ def check_maps(
     maps: str | Path,
     *,
     labels: str | Path | None = None,
+    name: str | None = None,
     seed: int = 0,
     jobs: int | None = None,
     verbosity: int = -1,
@@ -161,6 +162,8 @@ def check_maps(
         The folder of one kind, with its ``maps.json``.
     labels : path, optional
         Folder, file or glob of the label files; by default they are where the sidecar says they were.
+    name : str, optional
+        Which part of the path of a label file is the name of the case.
     seed : int
         Of the random softmax.
     jobs : int, optional
@@ -185,13 +188,13 @@ def check_maps(
         raise UsageError(f"{folder}: no maps.json here, so this is not the folder of one kind of maps{hint}")
     if not found.cases:
         raise UsageError(f"{folder}: its maps.json lists no case; run rwtool maps again")
-    files = find_cases(labels) if labels is not None else {}
+    files = find_cases(labels, name=name) if labels is not None else {}
     work = []
-    for name, record in found.cases.items():
-        source = files.get(name) if labels is not None else found.source(name)
-        item = (found, name, source, labels is not None, seed)
+    for case, record in found.cases.items():
+        source = files.get(case) if labels is not None else found.source(case)
+        item = (found, case, source, labels is not None, seed)
         voxels = int(np.prod(record.shape))
-        work.append(Work(name, item, voxels, 40 * voxels + 200_000_000))
+        work.append(Work(case, item, voxels, 40 * voxels + 200_000_000))
     settled = schedule(work, jobs)
     outcomes: list[Outcome[CaseCheck]] = settled.refused + run_cases(
         _check_case, settled.work, jobs=settled.jobs, label="check", verbosity=verbosity
@@ -200,9 +203,9 @@ def check_maps(
         outcome.result or CaseCheck(outcome.name, (outcome.details or outcome.error or "",)) for outcome in outcomes
     ]
     missing = [
-        CaseCheck(name, (f"no map of {path}; run rwtool maps again",))
-        for name, path in files.items()
-        if name not in found.cases
+        CaseCheck(case, (f"no map of {path}; run rwtool maps again",))
+        for case, path in files.items()
+        if case not in found.cases
     ]
     return CheckedMaps(found, (*checks, *missing))
 

@@ -125,6 +125,7 @@ def make_maps(
     ignore: int | None = None,
     spacing_mm: Sequence[float] | None = None,
     slice_axis: int | None = None,
+    name: str | None = None,
     jobs: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -154,6 +155,8 @@ def make_maps(
         Along ``(z, y, x)``, of files that carry none.
     slice_axis : int, optional
         The file axis that is z.
+    name : str, optional
+        Which part of a path is the name of the case, such as ``"{case}_gt"``; see `rwtool help files`.
     jobs : int, optional
         Cases at once; by default what cores and free memory allow.
     overwrite : bool
@@ -190,6 +193,7 @@ def make_maps(
         ignore=ignore,
         spacing_mm=spacing_mm,
         slice_axis=slice_axis,
+        name=name,
         jobs=jobs,
         verbosity=verbosity,
     )

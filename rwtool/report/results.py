@@ -76,12 +76,14 @@ def evaluate(
     undefined: Undefined = Rules.undefined,
     classes: Sequence[int] | None = None,
     regions: Mapping[str, Sequence[int]] | None = None,
+    map_values: Mapping[int, int] | None = None,
     class_names: Mapping[int, str] | None = None,
     background: bool = False,
     ignore: int | None = None,
     spacing_mm: Sequence[float] | None = None,
     resample: bool = False,
     allow_missing: bool = False,
+    name: str | None = None,
     cases: str | Path | None = None,
     group: str | Path | None = None,
     subject: str | None = None,
@@ -117,6 +119,8 @@ def evaluate(
     regions : dict of str to sequence of int, optional
         Named unions of label values, such as ``{"whole_tumor": (1, 2, 3)}``, each measured as one mask beside the
         classes; those of ``dataset.json`` are measured too.
+    map_values : dict of int to int, optional
+        Values of all label files that stand for others, such as ``{255: 1}``.
     class_names : dict of int to str, optional
         By label value.
     background : bool
@@ -125,6 +129,8 @@ def evaluate(
         Bring predictions on another grid onto the reference's with nearest neighbour.
     allow_missing : bool
         Count the structures of a missing prediction as missed.
+    name : str, optional
+        Which part of a path is the name of the case, such as ``"{case}_gt"``, in each folder that holds such files.
     cases : path, optional
         File that limits the cases, see :func:`rwtool.datasets.splits.read_case_names`; by default the validation cases
         of run folders, if there are any, else all.
@@ -168,6 +174,7 @@ def evaluate(
         out=None if out is None else Path(out),
         classes=None if classes is None else tuple(classes),
         regions={name: tuple(parts) for name, parts in (regions or {}).items()},
+        map_values=dict(map_values or {}),
         class_names=dict(class_names or {}),
         ignore=ignore,
         background=background,
@@ -175,6 +182,7 @@ def evaluate(
         spacing_mm=None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])),
         resample=resample,
         allow_missing=allow_missing,
+        name=name,
         cases=None if cases is None else str(cases),
         group=None if group is None else Path(group),
         jobs=jobs,

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rwtool.datasets.cases import find_cases
+from rwtool.datasets.cases import search_cases
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.datasets.classes import Classes
-from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
+from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset, search_notes
 from rwtool.datasets.splits import Split, make_split, read_split
 from rwtool.datasets.subjects import suggest_subject_regex
 from rwtool.errors import GeometryError, RwtoolError
@@ -115,6 +115,8 @@ class Source:
     spacing_mm : (3,) float, optional
         Of files that carry none.
     slice_axis : int, optional
+    name : str, optional
+        Which part of a path is the name of the case, of images and labels alike.
     """
 
     images: str
@@ -125,6 +127,7 @@ class Source:
     ignore: int | None = None
     spacing_mm: tuple[float, float, float] | None = None
     slice_axis: int | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -205,12 +208,13 @@ def plan_cohort(source: Source, config: TrainConfig, *, jobs: int | None = None,
     RwtoolError
         A label file cannot be read; the message names all that cannot.
     """
-    found = find_cases(source.labels)
+    searched = search_cases(source.labels, name=source.name, strict=False)
+    found = searched.cases
     split = None
     if source.split is not None:
         split = read_split(source.split, list(found))
         found = {name: found[name] for name in found if name in {*split.train, *split.val}}
-    images, numbered = find_images(source.images, names=list(found))
+    images, numbered = find_images(source.images, names=list(found), name=source.name)
     dataset = plan_dataset(
         found,
         classes=source.classes,
@@ -220,6 +224,7 @@ def plan_cohort(source: Source, config: TrainConfig, *, jobs: int | None = None,
         jobs=jobs,
         verbosity=verbosity,
     )
+    dataset = replace(dataset, notes=(*search_notes(searched), *dataset.notes))
     _refuse_failures(dataset.failed, len(found))
     if split is None:
         split = make_split(list(found), val=config.val, seed=config.split_seed, subject=config.subject)

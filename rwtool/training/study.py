@@ -74,6 +74,7 @@ def train(
     ignore: int | None = None,
     spacing_mm: Sequence[float] | None = None,
     slice_axis: int | None = None,
+    name: str | None = None,
     jobs: int | None = None,
     verbosity: int = -1,
     on_plan: Callable[[TrainPlan], None] | None = None,
@@ -100,7 +101,7 @@ def train(
         Go on with a run that is there, or start anew.
     tensorboard : bool
         Write ``run/tensorboard`` too.
-    classes, ignore, spacing_mm, slice_axis
+    classes, ignore, spacing_mm, slice_axis, name
         As for :func:`rwtool.make_maps`.
     jobs : int, optional
         Cases that are read at once; by default what pays, and free memory allows.
@@ -139,6 +140,7 @@ def train(
             ignore,
             spacing,
             slice_axis,
+            name,
         ),
         Path(run),
         TrainConfig(**given),

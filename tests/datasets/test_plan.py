@@ -97,3 +97,16 @@ def test_a_data_set_is_described_in_three_lines(three_cases):
         "ignored label: 255",
         "slice axis: file axis 2",
     ]
+
+
+def test_files_that_are_passed_over_are_noted(three_cases, tmp_path):
+    (tmp_path / "scan.xyz").write_text("")
+    assert plan_dataset(tmp_path, verbosity=-1).notes == (
+        f"{tmp_path}: 1 file passed over: scan.xyz (no format that rwtool reads has this name)",
+    )
+
+
+def test_an_image_given_as_labels_is_warned_of(write_nifti, tmp_path):
+    write_nifti(np.arange(200, dtype=np.int16).reshape(10, 5, 4), np.eye(4), "ct.nii")
+    (note,) = plan_dataset(tmp_path, verbosity=-1).notes
+    assert note.startswith("ct holds 200 values, which looks like an image and not like labels; name the folder")

@@ -129,7 +129,7 @@ def test_extra_predictions_are_listed(project):
 
 def test_a_missing_prediction_is_an_error(project):
     (project / "a" / "x.nii.gz").unlink()
-    with pytest.raises(rwtool.UsageError, match=r"predictions are missing: a \(.*\) lacks x; give --allow-missing"):
+    with pytest.raises(rwtool.UsageError, match=r"predictions are missing: a \(.*\) lacks x; give allow_missing=True"):
         evaluate(project / "labels", project / "a")
 
 
@@ -686,3 +686,45 @@ def test_regions_come_back_from_the_table_of_cases(tumours):
     again = rwtool.compare(tumours / "out" / "cases.csv")
     assert again.rows == first.rows
     assert [summary.label for summary in again.comparison.classes] == [1, 2, "=whole"]
+
+
+# --- names and values of files ---
+
+
+def test_masks_of_other_values_are_explained_and_mapped(tmp_path):
+    save(tmp_path / "labels" / "x.nii.gz", BOX * 255)
+    save(tmp_path / "a" / "x.nii.gz", SHIFTED)
+    (failed,) = evaluate(tmp_path / "labels", tmp_path / "a").failed
+    assert failed.error == (
+        f"{tmp_path / 'a' / 'x.nii.gz'}: the reference holds 255 alone besides 0 and the prediction 1: masks of the "
+        "same structure under other values, it seems; give map_values={255: 1} to take 255 for 1"
+    )
+    found = evaluate(tmp_path / "labels", tmp_path / "a", map_values={255: 1})
+    assert not found.failed
+    assert values(found)["dice"] == pytest.approx(0.25)
+    assert {row.label for row in found.rows} == {1}
+    with pytest.raises(rwtool.UsageError, match="map_values= takes label values to those of classes; found 5 to 7"):
+        evaluate(tmp_path / "labels", tmp_path / "a", map_values={255: 1, 5: 7})
+
+
+def test_a_mapped_value_is_another_measurement(tmp_path):
+    two = box(((1, 1, 1), (4, 4, 4)), ((5, 5, 5), (8, 8, 8)), values=(1, 2))
+    save(tmp_path / "labels" / "x.nii.gz", two)
+    save(tmp_path / "a" / "x.nii.gz", np.where(two == 2, 1, two))
+    first = evaluate(tmp_path / "labels", tmp_path / "a", out=tmp_path / "out")
+    second = evaluate(tmp_path / "labels", tmp_path / "a", out=tmp_path / "out", map_values={2: 1})
+    assert [row.value < 1 for row in first.rows if row.metric == "dice"] == [True, True]
+    assert [row.value for row in second.rows if row.metric == "dice"] == [1.0]
+
+
+def test_a_pattern_names_the_cases_of_the_folders_that_hold_such_files(tmp_path):
+    save(tmp_path / "labels" / "x.nii.gz", BOX)
+    save(tmp_path / "a" / "x" / "x_trans.nii.gz", BOX)
+    save(tmp_path / "a" / "x" / "note.nii.gz", BOX)
+    found = evaluate(tmp_path / "labels", tmp_path / "a", name="{case}/{case}_trans")
+    assert values(found)["dice"] == 1.0
+    assert "1 file passed over: note.nii.gz (its path is not of the form {case}/{case}_trans)" in (
+        found.plan.pairing.notes[0]
+    )
+    with pytest.raises(rwtool.UsageError, match=r"give name=PATTERN to say which part of a path is the name"):
+        evaluate(tmp_path / "labels", tmp_path / "a" / "x")

@@ -6,7 +6,15 @@ from hypothesis.extra import numpy as hnp
 
 from rwtool.errors import UsageError, VolumeError
 from rwtool.io import labels as labels_module
-from rwtool.io.labels import check_class_values, ignored_value, label_counts, label_dtype, round_labels, to_classes
+from rwtool.io.labels import (
+    check_class_values,
+    ignored_value,
+    label_counts,
+    label_dtype,
+    map_labels,
+    round_labels,
+    to_classes,
+)
 
 
 def box(*values, dtype=float):
@@ -284,3 +292,10 @@ def test_class_lists_that_cannot_be_are_refused(values, message):
 
 def test_class_list_is_sorted():
     assert check_class_values([4, 0, 2]) == (0, 2, 4)
+
+
+def test_values_are_exchanged_at_once_and_ignored_voxels_stay():
+    labels = np.array([0, 1, 2, 255], np.uint8)
+    assert map_labels(labels, {1: 2, 2: 1}).tolist() == [0, 2, 1, 255]
+    kept = map_labels(labels, {1: 300}, ignored=True)
+    assert kept.tolist() == [0, 300, 2, ignored_value(kept.dtype)]
