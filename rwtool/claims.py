@@ -59,7 +59,7 @@ def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator
     claim = Claim(
         os.getpid(), platform.node(), datetime.datetime.now().astimezone().isoformat(" ", "seconds"), settings
     )
-    with locked(folder / "rwtool"):
+    with locked(folder / "rwtool", named=folder):
         for other in _writers(folder):
             if not shared or other is None or other.settings != settings:
                 raise UsageError(f"{folder}: {_describe(other)}; {mend}")

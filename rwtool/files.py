@@ -84,10 +84,17 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, named: Path | None = None) -> Iterator[None]:
     """Keep other processes from replacing a file that is being read, changed and written, for a moment each.
 
     The lock is the operating system's, so that of a process that has ended holds no one up.
+
+    Parameters
+    ----------
+    path : Path
+        The file; the lock is a hidden one beside it.
+    named : Path, optional
+        What an error is said of, in place of the file.
 
     Raises
     ------
@@ -99,9 +106,11 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise VolumeError(f"{path}: {file} has been held by another process for {_LOCK_SECONDS} s; end it") from error
+        raise VolumeError(
+            f"{named or path}: {file} has been held by another process for {_LOCK_SECONDS} s; end it"
+        ) from error
     except OSError as error:
-        raise VolumeError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise VolumeError(f"{named or path}: cannot be written: {error.strerror or error}") from error
     try:
         yield
     finally:

@@ -139,6 +139,9 @@ def to_record(
         return msgspec.convert(content, kind, str_keys=True)
     except msgspec.ValidationError as caught:
         raise error(f"{path}: {refusal}: {explain(caught, content, kind)}; {mend}") from caught
+    except UnicodeEncodeError as caught:  # msgspec reads a number or a choice from UTF-8 alone
+        reason = f"{caught.object!r} stands where no such text is expected"
+        raise error(f"{path}: {refusal}: {reason}; {mend}") from caught
     except RwtoolError as caught:  # of a type that checks itself
         raise error(f"{path}: {refusal}: {caught}; {mend}") from caught
 
@@ -213,7 +216,7 @@ def _only(content: Any, steps: Sequence[str | int], key: str) -> Any:
 def _fits(content: Any, kind: Any) -> bool:
     try:
         msgspec.convert(content, kind, str_keys=True)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
         return False
     return True
 

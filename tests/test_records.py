@@ -65,6 +65,12 @@ def test_what_is_missing_and_a_wrong_key_are_named():
     )
 
 
+@pytest.mark.parametrize("field", ["size", "kind"])
+def test_a_half_surrogate_in_place_of_a_number_or_a_choice_is_one_line(field):
+    content = {"format": 1, "cases": {"c1": {**GOOD, field: "\ud800"}}}
+    assert refusal(content) == "'\\ud800' stands where no such text is expected"
+
+
 def test_a_long_value_is_shortened():
     assert len(refusal({"format": 1, "cases": {"c1": {**GOOD, "size": "x" * 10_000}}})) < 120
     assert len(refusal({"format": 1, "cases": {"c1": {**GOOD, "size": list(range(10_000))}}})) < 120

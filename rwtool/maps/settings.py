@@ -89,7 +89,7 @@ class MapSettings:
     parameters : MapParameters
     storage : Storage
     classes : Classes
-        With the ignored label; where the list came from does not matter.
+        With the ignored label; where the list came from, and regions, do not matter.
     """
 
     parameters: MapParameters
@@ -143,7 +143,7 @@ class MapSettings:
 def make_settings(parameters: MapParameters, storage: Storage, classes: Classes) -> MapSettings:
     """What all maps of a folder have in common; what means nothing to the kind is left out."""
     used = {name: getattr(parameters, name) for name in USED_BY_KIND[parameters.kind]}
-    return MapSettings(MapParameters(parameters.kind, **used), storage, replace(classes, source=""))
+    return MapSettings(MapParameters(parameters.kind, **used), storage, replace(classes, source="", regions={}))
 
 
 def difference(old: MapSettings, new: MapSettings) -> list[str]:

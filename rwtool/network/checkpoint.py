@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,14 +97,17 @@ class Checkpoint:
         VolumeError
             It cannot be written.
         """
+        classes = self.task.classes
         content: dict[str, Any] = {
             "format": _FORMAT,
             "rwtool": __version__,
             "config": self.config.as_dict(),
             "task": {
                 "classes": {
-                    name: list(value) if isinstance(value, tuple) else value
-                    for name, value in asdict(self.task.classes).items()
+                    "values": list(classes.values),
+                    "names": list(classes.names),
+                    "ignore": classes.ignore,
+                    "source": classes.source,
                 },
                 "n_channels": self.task.n_channels,
                 "numbered": self.task.numbered,

@@ -40,7 +40,9 @@ def message(result):
 
 
 def split_of(folder):
-    return json.loads((folder / "split.json").read_text())
+    content = json.loads((folder / "split.json").read_text())
+    assert content.pop("format") == 1
+    return content
 
 
 # What it prints

@@ -69,6 +69,14 @@ def test_what_means_nothing_to_a_kind_makes_no_difference():
     assert difference(one, two) == []
 
 
+def test_a_rerun_with_regions_keeps_the_maps_that_are_there(path):
+    whole = replace(CLASSES, regions={"whole": (2, 7)})
+    maps = MapSet(path.parent, make_settings(MapParameters("rrw", class_weights={1: 2}), Storage(), whole))
+    with maps.writing(overwrite=True):
+        pass
+    assert read_map_set(path.parent).cases == {"c1": RECORD}
+
+
 def test_what_differs_is_named():
     old = make_settings(MapParameters("hd"), Storage(), CLASSES)
     new = make_settings(MapParameters("hd", units="voxel", alpha=1), Storage("npy"), replace(CLASSES, ignore=None))
