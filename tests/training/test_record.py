@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from cohorts import QUICK, metrics, train, voxels, write_cohort
+from cohorts import QUICK, metrics, train, train_and_stop, voxels, write_cohort
 
 import rwtool
 from rwtool.network.config import TrainConfig
@@ -72,6 +72,13 @@ def test_what_has_no_value_is_null_in_json_and_empty_in_csv(cohort, tmp_path, mo
     row = metrics(tmp_path)[-1]
     assert [row[name] for name in ("dice", "dice_1", "dice_2", "dice_7")] == ["0", "0", "0", ""]
     assert not any(voxels(path).any() for path in (tmp_path / "predictions").iterdir())
+
+
+@pytest.fixture
+def stopped(cohort, tmp_path):
+    """A run that was stopped after the first of its two epochs."""
+    train_and_stop(cohort, tmp_path / "stopped")
+    return tmp_path / "stopped"
 
 
 def test_tensorboard_is_told_all_but_nan_and_forgets_what_is_done_again(cohort, stopped, tmp_path, monkeypatch):
