@@ -63,9 +63,9 @@ def dice(a, b):
 
 
 def places(value, place=""):
-    """All that a checkpoint holds by its place, exactly: tensors by their bytes; times are left out."""
+    """All that a checkpoint holds by its place, exactly: tensors by their bytes; times and checksum are left out."""
     if isinstance(value, Mapping):
-        items = [(key, part) for key, part in value.items() if key not in ("seconds", "slices_per_second")]
+        items = [(key, part) for key, part in value.items() if key not in ("seconds", "slices_per_second", "crc32")]
     elif isinstance(value, (list, tuple)):
         items = list(enumerate(value))
     elif isinstance(value, torch.Tensor):

@@ -167,20 +167,30 @@ def test_a_demo_of_another_length_is_refused_in_the_words_of_the_demo(story):
 # Trainings side by side
 
 
+PROGRAM = """#!/bin/sh
+echo $$ > "$3.pid"
+echo "epoch 1/2  loss 1.0  Dice 0.5 ($OMP_NUM_THREADS)"
+echo other
+case "$4" in
+  fail) until [ -s "${3%/*}/a.pid" ]; do sleep 0.01; done; echo "Error: no room" >&2; exit 1;;
+  sleep) exec sleep 300;;
+esac
+"""
+
+
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     """Stands for Python: writes down its process and does what the last word says."""
     script = tmp_path / "python"
-    script.write_text(
-        '#!/bin/sh\necho $$ > "$3.pid"\necho "epoch 1/2  loss 1.0  Dice 0.5 ($OMP_NUM_THREADS)"\necho other\n'
-        'case "$4" in\n  fail) echo "Error: no room" >&2; exit 1;;\n  sleep) exec sleep 300;;\nesac\n'
-    )
+    script.write_text(PROGRAM)
     script.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(script))
 
     def pid(name):
         path = tmp_path / f"{name}.pid"
+        until = time.monotonic() + 60
         while not path.is_file() or not path.read_text().strip():
+            assert time.monotonic() < until, f"{name} has not begun"
             time.sleep(0.01)
         return int(path.read_text())
 
@@ -217,7 +227,7 @@ def test_an_interrupt_ends_the_trainings_and_starts_none_of_those_that_wait(prog
     def interrupt():
         program.pid("a")
         program.pid("b")
-        signal.raise_signal(signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
@@ -300,14 +310,14 @@ def test_the_words_follow_from_the_numbers(dice, rrw, boundary, expected):
         assert part in line
 
 
-def test_the_shares_that_the_readme_states_are_those_of_the_demo(tmp_path):
+def test_the_shares_that_the_page_of_maps_states_are_those_of_the_demo(tmp_path):
     make_cohort(tmp_path)
     maps = ["maps", str(tmp_path / "labels"), str(tmp_path / "maps"), "--kind", "boundary", "-q", "-j", "1"]
     CliRunner().invoke(main, maps, catch_exceptions=False)
     checked = rwtool.check_maps(tmp_path / "maps" / "boundary", jobs=1)
     uniform, random = checked.uniform, checked.random
-    readme = " ".join((Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").split())
+    page = " ".join((Path(rwtool.__file__).parent / "docs" / "maps.md").read_text(encoding="utf-8").split())
     assert (
         f"{uniform.unstable_share:.0%} of the voxels of Boundary maps have at uniform softmax, and "
         f"{random.unstable_share:.0%}"
-    ).replace("%", " %") in readme
+    ).replace("%", " %") in page

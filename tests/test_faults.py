@@ -117,7 +117,11 @@ def hidden(folder):
 
 def finish(folder, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", "rwtool", *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "rwtool", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
 
 
@@ -187,7 +191,7 @@ def test_a_script_without_a_guard_runs_once_and_ends_by_itself_on_sigterm(undist
         "rwtool.check_maps('maps/rrw', jobs=2, verbosity=-1)\n"
         "print('once', signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)\n"
     )
-    done = subprocess.run([sys.executable, script], cwd=undisturbed, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, script], cwd=undisturbed, capture_output=True, encoding="utf-8", check=False)
     assert (done.stdout, done.stderr) == ("once True\n", "")
 
 
@@ -205,7 +209,7 @@ def test_a_reader_that_has_seen_enough_ends_the_program_quietly(undisturbed, pro
         cwd=undisturbed,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     process.stdout.close()
     errors = process.stderr.read()

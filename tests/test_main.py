@@ -21,11 +21,14 @@ def _ctrl_c():
 def interrupted(monkeypatch, tmp_path):
     """Run a command of the program that meets something where it calls the library."""
 
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
+
     def run(meet):
         monkeypatch.setattr("rwtool.maps.check.check_maps", lambda *arguments, **options: meet())
         return CliRunner().invoke(main, ["check", str(tmp_path)])
 
-    return run
+    yield run
+    signal.signal(signal.SIGHUP, hangup)
 
 
 def raising(error):
@@ -72,7 +75,7 @@ def test_the_program_and_the_module_are_one():
     program = [sys.executable, "-c", "import sys; from rwtool.__main__ import main; sys.exit(main())"]
     for arguments, code in (["--version"], 0), (["maps"], 2), (["check", "nowhere"], 2):
         results = [
-            subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+            subprocess.run([*command, *arguments], capture_output=True, encoding="utf-8", check=False)
             for command in (module, program)
         ]
         assert {result.returncode for result in results} == {code}
@@ -91,7 +94,7 @@ def test_an_interrupt_while_it_starts_is_one_line_too():
         "from rwtool.__main__ import main\n"
         "main()\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
 
 

@@ -17,7 +17,7 @@ def loaded_modules(code):
     """Modules that a fresh interpreter has imported after running some code."""
     script = f"import sys\n{code}\nprint(' '.join(sys.modules))"
     return set(
-        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, encoding="utf-8").stdout.split()
     )
 
 
@@ -108,7 +108,9 @@ def test_torch_is_imported_only_by_what_trains(tmp_path, command):
 
 
 def test_python_dash_m_and_version():
-    result = subprocess.run([sys.executable, "-m", "rwtool", "--version"], check=True, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "rwtool", "--version"], check=True, capture_output=True, encoding="utf-8"
+    )
     assert result.stdout.split() == ["rwtool,", "version", rwtool.__version__]
     assert metadata.version("rwtool") == rwtool.__version__
     assert (

@@ -226,7 +226,7 @@ def test_dataset_json_beside_or_above_the_labels_names_the_classes(tmp_path):
     assert "ignored label: 3" in result.output
     content = {"labels": {"background": 0, "whole": [1, 2], "core": [2]}}
     (root / "dataset.json").write_text(json.dumps(content))
-    result = run("maps", root, tmp_path / "maps", "-j", 1, code=1)
+    result = run("maps", root, tmp_path / "maps", "-j", 1, code=2)
     assert "label 'whole' is a region" in result.output
     run("maps", root, tmp_path / "maps2", "--classes", "0,1", "-j", 1)
 

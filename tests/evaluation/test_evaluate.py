@@ -297,7 +297,7 @@ def test_rows_carry_the_files_labels_and_names(tmp_path):
 
 
 def test_a_predicted_label_outside_the_class_list_fails_its_case_alone(project):
-    save(project / "a" / "x.nii.gz", BOX * 7)
+    save(project / "a" / "x.nii.gz", BOX * 7 + SHIFTED * (BOX == 0))
     found = evaluate(project / "labels", project / "a")
     assert {row.case for row in found.rows} == {"y"}
     (failed,) = found.failed
@@ -723,8 +723,9 @@ def test_a_pattern_names_the_cases_of_the_folders_that_hold_such_files(tmp_path)
     save(tmp_path / "a" / "x" / "note.nii.gz", BOX)
     found = evaluate(tmp_path / "labels", tmp_path / "a", name="{case}/{case}_trans")
     assert values(found)["dice"] == 1.0
-    assert "1 file passed over: note.nii.gz (its path is not of the form {case}/{case}_trans)" in (
-        found.plan.pairing.notes[0]
+    assert (
+        "1 file passed over: note.nii.gz (its path is not of the form {case}/{case}_trans)"
+        in (found.plan.pairing.notes[0])
     )
     with pytest.raises(rwtool.UsageError, match=r"give name=PATTERN to say which part of a path is the name"):
         evaluate(tmp_path / "labels", tmp_path / "a" / "x")

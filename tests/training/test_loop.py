@@ -270,18 +270,19 @@ def finished(quick, tmp_path):
 # dies in the middle of writing the last checkpoint of epoch 3
 KILLED = """
 import os, signal
+from pathlib import Path
 import torch
 from rwtool.cli import main
 
-whole = torch.save
+whole = Path.write_bytes
 
-def save(content, path):
-    whole(content, path)
-    if path.name == "last.pt" and content["epoch"] == 3:
+def write(path, content):
+    whole(path, content)
+    if path.name == "last.pt" and torch.load(path, weights_only=True)["epoch"] == 3:
         os.truncate(path, 1000)
         os.kill(os.getpid(), signal.SIGKILL)
 
-torch.save = save
+Path.write_bytes = write
 main()
 """
 
@@ -411,7 +412,7 @@ def test_resume_refuses_other_files_and_another_split(tmp_path):
     [
         ({"classes": (0, 1, 2, 3)}, "the classes"),
         ({"ignore": 2}, "the classes, the ignored label"),
-        ({"slice_axis": 1}, "the slice axis"),
+        ({"slice_axis": 1}, "the slice axis, the orientation"),
         ({"maps": "voxel"}, "the maps"),
     ],
 )
@@ -504,7 +505,8 @@ def test_compile_compiles_the_network_that_is_trained(cohort, quick, tmp_path, m
 def test_mixed_precision_trains_another_network_with_float32_weights(cohort, quick, tmp_path):
     train(cohort, tmp_path, amp="bf16")
     assert weights(tmp_path) != weights(quick.folder)
-    assert {dtype for dtype, *_ in weights(tmp_path).values()} == {"torch.float32"}
+    learned = {name: value for name, value in weights(tmp_path).items() if "num_batches" not in name}
+    assert {dtype for dtype, *_ in learned.values()} == {"torch.float32"}
 
 
 # NaN
