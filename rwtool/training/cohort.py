@@ -27,7 +27,7 @@ from rwtool.network.resample import as_half, resample_slices, resampled_size
 from rwtool.parallel import Outcome, Work, run_cases, schedule
 from rwtool.training.map_source import MapUse, plan_map_use
 
-_SAMPLES = 10_000  # foreground voxels of a case, for --normalize ct
+_SAMPLES = 10_000  # foreground voxels of a case, for normalize="ct"
 _PROCESS_BYTES = 200_000_000
 _VOXEL_NS = 20.0  # to read a voxel of an image and its label
 
