@@ -116,12 +116,6 @@ def all_options():
     return {"--version", "--help"}.union(*map(options_of, main.commands.values()))
 
 
-def await_options(text):
-    lacking = {"--map", "--name", "--region"} - all_options()
-    if any(re.search(rf"{option}(?![\w-])", text) for option in lacking):
-        pytest.skip(f"{' and '.join(sorted(lacking))} not there yet")
-
-
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
     """Six phantom hearts, two without labels, two short runs and the predictions of one of them."""
@@ -170,7 +164,6 @@ def reason_not_to_run(line):
 
 @pytest.mark.parametrize(("page", "texts"), pages_with("sh"))
 def test_every_shell_line_runs(page, texts, at_work, monkeypatch):
-    await_options(PAGES[page])
     folder = at_work(page)
     for text in texts:
         if text.startswith("#!"):  # a script is a study of its own
@@ -222,7 +215,6 @@ def test_every_block_says_its_language():
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_option_of_a_page_exists(page):
-    await_options(PAGES[page])
     known = all_options() | set(OTHERS_OPTIONS)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", PAGES[page])) <= known
 
@@ -245,7 +237,6 @@ def test_every_option_has_a_help_text(name):
     ("name", "page"), [found for found in COMMAND_PAGE.items() if found[0] not in ("demo", "help")]
 )
 def test_a_table_of_options_holds_those_of_its_command(name, page):
-    await_options(PAGES[page])
     table = PAGES[page].split(f"\n## Options of `rwtool {name}`\n")[1].split("\n## ")[0]
     cells = re.findall(r"^\| ([^|]+) \|", table, flags=re.MULTILINE)
     assert set(re.findall(r"`(--?[a-z][a-z0-9-]*)`", " ".join(cells))) == options_of(main.commands[name])

@@ -18,8 +18,7 @@ workers
 parallel
 blocks
 losses
-io: headers names geometry grids volume labels placement raster metaimage nrrd
-io: nifti pictures neuro dicom itk arrays formats
+io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats
 datasets: values classes layouts cases channels subjects splits runs plan
 maps: parameters distances streaming kinds settings folder write make check
 metrics: lattice surface overlap measures
