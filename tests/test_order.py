@@ -31,7 +31,7 @@ demo
 docs
 cli: options output maps check train predict evaluate compare demo help
 __main__
-"""
+"""  # noqa: E501
 
 
 def modules():
