@@ -18,6 +18,8 @@ from rwtool.cli import main
 from rwtool.cli.demo import _train_side_by_side
 from rwtool.demo import make_cohort, make_subject, tell_results
 from rwtool.evaluation.rows import Row
+from rwtool.io.formats import read_header
+from rwtool.io.grids import Turn, turn_to
 
 
 def test_a_phantom_is_the_same_for_the_same_seed_and_differs_for_another():
@@ -164,6 +166,13 @@ def test_a_demo_of_another_length_is_refused_in_the_words_of_the_demo(story):
     assert f"{out} holds a demo of 1 epochs; go on with --epochs 1, or name another OUT" in " ".join(output.split())
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_heart_is_turned_for_training(tmp_path, seed):
+    make_cohort(tmp_path, subjects=14, seed=seed)
+    found = [read_header(path).geometry for path in sorted((tmp_path / "labels").glob("*.nii.gz"))]
+    assert {turn_to(found[0].directions, each.directions) for each in found} == {Turn()}
+
+
 # Trainings side by side
 
 
@@ -223,7 +232,11 @@ def test_one_training_that_fails_says_why_and_ends_the_others(program):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
-def test_an_interrupt_ends_the_trainings_and_starts_none_of_those_that_wait(program, tmp_path):
+def test_an_interrupt_ends_the_trainings_and_starts_none_of_those_that_wait(program, tmp_path, request):
+    # a shell has its jobs in the background ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+
     def interrupt():
         program.pid("a")
         program.pid("b")

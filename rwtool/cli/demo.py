@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rwtool.console import count
 from rwtool.errors import RwtoolError, UsageError
 
 _LOSSES = ("dice", "rrw", "boundary")
+_SIGNALLED = 128  # exit codes above say which signal ended a command
 _SETTINGS = {"features": "8", "lr": "0.01", "batch-size": "4"}
 
 
@@ -36,11 +38,16 @@ def demo(ctx: click.Context, out: Path, subjects: int, epochs: int, seed: int, j
     side; predictions; and a comparison of the three. It takes about a minute and a half on 2 cores. Each command is
     printed before it runs. A second demo in OUT goes on where the first was stopped.
     """
+    _refuse_other_epochs(out, epochs)
+    with _told_how_to_go_on():
+        _demonstrate(ctx, out, subjects, epochs, seed, jobs)
+
+
+def _demonstrate(ctx: click.Context, out: Path, subjects: int, epochs: int, seed: int, jobs: int | None) -> None:
     from rwtool.demo import make_cohort, tell_results
     from rwtool.report.csv import read_cases_csv
 
     start = time.monotonic()
-    _refuse_other_epochs(out, epochs)
     make_cohort(out, subjects=subjects, seed=seed)
     images, labels, maps, runs, new, predictions, results = (
         str(out / name) for name in ("images", "labels", "maps", "runs", "new", "predictions", "results")
@@ -67,6 +74,17 @@ def demo(ctx: click.Context, out: Path, subjects: int, epochs: int, seed: int, j
     for place, what in _places(out, folders).items():
         click.echo(f"  {place}: {what}")
     click.echo("Next, try your own: rwtool train IMAGES LABELS RUN, rwtool evaluate LABELS RUN...")
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on() -> Iterator[None]:
+    """Add to what an interrupted command says of itself that it was one of the demo's."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, KeyboardInterrupt) or (isinstance(end.code, int) and end.code > _SIGNALLED):
+            options.say("run the same rwtool demo again: it goes on where it was stopped", err=True)
+        raise
 
 
 def _refuse_other_epochs(out: Path, epochs: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import print_failures
+from rwtool.cli.output import print_failures, print_notes
 from rwtool.console import count
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def predict(run: Path, images: str, out: Path, quiet: bool, **given: Any) -> Non
     found = predict_files(
         run, images, out, verbosity=-1 if quiet else 0, on_plan=None if quiet else _print_plan, **given
     )
+    if not quiet:
+        print_notes(found.notes)
     print_failures(found.outcomes, out)
     if not quiet:
         options.say(f"{count(len(found.files), 'label file')} in {out}")

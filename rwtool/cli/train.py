@@ -138,7 +138,7 @@ def train(
         for done in finished:
             _print_finished(done)
         if any((done.folder / "predictions").is_dir() for done in finished):
-            click.echo(f"next: rwtool evaluate {labels} {run}")
+            options.say(f"next: rwtool evaluate {labels} {run}")
 
 
 def _begin(plan: TrainPlan, *, quiet: bool) -> None:
@@ -157,18 +157,18 @@ def _print_plan(plan: TrainPlan) -> None:
         options.say(line)
     for note in cohort.dataset.notes:
         options.say(f"note: {note}", err=True)
-    click.echo(
+    options.say(
         f"{count(len(cohort.split.train), 'case')} to train on ({count(plan.slices, 'slice')}), "
         f"{len(cohort.split.val)} to validate on; {count(cohort.n_channels, 'channel')}"
     )
     maps = "" if cohort.map_use is None else f" on {cohort.map_use.describe()}"
     assert config.patch is not None
-    click.echo(
+    options.say(
         f"loss {config.name}{maps}; U-Net of {config.depth} stages from {config.features} features, patches of "
         f"{config.patch[0]} x {config.patch[1]}, {config.batch_size} a step, amp {config.amp}"
     )
     if (regex := cohort.suggest_subject(config)) is not None:
-        click.echo(
+        options.say(
             "note: the cases look like several scans of some subjects, which may now be trained and validated on; if "
             f"they are, use --subject '{regex}'",
             err=True,
@@ -178,7 +178,7 @@ def _print_plan(plan: TrainPlan) -> None:
 
 def _print_finished(done: TrainedRun) -> None:
     if not done.trained:
-        click.echo(f"{done.folder}: finished already")
+        options.say(f"{done.folder}: finished already")
     elif done.validation is not None:
         counts = ("ok", "missed", "hallucinated", "absent")
         cases = sum(done.validation.classes[0].counts.values())
@@ -197,7 +197,7 @@ def _print_finished(done: TrainedRun) -> None:
             ],
         )
     else:
-        click.echo(f"{done.folder}: trained on all cases, without validation")
+        options.say(f"{done.folder}: trained on all cases, without validation")
 
 
 def _settings(config: Path | None, named: dict[str, Any]) -> TrainConfig:

@@ -14,6 +14,7 @@ from rwtool.datasets.classes import Classes, check_regions, find_dataset_json, m
 from rwtool.datasets.values import warn_of_images
 from rwtool.errors import UsageError, shorten
 from rwtool.io.formats import check_suited, read_header, read_label_values, read_labels, suited
+from rwtool.io.geometry import Directions
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.parallel import Outcome, Work, run_cases, schedule
@@ -38,8 +39,10 @@ class LabelFile:
     slice_axis : int
     itemsize : int
         Bytes per voxel as stored.
-    orientation : str or None
-        Where z, y and x point, such as ``"SPL"``, if the file says so.
+    directions : Directions or None
+        Where z, y and x point, if the file says so: see `Geometry.directions`.
+    sliced : bool
+        Whether shape and spacing tell that the slices lie across z.
     """
 
     path: Path
@@ -49,7 +52,8 @@ class LabelFile:
     spacing_mm: Spacing
     slice_axis: int
     itemsize: int
-    orientation: str | None = None
+    directions: Directions | None = None
+    sliced: bool = False
 
     @property
     def voxels(self) -> int:
@@ -225,7 +229,8 @@ def plan_dataset(
             answer.spacing_mm,
             answer.slice_axis,
             answer.itemsize,
-            answer.orientation,
+            answer.directions,
+            answer.sliced,
         )
         for name, answer in answers.items()
     }
@@ -267,7 +272,8 @@ class _Answer:
     slice_axis: int
     itemsize: int
     sha256: str
-    orientation: str | None
+    directions: Directions | None
+    sliced: bool
     values: tuple[int, ...] = ()
 
 
@@ -284,7 +290,8 @@ def _look(file: _Question) -> _Answer:
         geometry.slice_axis,
         header.dtype.itemsize,
         sha256,
-        geometry.orientation,
+        geometry.directions,
+        geometry.sliced,
         values,
     )
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nibabel.orientations import aff2axcodes
 
 from rwtool.errors import GeometryError, UsageError
 
@@ -29,6 +28,9 @@ SHEAR_REFUSED = 0.01
 SHEAR_REPORTED = 0.001
 SAME_SPACING = 0.01  # relative
 NOT_PLACED = "the header states no position or orientation"
+
+
+Directions = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 
 
 class NoSpacingError(UsageError):
@@ -83,12 +85,17 @@ class Geometry:
         return self.axes[0]
 
     @property
-    def orientation(self) -> str | None:
-        """Where z, y and x point, such as ``"SPL"`` (superior, posterior, left); None where the file does not say."""
+    def directions(self) -> Directions | None:
+        """Unit vectors along z, y and x, each to the right, anterior and superior; None where the file does not say."""
         if not self.placed:
             return None
-        codes = aff2axcodes(self.affine_mm)
-        return "".join(str(codes[axis]) for axis in self.axes)
+        cosines = (self.affine_mm[:3, :3] / column_norms(self.affine_mm)).T
+        return tuple(tuple(float(part) for part in cosines[axis]) for axis in self.axes)  # type: ignore[return-value]
+
+    @property
+    def sliced(self) -> bool:
+        """Whether shape and spacing tell that the slices lie across z."""
+        return _sliced_across(self.shape, column_norms(self.affine_mm).tolist()) == self.slice_axis
 
     def to_array(self, stored: NDArray[Any]) -> NDArray[Any]:
         """View an array with the file's axes ``(i, j, k)`` as ``(z, y, x)``."""
@@ -168,6 +175,11 @@ def find_slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
     >>> find_slice_axis((40, 50, 30), (1, 1, 1))
     2
     """
+    found = _sliced_across(shape, spacing)
+    return 2 if found is None else found
+
+
+def _sliced_across(shape: Sequence[int], spacing: Sequence[float]) -> int | None:
     singletons = [axis for axis in range(3) if shape[axis] == 1]
     if len(singletons) == 1:
         return singletons[0]
@@ -176,7 +188,7 @@ def find_slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
         a, b = (spacing[other] for other in range(3) if other != axis)
         if abs(a - b) <= SAME_SPACING * max(a, b):
             left_over.append(axis)
-    return left_over[0] if len(left_over) == 1 else 2
+    return left_over[0] if len(left_over) == 1 else None
 
 
 def axes_for(shape: Sequence[int], spacing: Sequence[float], slice_axis: int | None = None) -> tuple[int, int, int]:

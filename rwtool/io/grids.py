@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import permutations, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nibabel.orientations import inv_ornt_aff, io_orientation
+from nibabel.orientations import aff2axcodes, inv_ornt_aff, io_orientation
 
-from rwtool.io.geometry import Geometry, column_norms
+from rwtool.io.geometry import Directions, Geometry, column_norms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SAME_GRID_VOXELS = 0.1
 SAME_SPACING = 1e-3  # relative
 SAME_DIRECTION = 2e-3  # of a direction cosine
+_RIGHT_ANGLE = 1e-6  # a cosine below is that of neither direction
 
 SAME_GRID = (
     f"all corners within {SAME_GRID_VOXELS} voxel, or, with a note, equal shapes, spacings within {SAME_SPACING:.1%}, "
@@ -198,44 +199,73 @@ def match_turned(onto: Geometry, grid: Geometry) -> tuple[Turn, Match]:
     return Turn((z, y, x)), match
 
 
-def turn_to(orientation: str | None, geometry: Geometry) -> Turn:
-    """How an array is turned to an anatomical order.
+def turn_to(reference: Directions | None, own: Directions | None, *, sliced: bool = False) -> Turn:
+    """How an array is turned to lie as others do, as near as permutations and flips of its axes come to it.
+
+    An oblique file is not turned for lying a few degrees off: only where another order of its axes is nearer.
 
     Parameters
     ----------
-    orientation : str or None
-        Where z, y and x point after the turn, such as ``"SPL"``: see `Geometry.orientation`.
-    geometry : Geometry
+    reference : Directions or None
+        Where z, y and x of the others point: see `Geometry.directions`.
+    own : Directions or None
+        Where those of the array point.
+    sliced : bool
+        Whether z is known to be the axis across the slices, and stays it: see `Geometry.sliced`.
 
     Returns
     -------
     Turn
-        None at all where no order is wanted, or the file does not say how it lies.
+        None at all where a file does not say how it lies.
     """
-    own = geometry.orientation
-    if orientation is None or own is None:
+    if reference is None or own is None:
         return NO_TURN
-    z, y, x = (own.index(code) if code in own else own.index(_OPPOSITE[code]) for code in orientation)
-    return Turn((z, y, x), (own[z] != orientation[0], own[y] != orientation[1], own[x] != orientation[2]))
+    cosines = np.array(reference) @ np.array(own).T
+    orders = [axes for axes in permutations(range(3)) if axes[0] == 0 or not sliced]
+    z, y, x = max(orders, key=lambda axes: round(sum(abs(cosines[to, axis]) for to, axis in enumerate(axes)), 6))
+    flip_z, flip_y, flip_x = (bool(cosines[to, axis] < -_RIGHT_ANGLE) for to, axis in enumerate((z, y, x)))
+    return Turn((z, y, x), (flip_z, flip_y, flip_x))
 
 
-def common_orientation(orientations: Iterable[str | None]) -> str | None:
-    """The order of ``(z, y, x)`` that most files have, of those in the plane that most are sliced in.
+def common_directions(found: Iterable[Directions | None]) -> Directions | None:
+    """Where z, y and x of most files point, of those in the plane that most are sliced in.
 
-    >>> common_orientation(["SPL", "SAR", "IPL", "RSP", "RSP", None])
-    'IPL'
-    >>> common_orientation([None])
+    Parameters
+    ----------
+    found : iterable of Directions or None
+        Those of files.
+
+    Returns
+    -------
+    Directions or None
+        Those of one of the files; None where no file says.
     """
-    counts = Counter(found for found in orientations if found is not None)
+    groups: dict[str, list[Directions]] = {}
+    for directions in found:
+        if directions is not None:
+            groups.setdefault(describe_directions(directions), []).append(directions)
     planes: Counter[str] = Counter()
-    for found, times in counts.items():
-        planes[_plane(found)] += times
-    return min(counts, key=lambda found: (-planes[_plane(found)], -counts[found], found)) if counts else None
+    for codes, group in groups.items():
+        planes[_plane(codes)] += len(group)
+    if not groups:
+        return None
+    return min(groups[min(groups, key=lambda codes: (-planes[_plane(codes)], -len(groups[codes]), codes))])
 
 
-def _plane(orientation: str) -> str:
+def describe_directions(directions: Directions) -> str:
+    """Name the anatomical directions nearest to those of z, y and x.
+
+    >>> describe_directions(((0.0, 0.1, 1.0), (0.0, -1.0, 0.1), (-1.0, 0.0, 0.0)))
+    'SPL'
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(directions).T
+    return "".join(str(code) for code in aff2axcodes(affine))
+
+
+def _plane(codes: str) -> str:
     """The anatomical axis across the slices, whichever way it points."""
-    return min(orientation[0], _OPPOSITE[orientation[0]])
+    return min(codes[0], _OPPOSITE[codes[0]])
 
 
 def _corner_offset(a: Geometry, b: Geometry) -> float:

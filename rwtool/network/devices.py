@@ -63,7 +63,7 @@ def threads_for(config: TrainConfig, most: int) -> int:
     """Threads that the steps of a run on a CPU keep busy.
 
     OpenMP's threads spin while they wait for each other, at every layer. Measured on 2 cores, U-Net of 16 features, 16
-    slices of 48 x 48 a step: 105 ms on one thread; on two 75 ms where nothing else ran, and 860 ms beside one other
+    slices of 48 x 48 a step: 105 ms on one thread; on two 75 ms at a load of about 2, and 860 ms beside one other
     process, for then one thread spins away the time of the other. Slices of 112 x 112 took 530 and 360 ms. So a
     second thread must have enough to do to be worth that.
 

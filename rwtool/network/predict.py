@@ -72,6 +72,7 @@ class _Read:
     size: tuple[int, int]
     geometry: Geometry
     turn: Turn  # from the axes of the file to those of the image
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,13 @@ class Predictions:
     plan : PredictPlan
     outcomes : tuple of Outcome
         By case: its label file, or the reason why there is none.
+    notes : dict of str to tuple of str
+        What the images of a case were odd about.
     """
 
     plan: PredictPlan
     outcomes: tuple[Outcome[Path], ...]
+    notes: dict[str, tuple[str, ...]]
 
     @property
     def files(self) -> dict[str, Path]:
@@ -167,7 +171,7 @@ def predict(
     plan = _plan(request)
     if on_plan is not None:
         on_plan(plan)
-    return Predictions(plan, tuple(_predict(plan, verbosity)))
+    return _predict(plan, verbosity)
 
 
 def _plan(request: _Request) -> PredictPlan:
@@ -193,7 +197,7 @@ def _plan(request: _Request) -> PredictPlan:
     return PredictPlan(request, checkpoint, images)
 
 
-def _predict(plan: PredictPlan, verbosity: int) -> list[Outcome[Path]]:
+def _predict(plan: PredictPlan, verbosity: int) -> Predictions:
     """Do what was planned; threads read the next cases while the network is busy."""
     request = plan.request
     make_folder(request.out)
@@ -201,6 +205,7 @@ def _predict(plan: PredictPlan, verbosity: int) -> list[Outcome[Path]]:
     segmenter = _segmenter(plan)
     work = [Work(name, paths, _voxels(plan, paths)) for name, paths in plan.images.items()]
     outcomes: list[Outcome[Path]] = []
+    notes: dict[str, tuple[str, ...]] = {}
     voxels = {item.name: item.voxels for item in work}
     with (
         told_when_interrupted(lambda: f"{len(outcomes)} of {len(work)} cases done; overwrite=True does them all again"),
@@ -211,8 +216,10 @@ def _predict(plan: PredictPlan, verbosity: int) -> list[Outcome[Path]]:
             reading = Work(item.name, future, item.voxels)
             outcome = attempt(partial(_segment_and_write, plan, segmenter, item.name), reading)
             outcomes.append(outcome)
+            if future.exception() is None:
+                notes[item.name] = future.result().notes
             advance(outcome.name, outcome.seconds, outcome.error is not None)
-    return outcomes
+    return Predictions(plan, tuple(outcomes), notes)
 
 
 def _segmenter(plan: PredictPlan) -> Segmenter:
@@ -246,17 +253,17 @@ def _read_ahead(
 
 def _read(plan: PredictPlan, paths: tuple[Path, ...]) -> _Read:
     request, config = plan.request, plan.checkpoint.config
-    inputs, axis, order = plan.checkpoint.inputs, request.slice_axis, None
+    inputs, axis, directions = plan.checkpoint.inputs, request.slice_axis, None
     if axis is None:
-        axis, order = inputs.get("slice axis"), inputs.get("orientation")
-    image, geometry, _ = read_channels_of(paths, spacing_mm=request.spacing_mm, slice_axis=axis)
-    turn = turn_to(order, geometry)
+        axis, directions = inputs.get("slice axis"), inputs.get("orientation")
+    image, geometry, notes = read_channels_of(paths, spacing_mm=request.spacing_mm, slice_axis=axis)
+    turn = turn_to(directions, geometry.directions, sliced=geometry.sliced)
     image = np.ascontiguousarray(turn.apply(plan.checkpoint.task.normalization.apply(image)))
     size = (image.shape[2], image.shape[3])
     if config.target_spacing is not None:
         pixel_mm = turn.order(geometry.spacing_mm)[1:]
         image = resample_slices(image, resampled_size(size, pixel_mm, config.target_spacing), order=1)
-    return _Read(as_half(image), size, geometry, turn)  # as in training, to the bit
+    return _Read(as_half(image), size, geometry, turn, notes)  # as in training, to the bit
 
 
 def _segment_and_write(plan: PredictPlan, segmenter: Segmenter, name: str, reading: Future[_Read]) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 from rwtool import __version__
 from rwtool.console import json_text, print_lines, print_table
 from rwtool.evaluation.rows import Row, Rules
-from rwtool.files import atomic
+from rwtool.files import atomic, locked, make_folder
 from rwtool.metrics.measures import METRICS
 from rwtool.report.csv import CASE_COLUMNS, SUMMARY_FORMAT, TEST_COLUMNS, open_text, write_csv
 from rwtool.report.latex import latex_table
@@ -27,12 +27,12 @@ from rwtool.statistics.comparison import Comparison
 def write_report(
     out: Path, rows: Sequence[Row], comparison: Comparison, rules: Rules, provenance: dict[str, Any]
 ) -> None:
-    """Write cases.csv, tests.csv, summary.json, summary.md and summary.tex.
+    """Write cases.csv, tests.csv, summary.json, summary.md and summary.tex, all of one report.
 
     Parameters
     ----------
     out : Path
-        Folder; it is made. Each file appears whole or not at all.
+        Folder; it is made. Each file appears whole or not at all, and two processes write one after the other.
     rows : sequence of Row
     comparison : Comparison
         Of these rows.
@@ -42,11 +42,13 @@ def write_report(
     """
     content = json_text(summary(comparison, rules, provenance))
     cases = ({**vars(row), "class": row.label} for row in rows)
-    write_csv(out / "cases.csv", CASE_COLUMNS, cases)
-    write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison))
-    _write(out / "summary.json", content + "\n")
-    _write(out / "summary.md", _markdown(comparison, rules))
-    _write(out / "summary.tex", latex_table(comparison, rules))
+    make_folder(out)
+    with locked(out / "report", named=out):
+        write_csv(out / "cases.csv", CASE_COLUMNS, cases)
+        write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison))
+        _write(out / "summary.json", content + "\n")
+        _write(out / "summary.md", _markdown(comparison, rules))
+        _write(out / "summary.tex", latex_table(comparison, rules))
 
 
 def print_report(comparison: Comparison, rules: Rules) -> None:

@@ -18,7 +18,8 @@ from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset, search_notes
 from rwtool.datasets.splits import Split, make_split, read_split
 from rwtool.datasets.subjects import suggest_subject_regex
 from rwtool.errors import GeometryError, RwtoolError
-from rwtool.io.grids import NO_TURN, Turn, common_orientation, match_turned, turn_to
+from rwtool.io.geometry import Directions
+from rwtool.io.grids import NO_TURN, Turn, common_directions, describe_directions, match_turned, turn_to
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.network.config import TrainConfig
@@ -48,8 +49,8 @@ class CaseJob:
     map_use : MapUse, optional
     target_spacing : (2,) float, optional
         In-plane spacing in mm to resample to.
-    orientation : str, optional
-        Where z, y and x are to point, such as ``"SPL"``, if the files say how they lie.
+    directions : Directions, optional
+        Where z, y and x are to point, as near as a turn of the axes comes to it, if the files say how they lie.
     keep : bool
         Keep what is needed to validate on the case, rather than what is needed to train on it.
     """
@@ -60,7 +61,7 @@ class CaseJob:
     normalization: Normalization
     map_use: MapUse | None = None
     target_spacing: tuple[float, float] | None = None
-    orientation: str | None = None
+    directions: Directions | None = None
     keep: bool = False
 
 
@@ -145,8 +146,8 @@ class Cohort:
         Whether image names end in a channel.
     normalization : Normalization
     map_use : MapUse or None
-    orientation : str or None
-        Where z, y and x point in most training cases, and in all once they are read; None where no file says so.
+    directions : Directions or None
+        Where z, y and x point in most training cases; all are turned to lie so. None where no file says so.
     cases : dict of str to Case
         Empty until :func:`read_cohort`.
     """
@@ -158,7 +159,7 @@ class Cohort:
     numbered: bool
     normalization: Normalization
     map_use: MapUse | None
-    orientation: str | None = None
+    directions: Directions | None = None
     cases: dict[str, Case] = field(default_factory=dict)
 
     @property
@@ -229,8 +230,8 @@ def plan_cohort(source: Source, config: TrainConfig, *, jobs: int | None = None,
     if split is None:
         split = make_split(list(found), val=config.val, seed=config.split_seed, subject=config.subject)
     map_use = None if config.map_kind is None else plan_map_use(config.map_kind, source.maps, dataset.classes)
-    orientation = common_orientation(dataset.files[name].orientation for name in split.train)
-    return Cohort(source, dataset, split, images, numbered, Normalization(config.normalize), map_use, orientation)
+    directions = common_directions(dataset.files[name].directions for name in split.train)
+    return Cohort(source, dataset, split, images, numbered, Normalization(config.normalize), map_use, directions)
 
 
 def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None, verbosity: int = -1) -> Cohort:
@@ -261,7 +262,7 @@ def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None,
                 normalization,
                 cohort.map_use if name in train else None,
                 config.target_spacing,
-                cohort.orientation,
+                cohort.directions,
                 keep=name not in train,
             )
         )
@@ -285,7 +286,7 @@ def read_case(job: CaseJob) -> Case:
         codes = _codes(labels, len(job.labels.classes))
         if job.map_use is not None:
             magnitudes = job.map_use.magnitudes(job.name, labels, job.labels.sha256)
-    turn = turn_to(job.orientation, labels.geometry)
+    turn = turn_to(job.directions, job.labels.directions, sliced=job.labels.sliced)
     if turn.axes[0] != 0 and job.map_use is not None and job.map_use.sliced:
         raise GeometryError(
             f"{job.labels.path}: its maps were made slice by slice across its own slice axis, and most training cases "
@@ -343,18 +344,23 @@ def _read_pair(job: CaseJob) -> tuple[NDArray[np.float32], Volume, tuple[str, ..
 
 def _odd_orientations(cohort: Cohort) -> dict[str, tuple[str]]:
     """What to say of cases that are not stored as most: those that say how they lie are turned, others cannot be."""
-    files, wanted = cohort.dataset.files, cohort.orientation
-    bare = [files[name].slice_axis for name in cohort.split.train if files[name].orientation is None]
+    files, wanted = cohort.dataset.files, cohort.directions
+    bare = [files[name].slice_axis for name in cohort.split.train if files[name].directions is None]
     usual = max(sorted(set(bare)), key=bare.count) if bare else None
     found = {}
     for name in (*cohort.split.train, *cohort.split.val):
-        own, axis = files[name].orientation, files[name].slice_axis
-        if own is not None and own != wanted:
-            found[name] = f"its axes (z, y, x) point {own}, those of most training cases {wanted}; it is turned"
-        elif own is None and wanted is not None:
-            found[name] = f"it does not say how it lies, and is taken as stored; other cases are turned to {wanted}"
+        own, axis = files[name].directions, files[name].slice_axis
+        if own is None and wanted is not None:
+            most = describe_directions(wanted)
+            found[name] = f"it does not say how it lies, and is taken as stored; other cases are turned to {most}"
         elif own is None and axis != usual:
             found[name] = f"its slices lie across file axis {axis}, those of most training cases across {usual}"
+        elif own is not None and wanted is not None and (turn := turn_to(wanted, own)) != NO_TURN:
+            kept = turn_to(wanted, own, sliced=files[name].sliced) != turn
+            found[name] = (
+                f"its axes (z, y, x) point {describe_directions(own)}, those of most training cases "
+                f"{describe_directions(wanted)}; {'its slices stay as acquired' if kept else 'it is turned'}"
+            )
     return {name: (f"warning: {said}",) for name, said in found.items()}
 
 

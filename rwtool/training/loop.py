@@ -136,7 +136,7 @@ def _inputs(cohort: Cohort) -> dict[str, Any]:
         "classes": list(cohort.classes.values),
         "ignored label": cohort.classes.ignore,
         "slice axis": source.slice_axis,
-        "orientation": cohort.orientation,
+        "orientation": cohort.directions,
         "file spacing": None if source.spacing_mm is None else list(source.spacing_mm),
         "maps": maps,
     }

@@ -137,4 +137,4 @@ def test_what_is_no_spacing_is_refused(given):
 def test_a_given_spacing_is_along_z_y_x(axes):
     geometry = unplaced((4, 2, 1), (5, 6, 7), axes, (5, 6, 7))
     assert geometry.spacing_mm == (4, 2, 1)
-    assert (geometry.placed, geometry.spaced, geometry.orientation) == (False, False, None)
+    assert (geometry.placed, geometry.spaced, geometry.directions) == (False, False, None)

@@ -6,7 +6,15 @@ import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from rwtool.io.geometry import Geometry, unplaced
-from rwtool.io.grids import Turn, common_orientation, compare_grids, find_turn, match_turned, turn_to
+from rwtool.io.grids import (
+    Turn,
+    common_directions,
+    compare_grids,
+    describe_directions,
+    find_turn,
+    match_turned,
+    turn_to,
+)
 
 
 def grid(affine=None, shape=(4, 5, 6), axes=(2, 1, 0), **stated):
@@ -188,19 +196,26 @@ def test_no_turn_makes_two_places_one():
     assert match.difference.startswith("the origins differ by (5, 0, 0) mm")
 
 
-def test_orientation_is_where_z_y_and_x_point():
-    assert grid().orientation == "SAR"
-    assert grid(np.diag([-1.0, -1, 1, 1])).orientation == "SPL"
-    assert grid(axes=(0, 1, 2)).orientation == "RAS"
-    assert grid(rotated(30)).orientation == "SAR"
-    assert grid(placed=False).orientation is None
+AXES = {"R": (1, 0, 0), "A": (0, 1, 0), "S": (0, 0, 1), "L": (-1, 0, 0), "P": (0, -1, 0), "I": (0, 0, -1)}
+
+
+def pointing(codes):
+    return tuple(tuple(map(float, AXES[code])) for code in codes)
+
+
+def test_directions_are_where_z_y_and_x_point():
+    assert grid(np.diag([-1.0, -2, 3, 1])).directions == pointing("SPL")
+    assert grid(axes=(0, 1, 2)).directions == pointing("RAS")
+    np.testing.assert_allclose(grid(rotated(30)).directions, rotated(30)[:3, :3].T[::-1])
+    assert grid(placed=False).directions is None
+    assert describe_directions(grid(rotated(30)).directions) == "SAR"
 
 
 @pytest.mark.parametrize("wanted", ["SPL", "SAR", "RAS", "AIL", "PRI"])
 @pytest.mark.parametrize("axes", [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
 def test_an_array_is_turned_to_an_anatomical_order(wanted, axes):
     there = grid(rotated(10, (1.0, 2.0, 3.0)), axes=axes)
-    turn = turn_to(wanted, there)
+    turn = turn_to(pointing(wanted), there.directions)
     place = np.stack(np.meshgrid(*map(np.arange, there.shape), indexing="ij"))  # (i, j, k), which is (R, A, S)
     array = turn.apply(np.stack([there.to_array(part) for part in place]))
     for axis, code in enumerate(wanted):
@@ -209,17 +224,49 @@ def test_an_array_is_turned_to_an_anatomical_order(wanted, axes):
     assert turn.undo(array)[0].tolist() == there.to_array(place[0]).tolist()
 
 
+def test_an_oblique_file_is_not_turned_for_lying_a_few_degrees_off():
+    for degrees in (30, 44, 46, 60):
+        assert turn_to(grid(rotated(45)).directions, grid(rotated(degrees)).directions) == Turn()
+    assert turn_to(grid(rotated(45)).directions, grid(rotated(136)).directions) != Turn()
+
+
+def test_what_is_sliced_across_z_stays_so():
+    coronal, axial = pointing("PSL"), pointing("SPL")
+    assert turn_to(axial, coronal) == Turn((1, 0, 2))
+    assert turn_to(axial, coronal, sliced=True) == Turn()  # at a right angle either way is as near
+    assert turn_to(axial, pointing("IRP"), sliced=True) == Turn((0, 2, 1), (True, False, True))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "axes", "sliced"),
+    [
+        ((40, 50, 30), (1, 1, 5), (2, 1, 0), True),
+        ((40, 50, 30), (1, 1, 5), (0, 1, 2), False),
+        ((40, 50, 30), (5, 1, 1), (0, 1, 2), True),
+        ((40, 50, 30), (1, 1, 1), (2, 1, 0), False),
+        ((40, 50, 30), (1, 2, 3), (2, 1, 0), False),
+        ((40, 50, 1), (1, 1, 1), (2, 1, 0), True),
+    ],
+)
+def test_shape_and_spacing_may_tell_what_is_sliced(shape, spacing, axes, sliced):
+    assert Geometry(np.diag([*spacing, 1.0]), shape, axes, shape).sliced is sliced
+
+
 def test_what_does_not_say_how_it_lies_stays_as_it_is():
-    assert turn_to("SPL", grid(placed=False)) == Turn()
-    assert turn_to(None, grid()) == Turn()
-    assert turn_to("SAR", grid()) == Turn()
+    assert turn_to(pointing("SPL"), None) == Turn()
+    assert turn_to(None, pointing("SAR")) == Turn()
+    assert turn_to(pointing("SAR"), pointing("SAR")) == Turn()
 
 
 def test_the_common_order_is_that_of_most_in_the_plane_of_most():
-    assert common_orientation(["SPL", "SAR", "SPL", None]) == "SPL"
-    assert common_orientation(["SAR", "SPL"]) == common_orientation(["SPL", "SAR"]) == "SAR"
-    assert common_orientation(["RSP", "RSP", "SAR", "IPL", "SPL", "SPL"][:5]) == "IPL"
-    assert common_orientation([None, None]) is None
+    def common(*found):
+        directions = common_directions(None if codes is None else pointing(codes) for codes in found)
+        return None if directions is None else describe_directions(directions)
+
+    assert common("SPL", "SAR", "SPL", None) == "SPL"
+    assert common("SAR", "SPL") == common("SPL", "SAR") == "SAR"
+    assert common("RSP", "RSP", "SAR", "IPL", "SPL") == "IPL"
+    assert common(None, None) is None
 
 
 def test_a_grid_that_is_turned_keeps_what_it_is_called_by():

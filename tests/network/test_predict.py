@@ -404,6 +404,19 @@ def test_more_than_255_labels_are_written_as_uint16(tmp_path):
         assert set(np.unique(voxels(path))) == {0, 300, 600}
 
 
+def test_what_an_image_is_odd_about_is_said_once(cohort, trained, tmp_path):
+    for name in ("case_0", "case_1"):
+        image = nib.load(cohort / "images" / f"{name}.nii.gz")
+        voxels_m = nib.Nifti1Image(np.asarray(image.dataobj), np.diag([0.001, 0.001, 0.001, 1]) @ image.affine)
+        voxels_m.header.set_xyzt_units("meter")
+        (tmp_path / "images").mkdir(exist_ok=True)
+        nib.save(voxels_m, tmp_path / "images" / f"{name}.nii.gz")
+    note = "note: 2 cases, first case_0: lengths are in metres and were converted to mm"
+    result = predict(trained, tmp_path / "images", tmp_path / "out")
+    assert note in " ".join(result.stderr.split())
+    assert "note" not in predict(trained, tmp_path / "images", tmp_path / "out", "--overwrite", "--quiet").output
+
+
 def test_ignored_voxels_are_predicted_as_others(tmp_path):
     cohort = write_cohort(tmp_path)
     for path in (cohort / "labels").iterdir():

@@ -11,6 +11,7 @@ from rwtool.cli import main
 from rwtool.datasets.classes import make_classes
 from rwtool.datasets.plan import plan_dataset
 from rwtool.errors import GeometryError, RwtoolError, UsageError
+from rwtool.io.grids import NO_TURN, describe_directions
 from rwtool.io.names import file_hash
 from rwtool.network.config import TrainConfig
 from rwtool.network.normalization import Normalization
@@ -318,7 +319,7 @@ def test_all_cases_are_turned_to_the_order_of_most(tmp_path, codes, loss):
     save_turned(tmp_path, "d", 3, labels=codes, image=codes)
     config = TrainConfig(loss=loss, normalize="none", val=0)
     found = read(source(tmp_path), config)
-    assert found.orientation == "SAR"
+    assert describe_directions(found.directions) == "SAR"
     case = found.cases["d"]
     np.testing.assert_array_equal(case.image[0], turned(random_image(3)))
     np.testing.assert_array_equal(case.codes, turned(random_labels(3)) // 2 + 1)
@@ -340,7 +341,7 @@ def test_a_plane_that_one_case_alone_is_sliced_in_is_left(tmp_path):
         for kind, array in (("labels", random_labels()), ("images", random_image())):
             save(tmp_path / kind / f"{name}.nii.gz", array, mine)
     found = read(source(tmp_path), TrainConfig(loss="ce", normalize="none", val=0))
-    assert found.orientation == "RAS"
+    assert describe_directions(found.directions) == "RAS"
     np.testing.assert_array_equal(found.cases["d"].image, found.cases["a"].image)
     assert found.cases["d"].notes == (
         "warning: its axes (z, y, x) point SAR, those of most training cases RAS; it is turned",
@@ -350,13 +351,36 @@ def test_a_plane_that_one_case_alone_is_sliced_in_is_left(tmp_path):
 def test_maps_made_slice_by_slice_hold_in_their_own_plane_alone(tmp_path):
     for seed, name in enumerate("abc"):
         save_turned(tmp_path, name, seed)
-    save(tmp_path / "labels" / "c.nii.gz", random_labels(2), np.diag([4.0, 0.8, 0.8, 1]))
-    save(tmp_path / "images" / "c.nii.gz", random_image(2), np.diag([4.0, 0.8, 0.8, 1]))
+    save_turned(tmp_path, "c", 2, labels="SAR", image="SAR")  # its slice axis, the last, is R then
     make_maps(tmp_path, "--dims", 2)
     where = source(tmp_path, maps=tmp_path / "maps")
     assert "c.nii.gz: its maps were made slice by slice across its own slice axis" in refusal(where, TrainConfig(val=0))
     make_maps(tmp_path, "--dims", 3, "--overwrite")
     assert sorted(read(where, TrainConfig(val=0)).cases) == ["a", "b", "c"]
+
+
+def test_a_case_that_was_acquired_in_another_plane_keeps_its_slices(tmp_path):
+    for name in "abc":
+        affine = np.diag([4.0, 0.8, 0.8, 1] if name == "c" else [0.8, 0.8, 4.0, 1])
+        for kind, array in (("labels", random_labels()), ("images", random_image())):
+            save(tmp_path / kind / f"{name}.nii.gz", array, affine)
+    case = read(source(tmp_path), TrainConfig(loss="ce", normalize="none", val=0)).cases["c"]
+    np.testing.assert_array_equal(case.codes, random_labels() // 2 + 1)  # (R, A, S) as stored
+    assert case.pixel_mm == pytest.approx((0.8, 0.8))
+    assert case.notes == (
+        "warning: its axes (z, y, x) point RAS, those of most training cases SAR; its slices stay as acquired",
+    )
+
+
+def test_oblique_cases_are_not_turned_for_lying_on_either_side_of_a_half_right_angle(tmp_path):
+    for seed, name in enumerate("abcd"):
+        angle = np.radians(43 + seed)
+        affine = np.eye(4)
+        affine[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        for kind, array in (("labels", random_labels(seed)), ("images", random_image(seed))):
+            save(tmp_path / kind / f"{name}.nii.gz", array, affine @ np.diag([1.5, 1.5, 8.0, 1]))
+    for case in read(source(tmp_path), TrainConfig(loss="ce", normalize="none", val=0)).cases.values():
+        assert (case.turn, case.notes) == (NO_TURN, ())
 
 
 def test_validation_cases_keep_their_reference_as_stored(tmp_path):
@@ -393,7 +417,7 @@ def test_planes_of_files_that_do_not_say_how_they_lie_are_compared_by_their_axis
             (tmp_path / kind).mkdir(exist_ok=True)
             nib.save(image, tmp_path / kind / f"{name}.nii.gz")
     found = read(source(tmp_path), TrainConfig(loss="ce", normalize="none", val=0))
-    assert found.orientation is None
+    assert found.directions is None
     assert found.cases["c"].notes[0] == (
         "warning: its slices lie across file axis 0, those of most training cases across 2"
     )
