@@ -199,3 +199,40 @@ def test_a_list_of_cases_of_another_form_is_named_with_the_field(write, content,
 def test_a_missing_file_is_named(tmp_path, source):
     with pytest.raises(UsageError, match=r"gone\.json: cannot be read as a split: .*No such file"):
         read_split(str(tmp_path / source), ["a"])
+
+
+# --- lists of cases ---
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("cases.txt", "a\n b.nii.gz \n\na\n", ("a", "b")),
+        ("list.json", '["a", "b"]', ("a", "b")),
+        ("split.json", '{"train": ["c"], "val": ["a"]}', ("a",)),
+        ("splits_final.json", json.dumps(FOLDS), ("c", "a", "b")),
+        ("splits_final.json:1", json.dumps(FOLDS), ("a",)),
+    ],
+)
+def test_case_lists(write, tmp_path, name, text, names):
+    write(text, name.partition(":")[0])
+    assert read_case_names(str(tmp_path / name)) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("missing.txt", None, "cannot be read as a list of cases"),
+        ("broken.json", "{", "cannot be read as a list of cases"),
+        ("empty.txt", "\n", "names no case"),
+        ("other.json", '{"train": ["a"]}', "expected one case name a line"),
+        ("numbers.json", "[1, 2]", "expected one case name a line"),
+        ("splits.json:3", json.dumps(FOLDS), "there is no fold 3; it holds folds 0 to 2"),
+        ("list.json:0", '["a"]', "holds no folds"),
+    ],
+)
+def test_what_is_no_case_list_is_refused(write, tmp_path, name, text, message):
+    if text is not None:
+        write(text, name.partition(":")[0])
+    with pytest.raises(UsageError, match=message):
+        read_case_names(str(tmp_path / name))

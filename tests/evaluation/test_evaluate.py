@@ -8,7 +8,6 @@ import SimpleITK as sitk
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
 import rwtool
-from rwtool.datasets.splits import read_case_names
 from rwtool.evaluation import case as measure
 from rwtool.evaluation.evaluate import Request, plan_evaluation
 from rwtool.evaluation.rows import Rules
@@ -84,53 +83,12 @@ def test_names_and_runs(project):
     assert {(row.method, row.run) for row in found.rows} == {("mine", "a"), ("mine", "b"), ("theirs", "")}
 
 
-def test_runs_in_folders_of_one_name_are_numbered_and_predictions_stand_for_their_training_run(project):
-    for fold in ("fold_0", "fold_1"):
-        for case in ("x", "y"):
-            save(project / fold / "run" / "predictions" / f"{case}.nii.gz", BOX)
-    runs = ",".join(str(project / fold / "run") for fold in ("fold_0", "fold_1"))
-    found = evaluate(project / "labels", f"net={runs}", project / "fold_0" / "run")
-    assert {(row.method, row.run) for row in found.rows} == {("net", "1"), ("net", "2"), ("run", "")}
-
-
-def test_equal_method_names_are_refused(project):
-    with pytest.raises(rwtool.UsageError, match=r"two predictions are called 'a'.*NAME=DIR"):
-        evaluate(project / "labels", project / "a", f"a={project / 'b'}")
-
-
-def test_a_path_may_hold_an_equals_sign(project):
-    (project / "a").rename(project / "lr=0.1")
-    assert {row.method for row in evaluate(project / "labels", project / "lr=0.1").rows} == {"lr=0.1"}
-
-
-@pytest.mark.parametrize("text", ["=a", "a=", "a=b,,c"])
-def test_a_broken_name_is_refused(project, text):
-    with pytest.raises(rwtool.UsageError, match=r"predictions are DIR, NAME=DIR or NAME=DIR1,DIR2"):
-        evaluate(project / "labels", text)
-
-
 def test_a_single_file_pairs_with_a_single_file_of_any_name(project):
     found = evaluate(project / "labels" / "x.nii.gz", project / "a" / "y.nii.gz")
     assert {(row.case, row.method) for row in found.rows} == {("x", "y")}
     assert values(found)["dice"] == 0.25
     with pytest.raises(rwtool.UsageError, match=r"no prediction in .* has the name of a reference"):
         evaluate(project / "labels" / "x.nii.gz", save(project / "c" / "z.nii.gz", BOX).parent)
-
-
-def test_extra_predictions_are_listed(project):
-    save(project / "a" / "z.nii.gz", BOX)
-    plan = plan_evaluation(Request(str(project / "labels"), (str(project / "a"),)))
-    assert plan.pairing.runs[0].extra == ("z",)
-    plan = plan_evaluation(
-        Request(str(project / "labels"), (str(project / "a"),), cases=write(project / "cases.txt", "x\n"))
-    )
-    assert (list(plan.pairing.references), plan.pairing.runs[0].extra) == (["x"], ("z",))  # y is no stranger
-
-
-def test_a_missing_prediction_is_an_error(project):
-    (project / "a" / "x.nii.gz").unlink()
-    with pytest.raises(rwtool.UsageError, match=r"predictions are missing: a \(.*\) lacks x; give allow_missing=True"):
-        evaluate(project / "labels", project / "a")
 
 
 def test_allow_missing_counts_the_structures_of_the_reference_as_missed(project):
@@ -155,43 +113,6 @@ def test_allow_missing_counts_the_structures_of_the_reference_as_missed(project)
 def write(path, text):
     path.write_text(text)
     return str(path)
-
-
-FOLDS = [{"train": ["b"], "val": ["a"]}, {"train": ["a"], "val": ["b", "c"]}]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "names"),
-    [
-        ("cases.txt", "a\n b.nii.gz \n\na\n", ("a", "b")),
-        ("list.json", '["a", "b"]', ("a", "b")),
-        ("split.json", '{"train": ["c"], "val": ["a"]}', ("a",)),
-        ("splits_final.json", json.dumps(FOLDS), ("a", "b", "c")),
-        ("splits_final.json:1", json.dumps(FOLDS), ("b", "c")),
-    ],
-)
-def test_case_lists(tmp_path, name, text, names):
-    write(tmp_path / name.partition(":")[0], text)
-    assert read_case_names(str(tmp_path / name)) == names
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("missing.txt", None, "cannot be read as a list of cases"),
-        ("broken.json", "{", "cannot be read as a list of cases"),
-        ("empty.txt", "\n", "names no case"),
-        ("other.json", '{"train": ["a"]}', "expected one case name a line"),
-        ("numbers.json", "[1, 2]", "expected one case name a line"),
-        ("splits.json:2", json.dumps(FOLDS), "there is no fold 2; it holds folds 0 to 1"),
-        ("list.json:0", '["a"]', "holds no folds"),
-    ],
-)
-def test_what_is_no_case_list_is_refused(tmp_path, name, text, message):
-    if text is not None:
-        write(tmp_path / name.partition(":")[0], text)
-    with pytest.raises(rwtool.UsageError, match=message):
-        read_case_names(str(tmp_path / name))
 
 
 def test_cases_limits_the_cases_and_must_know_them(project):
@@ -719,12 +640,12 @@ def test_a_mapped_value_is_another_measurement(tmp_path):
 
 def test_a_pattern_names_the_cases_of_the_folders_that_hold_such_files(tmp_path):
     save(tmp_path / "labels" / "x.nii.gz", BOX)
-    save(tmp_path / "a" / "x" / "x_trans.nii.gz", BOX)
+    save(tmp_path / "a" / "x" / "x_mask.nii.gz", BOX)
     save(tmp_path / "a" / "x" / "note.nii.gz", BOX)
-    found = evaluate(tmp_path / "labels", tmp_path / "a", name="{case}/{case}_trans")
+    found = evaluate(tmp_path / "labels", tmp_path / "a", name="{case}/{case}_mask")
     assert values(found)["dice"] == 1.0
     assert (
-        "1 file passed over: note.nii.gz (its path is not of the form {case}/{case}_trans)"
+        "1 file passed over: note.nii.gz (its path is not of the form {case}/{case}_mask)"
         in (found.plan.pairing.notes[0])
     )
     with pytest.raises(rwtool.UsageError, match=r"give name=PATTERN to say which part of a path is the name"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from mapped import expected, write_three
 
 import rwtool
 from rwtool.claims import claimed
@@ -306,3 +307,21 @@ def test_a_claim_that_shares_with_none_is_refused_too(labels):
         claimed(maps.folder, maps.settings.describe(), shared=False, mend="wait"),
     ):
         pass
+
+
+def test_a_moved_project_still_finds_its_labels(tmp_path):
+    labels = write_three(tmp_path / "labels")
+    rwtool.make_maps(labels, tmp_path / "maps", jobs=1, layout="packed")
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    truth = expected(labels / "case_0.nii.gz")
+    labels.rename(moved / "labels")
+    (tmp_path / "maps").rename(moved / "maps")
+    path = moved / "maps" / "rrw" / "case_0.nii.gz"
+    np.testing.assert_array_equal(rwtool.read_map(path), truth)
+    (moved / "labels").rename(tmp_path / "labels2")
+    with pytest.raises(rwtool.VolumeError, match="name it with labels="):
+        rwtool.read_map(path)
+    np.testing.assert_array_equal(rwtool.read_map(path, labels=tmp_path / "labels2" / "case_0.nii.gz"), truth)
+    with pytest.raises(rwtool.VolumeError, match="not the label file"):
+        rwtool.read_map(path, labels=tmp_path / "labels2" / "case_1.nii.gz")

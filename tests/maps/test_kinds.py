@@ -3,25 +3,14 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from scipy import ndimage
+from volumes import IGNORED, label_arrays
 
 import rwtool
 from rwtool.errors import UsageError, VolumeError
-from rwtool.maps.parameters import MapParameters, MapSummary
-from rwtool.maps.streaming import map_blocks
+from rwtool.maps.parameters import MapParameters
 
 SPACING = (3.0, 1.25, 0.8)
-IGNORED = 9
-
-
-@st.composite
-def volumes(draw, ignore=False):
-    """Small label volumes of three classes: noise, with constant runs so that classes have an inside."""
-    shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)))
-    values = [0, 1, 2, IGNORED] if ignore else [0, 1, 2]
-    noise = draw(arrays(np.uint8, shape, elements=st.sampled_from(values)))
-    return np.repeat(noise, draw(st.integers(1, 2)), axis=draw(st.integers(0, 2)))
 
 
 def make(labels, spacing, kind, *, n_classes=3, **options):
@@ -57,7 +46,7 @@ CASES = [
 @settings(max_examples=20, deadline=None)
 def test_every_kind_equals_pairwise_distances(kind, options, data):
     ignore = data.draw(st.booleans())
-    labels = data.draw(volumes(ignore=ignore))
+    labels = data.draw(label_arrays(ignore=ignore))
     spacing = data.draw(st.sampled_from([SPACING, (1.0, 1.0, 1.0), (0.5, 2.0, 7.0)]))
     given_ignore = {"ignore": IGNORED} if ignore else {}
     found = make(labels, spacing, kind, **options, **given_ignore)
@@ -259,38 +248,7 @@ def test_class_weight_scales_the_other_value_at_voxels_of_its_class():
     assert found[:, 0, 0].tolist() == [[0, 3, 1], [1, 0, 1], [1, 3, 0]]
 
 
-def summary_of(labels, kind="rrw", **options):
-    summary = MapSummary()
-    for _ in map_blocks(np.asarray(labels, dtype=np.uint8), (1, 1, 1), 3, MapParameters(kind, **options), summary):
-        pass
-    return summary
-
-
-def test_edge_cases_are_recorded():
-    assert summary_of([[[0, 0, 2]]]).absent == [1]
-    assert summary_of([[[0, 0, 2]]]).largest_distance == {0: 2.0, 2: 1.0}
-    assert summary_of([[[2, 2, 2]]]).filling == [2]
-    assert summary_of([[[0, 1, 2]]], convention="inner").zero_distance == [0, 1, 2]
-    sliced = summary_of([[[0, 0]], [[0, 2]]], dims=2)
-    assert (sliced.filling_slices, sliced.absent_slices, sliced.absent) == ({0: 1}, {2: 1}, [1])
-    assert summary_of([[[0, 1, 1, 2]]], kind="boundary").largest_distance == {0: 1.0, 1: 1.0, 2: 1.0}
-    assert summary_of([[[0, 1, 1, 2]]], kind="hd").largest_distance == {0: 3.0, 1: 1.0, 2: 3.0}
-
-
 # --- layouts and rectify ---
-
-
-@pytest.mark.parametrize("kind", ["ac", "constant", "rrw"])
-@pytest.mark.parametrize("weights", [None, {2: 4.0}])
-def test_packed_expands_to_dense(kind, weights):
-    labels = np.random.default_rng(0).integers(0, 4, (4, 5, 6))
-    labels[labels == 3] = IGNORED
-    options = {"class_weights": weights, "ignore": IGNORED}
-    dense = make(labels, SPACING, kind, **options)
-    packed = make(labels, SPACING, kind, layout="packed", **options)
-    others = MapParameters(kind, class_weights=weights or {}).other_values(3)
-    assert packed.shape == labels.shape
-    np.testing.assert_array_equal(rwtool.expand_packed(packed, labels, others, ignore=IGNORED), dense)
 
 
 def test_rectify_keeps_the_own_component_and_averages_the_others():
