@@ -36,19 +36,24 @@ from .io.volume import (
     Header,
     Volume,
 )
-from .losses import (
+from .losses.functional import (
     active_contour_loss,
-    authors_weight,
     contour_length,
     cross_entropy_loss,
     dice_loss,
     focal_loss,
-    gradual_weight,
     hausdorff_loss,
-    mix_losses,
     packed_region_wise_loss,
     region_wise_loss,
     weighted_cross_entropy_loss,
+)
+from .losses.mixing import (
+    authors_weight,
+    gradual_weight,
+    mix_losses,
+)
+from .losses.module import (
+    RegionWiseLoss,
 )
 from .maps.check import (
     CaseCheck,
@@ -165,6 +170,7 @@ __all__ = [
     "PairedTest",
     "PredictPlan",
     "Predictions",
+    "RegionWiseLoss",
     "Results",
     "Row",
     "Rules",

@@ -17,10 +17,10 @@ machine
 workers
 parallel
 blocks
-losses
 io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats
 datasets: values classes layouts cases channels subjects splits runs plan
 maps: parameters distances streaming kinds settings folder write make check
+losses: inputs functional mixing module
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
 statistics: permutation arms comparison

@@ -72,7 +72,7 @@ def rrw_map(
     [[-1.0, -0.6666666865348816, -0.3333333432674408, 1.0], [1.0, 1.0, 1.0, -1.0]]
     """
     parameters = MapParameters("rrw", convention, units, dims, class_weights=class_weights or {})
-    return _whole_map(labels, spacing_mm, n_classes, parameters, ignore, layout, threads)
+    return make_map(labels, spacing_mm, n_classes, parameters, ignore, layout, threads)
 
 
 def boundary_map(
@@ -108,7 +108,7 @@ def boundary_map(
         As for :func:`rrw_map`.
     """
     parameters = MapParameters("boundary", convention, units, dims, absent=absent)
-    return _whole_map(labels, spacing_mm, n_classes, parameters, ignore, "dense", threads)
+    return make_map(labels, spacing_mm, n_classes, parameters, ignore, "dense", threads)
 
 
 def hd_map(
@@ -128,7 +128,7 @@ def hd_map(
     Its loss squares the softmax. Parameters and what is returned are those of :func:`boundary_map`.
     """
     parameters = MapParameters("hd", units=units, dims=dims, alpha=alpha, absent=absent)
-    return _whole_map(labels, spacing_mm, n_classes, parameters, ignore, "dense", threads)
+    return make_map(labels, spacing_mm, n_classes, parameters, ignore, "dense", threads)
 
 
 def ac_map(
@@ -144,7 +144,7 @@ def ac_map(
     Parameters and what is returned are those of :func:`rrw_map`.
     """
     parameters = MapParameters("ac", class_weights=class_weights or {})
-    return _whole_map(labels, (1.0, 1.0, 1.0), n_classes, parameters, ignore, layout, 1)
+    return make_map(labels, (1.0, 1.0, 1.0), n_classes, parameters, ignore, layout, 1)
 
 
 def constant_map(
@@ -163,7 +163,43 @@ def constant_map(
     returned are those of :func:`rrw_map`.
     """
     parameters = MapParameters("constant", alpha=alpha, beta=beta, class_weights=class_weights or {})
-    return _whole_map(labels, (1.0, 1.0, 1.0), n_classes, parameters, ignore, layout, 1)
+    return make_map(labels, (1.0, 1.0, 1.0), n_classes, parameters, ignore, layout, 1)
+
+
+def make_map(
+    labels: ArrayLike,
+    spacing_mm: Sequence[float],
+    n_classes: int,
+    parameters: MapParameters,
+    ignore: int | None,
+    layout: Literal["dense", "packed"],
+    threads: int,
+) -> NDArray[np.float32]:
+    """Region-wise map of any kind; what the functions of each kind call.
+
+    Parameters
+    ----------
+    parameters : MapParameters
+    labels, spacing_mm, n_classes, ignore, layout, threads
+        As for :func:`rrw_map`.
+    """
+    given = np.asarray(labels)
+    volume, sentinel = _check_labels(given, n_classes, ignore)
+    channels = 1 if layout == "packed" else n_classes
+    result = np.empty((channels, *volume.shape), dtype=np.float32)
+    blocks = map_blocks(
+        volume,
+        spacing_mm,
+        n_classes,
+        parameters,
+        MapSummary(),
+        ignore=sentinel,
+        layout=layout,
+        threads=threads,
+    )
+    for k, where, block in blocks:
+        result[k][where] = block
+    return result.reshape(given.shape if layout == "packed" else (n_classes, *given.shape))
 
 
 def rectify(
@@ -205,34 +241,6 @@ def rectify(
     for k, channel in enumerate(result):
         channel[...] = np.where(index == k, own, other)
     return result
-
-
-def _whole_map(
-    labels: ArrayLike,
-    spacing_mm: Sequence[float],
-    n_classes: int,
-    parameters: MapParameters,
-    ignore: int | None,
-    layout: Literal["dense", "packed"],
-    threads: int,
-) -> NDArray[np.float32]:
-    given = np.asarray(labels)
-    volume, sentinel = _check_labels(given, n_classes, ignore)
-    channels = 1 if layout == "packed" else n_classes
-    result = np.empty((channels, *volume.shape), dtype=np.float32)
-    blocks = map_blocks(
-        volume,
-        spacing_mm,
-        n_classes,
-        parameters,
-        MapSummary(),
-        ignore=sentinel,
-        layout=layout,
-        threads=threads,
-    )
-    for k, where, block in blocks:
-        result[k][where] = block
-    return result.reshape(given.shape if layout == "packed" else (n_classes, *given.shape))
 
 
 def _check_labels(labels: NDArray[Any], n_classes: int, ignore: int | None) -> tuple[NDArray[Any], int | None]:

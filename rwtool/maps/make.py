@@ -20,9 +20,7 @@ from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import (
-    KINDS,
     RECTIFIED,
-    USED_BY_KIND,
     Absent,
     Convention,
     DType,
@@ -32,6 +30,7 @@ from rwtool.maps.parameters import (
     MapParameters,
     Storage,
     Units,
+    choose_parameters,
 )
 from rwtool.maps.settings import MapRecord, make_settings
 from rwtool.maps.write import MapJob, write_maps
@@ -206,30 +205,6 @@ def make_maps(
     start = time.perf_counter()
     outcomes = _make(plan, overwrite=overwrite, verbosity=verbosity)
     return MadeMaps(plan, plan.failed + outcomes, time.perf_counter() - start)
-
-
-def choose_parameters(kinds: Sequence[str], given: Mapping[str, Any]) -> list[MapParameters]:
-    """The parameters of each kind, from those given for all of them together.
-
-    Raises
-    ------
-    UsageError
-        A kind is none, or a parameter means nothing to any of the kinds, or different things to two of them.
-    """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds:
-        raise UsageError(f"kinds= are some of {', '.join(KINDS)}; found {', '.join(map(str, kinds)) or 'none'}")
-    if "alpha" in given and {"constant", "hd"} <= set(kinds):
-        raise UsageError("alpha= means different things to hd and constant maps; make these two kinds one at a time")
-    for name in given:
-        if not any(name in USED_BY_KIND[kind] for kind in kinds):  # type: ignore[index]
-            owners = " and ".join(kind for kind, names in USED_BY_KIND.items() if name in names)
-            raise UsageError(f"{name}= belongs to {owners} maps; it has no meaning for {', '.join(kinds)}")
-    return [
-        MapParameters(kind, **{name: value for name, value in given.items() if name in USED_BY_KIND[kind]})
-        for kind in KINDS
-        if kind in kinds
-    ]
 
 
 def _plan(

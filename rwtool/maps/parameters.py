@@ -132,6 +132,30 @@ class MapParameters:
         return np.asarray(weights, dtype=np.float32) * np.float32(value)
 
 
+def choose_parameters(kinds: Sequence[str], given: Mapping[str, Any]) -> list[MapParameters]:
+    """The parameters of each kind, from those given for all of them together.
+
+    Raises
+    ------
+    UsageError
+        A kind is none, or a parameter means nothing to any of the kinds, or different things to two of them.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or not kinds:
+        raise UsageError(f"kinds= are some of {', '.join(KINDS)}; found {', '.join(map(str, kinds)) or 'none'}")
+    if "alpha" in given and {"constant", "hd"} <= set(kinds):
+        raise UsageError("alpha= means different things to hd and constant maps; make these two kinds one at a time")
+    for name in given:
+        if not any(name in USED_BY_KIND[kind] for kind in kinds):  # type: ignore[index]
+            owners = " and ".join(kind for kind, names in USED_BY_KIND.items() if name in names)
+            raise UsageError(f"{name}= belongs to {owners} maps; it has no meaning for {', '.join(kinds)}")
+    return [
+        MapParameters(kind, **{name: value for name, value in given.items() if name in USED_BY_KIND[kind]})
+        for kind in KINDS
+        if kind in kinds
+    ]
+
+
 def _check_float32(what: str, value: float) -> None:
     """Refuse a number that maps cannot hold: too large for float32, or so small that it would be 0 there."""
     if not abs(value) <= _LARGEST or 0 < abs(value) < _SMALLEST:

@@ -7,19 +7,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from rwtool.losses import (
+from rwtool.losses.functional import (
     active_contour_loss,
-    authors_weight,
     cross_entropy_loss,
     dice_loss,
     focal_loss,
-    gradual_weight,
     hausdorff_loss,
-    mix_losses,
     packed_region_wise_loss,
     region_wise_loss,
     weighted_cross_entropy_loss,
 )
+from rwtool.losses.mixing import authors_weight, gradual_weight, mix_losses
 from rwtool.network.config import TrainConfig
 from rwtool.training.map_source import MapUse
 from rwtool.training.slices import Batch

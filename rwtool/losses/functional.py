@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rwtool.errors import UsageError
+from rwtool.losses.inputs import check_logits, check_shape, true_class, unless_ignored
 
 LENGTH_EPSILON = 1e-8  # under the square root of the length term, as in Chen et al.
 DICE_EPSILON = 1e-6
-_HALF = 2**63  # of what 64 bits can hold
 
 P = ParamSpec("P")
 
@@ -36,16 +36,7 @@ def _full_precision(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
     @wraps(loss)
     def checked(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         logits: Any = args[0] if args else kwargs.get("logits")
-        if not isinstance(logits, Tensor) or not logits.is_floating_point():
-            found = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-            raise UsageError(
-                f"{loss.__name__} takes logits as a tensor of floats; found {found}; give those of a network"
-            )
-        if logits.ndim < 3 or logits.shape[1] < 2 or logits.numel() == 0:
-            raise UsageError(
-                f"{loss.__name__} takes logits of shape (B, K, *spatial), K >= 2, none of it empty; "
-                f"found {tuple(logits.shape)}; give a channel for each class, and logits[None] for one image"
-            )
+        check_logits(loss.__name__, logits)
         with torch.autocast(logits.device.type, enabled=False):
             return loss(*args, **kwargs)
 
@@ -124,10 +115,10 @@ def packed_region_wise_loss(
     scalar tensor
         ``1/(N K) sum_i [other_i + (own_i - other_i) p_i]``, mean over images.
     """
-    index, kept = _true_class(logits, labels, ignore, check)
-    _check_shape("own values", own, "(B, *spatial)", index.shape)
+    index, kept = true_class(logits, labels, ignore, check)
+    check_shape("own values", own, "(B, *spatial)", index.shape)
     y = _softmax(logits)
-    return _packed_loss(y, _unless_ignored(own.to(y.dtype), kept), index, kept, other_values)
+    return _packed_loss(y, unless_ignored(own.to(y.dtype), kept), index, kept, other_values)
 
 
 @_full_precision
@@ -176,7 +167,7 @@ def active_contour_loss(
         Class weights: what the 1 of Eq. 17 is at voxels of each class.
     """
     _check_finite("region_weight", region_weight)
-    index, kept = _true_class(logits, labels, ignore, check)
+    index, kept = true_class(logits, labels, ignore, check)
     y = _softmax(logits)
     others = y.new_ones(y.shape[1]) if other_values is None else other_values
     region = region_weight * _packed_loss(y, y.new_zeros(()), index, kept, others)
@@ -205,13 +196,13 @@ def dice_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None, chec
     A class that is not in an image counts with Dice 0 and gives no gradient, as in the authors' code. Ignored voxels
     are cleared from both A and B. Parameters and errors are those of :func:`cross_entropy_loss`.
     """
-    index, kept = _true_class(logits, labels, ignore, check)
+    index, kept = true_class(logits, labels, ignore, check)
     y, spatial = _softmax(logits), tuple(range(2, logits.ndim))
     classes = torch.arange(logits.shape[1], device=logits.device).view(-1, *[1] * len(spatial))
     true = index.unsqueeze(1) == classes
     if kept is not None:
         true = true & kept.unsqueeze(1)
-        y = _unless_ignored(y, kept.unsqueeze(1))
+        y = unless_ignored(y, kept.unsqueeze(1))
     overlap = torch.where(true, y, 0).sum(dim=spatial)
     total = y.sum(dim=spatial) + true.sum(dim=spatial)
     return 1 - (2 * overlap / (total + DICE_EPSILON)).mean()
@@ -240,7 +231,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = N
     UsageError
         If shapes do not belong together, or a label is no class.
     """
-    index, kept = _true_class(logits, labels, ignore, check)
+    index, kept = true_class(logits, labels, ignore, check)
     return _image_mean(-_at(_log_softmax(logits), index), kept)
 
 
@@ -268,7 +259,7 @@ def focal_loss(
     if gamma != 0 and not 1 <= gamma < math.inf:
         raise UsageError(f"gamma of the focal loss is 0 or at least 1, and finite; found {gamma:g}; give gamma=2")
     _check_finite("alpha", alpha)
-    index, kept = _true_class(logits, labels, ignore, check)
+    index, kept = true_class(logits, labels, ignore, check)
     log_p = _at(_log_softmax(logits), index)
     return _image_mean(-alpha * (1 - log_p.exp()).pow(gamma) * log_p, kept)
 
@@ -297,51 +288,18 @@ def weighted_cross_entropy_loss(
     UsageError
         If shapes do not belong together, or all own values are 0, as those of ac and hd maps are.
     """
-    index, kept = _true_class(logits, labels, ignore, check)
+    index, kept = true_class(logits, labels, ignore, check)
     if z.ndim == logits.ndim:
-        _check_shape("a dense map", z, "(B, K, *spatial)", logits.shape)
+        check_shape("a dense map", z, "(B, K, *spatial)", logits.shape)
         z = _at(z, index)
-    _check_shape("own values", z, "(B, *spatial)", index.shape)
-    weight = _unless_ignored(z.to(_dtype(logits)), kept).abs()
+    check_shape("own values", z, "(B, *spatial)", index.shape)
+    weight = unless_ignored(z.to(_dtype(logits)), kept).abs()
     if check and not torch.compiler.is_compiling() and not weight.any() and (kept is None or bool(kept.any())):
         raise UsageError(
             "all own values of the map are 0, so its weighted cross entropy is 0 whatever is predicted (ac and hd maps "
             "have no other); take an rrw, boundary or constant map, or check=False if only this batch is so"
         )
     return _image_mean(-weight * _at(_log_softmax(logits), index), kept)
-
-
-def mix_losses(common: Tensor, map_loss: Tensor, weight: float | Tensor | None = None) -> Tensor:
-    """Mixture of a Dice or cross-entropy loss A with a map loss B: ``A + B``, or ``weight A + (1 - weight) B``.
-
-    Parameters
-    ----------
-    common, map_loss : scalar tensor
-        A and B.
-    weight : float or scalar tensor, optional
-        That of A, from :func:`gradual_weight` or :func:`authors_weight`; without it the two are added (`equal`).
-    """
-    return common + map_loss if weight is None else weight * common + (1 - weight) * map_loss
-
-
-def gradual_weight(epoch: int, epochs: int) -> float:
-    """Weight of the common loss in epoch 0..epochs-1: from 1 to 0.01 in equal steps (Section 4.4).
-
-    Examples
-    --------
-    >>> [round(gradual_weight(epoch, 3), 3) for epoch in range(3)]
-    [1.0, 0.505, 0.01]
-    """
-    if not 0 <= epoch < epochs:
-        raise UsageError(f"found epoch={epoch} of epochs={epochs}; give one from 0 to epochs - 1")
-    return 1 - 0.99 * epoch / max(epochs - 1, 1)
-
-
-def authors_weight(epoch: int) -> float:
-    """Weight of the common loss in the authors' code, for any number of epochs: ``max((100 - epoch) / 100, 0.01)``."""
-    if epoch < 0:
-        raise UsageError(f"found epoch={epoch}; give one from 0 on")
-    return max((100 - epoch) / 100, 0.01)
 
 
 def _dtype(logits: Tensor) -> torch.dtype:
@@ -367,51 +325,23 @@ def _kept(logits: Tensor, labels: Tensor | None, ignore: int | None, check: bool
         if ignore is not None:
             raise UsageError(f"ignore={ignore} is a label value, and no labels were found; give labels too")
         return None
-    return _true_class(logits, labels, ignore, check)[1]
-
-
-def _true_class(logits: Tensor, labels: Tensor, ignore: int | None, check: bool) -> tuple[Tensor, Tensor | None]:
-    """Index of each voxel's class, 0 where ignored, and which voxels are not."""
-    _check_shape("labels", labels, "(B, *spatial)", logits[:, 0].shape)
-    if labels.is_floating_point() or labels.is_complex():
-        raise UsageError(f"labels are integers; found {labels.dtype}; give labels.long()")
-    whole = labels.long()  # as uint8, 255 would equal -1; uint64 from 2**63 on turns negative, as `ignore` does then
-    if ignore is not None and labels.dtype == torch.uint64 and ignore >= _HALF:
-        ignore -= 2 * _HALF
-    kept = None if ignore is None else whole != ignore
-    index = _unless_ignored(whole, kept)
-    if check and not torch.compiler.is_compiling():
-        _refuse_no_class(index, logits.shape[1], unsigned=labels.dtype == torch.uint64)
-    return index, kept
-
-
-def _refuse_no_class(index: Tensor, n_classes: int, *, unsigned: bool) -> None:
-    """Name the first label that is no class; the only place that reads labels on the host."""
-    low, high = torch.stack(torch.aminmax(index)).tolist()
-    if low >= 0 and high < n_classes:
-        return
-    found = low if low < 0 else high
-    found += 2 * _HALF * (unsigned and found < 0)
-    raise UsageError(
-        f"the labels hold {found}; logits of {n_classes} classes take labels 0..{n_classes - 1}; map the labels to "
-        f"them, or give ignore={found} if those voxels have no class"
-    )
+    return true_class(logits, labels, ignore, check)[1]
 
 
 def _dense_map(
     logits: Tensor, z: Tensor, labels: Tensor | None, ignore: int | None, check: bool
 ) -> tuple[Tensor, Tensor | None]:
     """The map in the type of the loss, 0 where ignored, and which voxels are not."""
-    _check_shape("a dense map", z, "(B, K, *spatial)", logits.shape)
+    check_shape("a dense map", z, "(B, K, *spatial)", logits.shape)
     kept = _kept(logits, labels, ignore, check)
-    return _unless_ignored(z.to(_dtype(logits)), None if kept is None else kept.unsqueeze(1)), kept
+    return unless_ignored(z.to(_dtype(logits)), None if kept is None else kept.unsqueeze(1)), kept
 
 
 def _packed_loss(
     y: Tensor, own: Tensor, index: Tensor, kept: Tensor | None, other_values: Tensor | ArrayLike
 ) -> Tensor:
     others = torch.as_tensor(other_values, dtype=y.dtype, device=y.device)
-    _check_shape("other_values", others, "(K,)", y.shape[1:2])
+    check_shape("other_values", others, "(K,)", y.shape[1:2])
     other = others[index]
     return _image_mean(other + (own - other) * _at(y, index), kept) / y.shape[1]
 
@@ -419,19 +349,6 @@ def _packed_loss(
 def _check_finite(name: str, number: float) -> None:
     if not math.isfinite(number):
         raise UsageError(f"found {name}={number}; give a finite number")
-
-
-def _check_shape(name: str, tensor: Tensor, symbols: str, expected: torch.Size) -> None:
-    if tensor.shape != expected:
-        raise UsageError(
-            f"{name}: expected {symbols} = {tuple(expected)}, by the logits; found {tuple(tensor.shape)}; give both "
-            "of the same images"
-        )
-
-
-def _unless_ignored(values: Tensor, kept: Tensor | None) -> Tensor:
-    """0 where ignored: NaN there must reach neither the loss nor its gradient."""
-    return values if kept is None else torch.where(kept, values, 0)
 
 
 def _length(y: Tensor, kept: Tensor | None) -> Tensor:
@@ -442,7 +359,7 @@ def _length(y: Tensor, kept: Tensor | None) -> Tensor:
         if kept is not None:
             size = kept.shape[axis - 1] - 1
             both = kept.narrow(axis - 1, 0, size) & kept.narrow(axis - 1, 1, size)
-            step = _unless_ignored(step, both.unsqueeze(1))
+            step = unless_ignored(step, both.unsqueeze(1))
         squared = squared + pad(step.square(), [0, 0] * (y.ndim - 1 - axis) + [0, 1])
     return _image_mean(squared.sqrt().mean(dim=1), kept)
 
@@ -451,5 +368,5 @@ def _image_mean(values: Tensor, kept: Tensor | None) -> Tensor:
     """Mean over the images of the mean over the kept voxels of each; `values` is (B, *spatial)."""
     if kept is None:
         return values.mean()
-    total = _unless_ignored(values, kept).flatten(1).sum(dim=1)
+    total = unless_ignored(values, kept).flatten(1).sum(dim=1)
     return (total / kept.flatten(1).sum(dim=1).clamp(min=1)).mean()

@@ -1,0 +1,1 @@
+"""Logits, labels and maps to a number."""
