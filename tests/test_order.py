@@ -23,7 +23,7 @@ datasets: values classes layouts cases channels subjects splits runs plan
 maps: parameters distances streaming kinds settings folder write make check
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
-statistics: permutation arms comparison
+statistics: permutation intervals arms comparison
 report: text markdown csv latex write results
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop study

@@ -24,6 +24,7 @@ from rwtool.console import json_text
 @options.seed
 @options.subject
 @options.alpha
+@options.interval
 @options.undefined
 @options.out
 @options.printed

@@ -94,6 +94,7 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 @options.permutations
 @options.seed
 @options.alpha
+@options.interval
 @options.printed
 @options.jobs
 @options.quiet

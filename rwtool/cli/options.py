@@ -179,6 +179,13 @@ alpha = click.option(
     show_default=True,
     help="Level of the stars and of the intervals.",
 )
+interval = click.option(
+    "--interval",
+    type=click.Choice(["t", "bca"]),
+    default="t",
+    show_default=True,
+    help="Interval of each mean: Student's t over subjects, or 10,000 BCa bootstrap draws of them.",
+)
 subject = click.option(
     "--subject",
     metavar="REGEX",
@@ -206,7 +213,7 @@ out = click.option(
     "-o",
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for cases.csv, tests.csv, summary.json, summary.md and summary.tex.",
+    help="Folder for cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case.")

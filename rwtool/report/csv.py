@@ -42,6 +42,12 @@ _TEXTS = ("method", "run", "case", "subject", "group", "class_name", "metric", "
 _NUMBERS = ("value", "diagonal_mm", "share")
 
 
+MEAN_COLUMNS = (
+    "method", "group", "class", "metric", "undefined", "n", "mean", "sd", "median", "subjects", "ci_low", "ci_high",
+    "left_out", "class_name", "unit",
+)  # fmt: skip
+
+
 TEST_COLUMNS = (
     "baseline", "method", "group", "class", "metric", "n", "p", "p_maxt", "p_holm", "exact", "permutations", "seed",
     "p_min", "mean_difference", "ci_low", "ci_high", "median_difference", "skewness", "wins", "ties", "losses",

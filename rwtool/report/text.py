@@ -9,6 +9,7 @@ from rwtool.errors import shorten
 from rwtool.evaluation.rows import Label, Rules, Undefined, label_order
 from rwtool.metrics.measures import METRICS
 from rwtool.statistics.comparison import Comparison, ComparisonTest, GroupClass, Spread
+from rwtool.statistics.intervals import BOOTSTRAP_DRAWS
 
 _TITLES = {
     "dice": "Dice", "hd95": "HD95", "hd": "HD", "assd": "ASSD", "masd": "MASD", "nsd": "NSD",
@@ -20,15 +21,16 @@ _HD95 = {
     "pooled": "95th percentile of both directions together (as MedPy and nnU-Net v1)",
     None: "rule not recorded: no summary.json beside the table of cases",
 }
-METRICS_ABREAST = 3  # in a table of 100 to 120 columns
+METRICS_ABREAST = 2  # in a table of 100 to 120 columns
 
 
 class Entry(NamedTuple):
-    """One cell: mean, SD ('' with fewer than two cases), star with arrow, and n where it is not the row's."""
+    """One cell: mean, SD ('' where there is none), star with arrow, interval, and n where it is not the row's."""
 
     mean: str
     sd: str
     mark: str
+    interval: str
     n: str
 
 
@@ -76,6 +78,11 @@ def rule_title(rule: Undefined) -> str:
     return rule if isinstance(rule, str) else f"{rule:g} mm"
 
 
+def level_title(rules: Rules) -> str:
+    """``95 % CI``."""
+    return f"{round(100 * (1 - rules.alpha), 9):g} % CI"
+
+
 def result_rows(comparison: Comparison, rules: Rules, group: str) -> Iterator[ResultRow]:
     """Each class and method of a group, with a second row where distances differ without a rule."""
     cells = {(c.label, c.method, c.metric): c for c in comparison.cells if c.group == group}
@@ -109,7 +116,8 @@ def result_rows(comparison: Comparison, rules: Rules, group: str) -> Iterator[Re
 def _entry(spread: Spread, metric: str, n: int, mark: str) -> Entry:
     decimals = _DECIMALS[METRICS[metric].unit]
     mean, sd = ("" if value is None else f"{value:.{decimals}f}" for value in (spread.mean, spread.sd))
-    return Entry(mean or "-", sd, mark, "" if spread.n == n else str(spread.n))
+    interval = "" if spread.ci_low is None else f"[{spread.ci_low:.{decimals}f}, {spread.ci_high:.{decimals}f}]"
+    return Entry(mean or "-", sd, mark, interval, "" if spread.n == n else str(spread.n))
 
 
 def _mark(test: ComparisonTest | None, rules: Rules) -> str:
@@ -119,7 +127,7 @@ def _mark(test: ComparisonTest | None, rules: Rules) -> str:
 
 
 def result_tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[Table]:
-    """Mean ± SD of a group, a few metrics abreast, with the counts of each status."""
+    """Mean ± SD and interval of a group, a few metrics abreast, with the counts of each status."""
     summaries = {summary.label: summary for summary in comparison.classes if summary.group == group}
     counts = {(c.label, c.method): c for c in comparison.counts if c.group == group}
     rows = list(result_rows(comparison, rules, group))
@@ -145,20 +153,21 @@ def result_tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[
             )
         titles = tuple(metric_title(metric) for metric in metrics)
         heads = ("class", "method", *titles, "n", "missed/\nhalluc./\nabsent", "share of\nvoxels")
-        yield Table(_title(comparison, group, "mean ± SD"), heads, lines, 2 + len(metrics))
+        yield Table(_title(comparison, group, f"mean ± SD [{level_title(rules)}]"), heads, lines, 2 + len(metrics))
 
 
 def _aligned(entries: Sequence[Entry | None]) -> list[str]:
     """Write the cells of a column so that their numbers stand below one another."""
-    left = max((len(entry.mean) for entry in entries if entry), default=0)
-    right = max((len(entry.sd) for entry in entries if entry), default=0)
+    there = [entry for entry in entries if entry]
+    left, right, star = (max((len(getattr(e, name)) for e in there), default=0) for name in ("mean", "sd", "mark"))
     texts = []
     for entry in entries:
         if entry is None:
             texts.append("")
             continue
         number = f"{entry.mean:>{left}}" + (f" ± {entry.sd:>{right}}" if entry.sd else "")
-        texts.append(" ".join(part for part in (number, entry.mark, entry.n and f"(n {entry.n})") if part))
+        mark = f"{entry.mark:<{star}}" if entry.interval else entry.mark
+        texts.append(" ".join(part for part in (number, mark, entry.interval, entry.n and f"(n {entry.n})") if part))
     return texts
 
 
@@ -204,10 +213,9 @@ def test_table(comparison: Comparison, rules: Rules, group: str) -> Table | None
             )
         )
         above = place
-    level = f"{100 * (1 - rules.alpha):g} % CI"
     heads = (
-        "class", "metric", "method", "n", "left\nout", f"mean difference\n[{level}]", "p", "p\nmax-T", "p\nHolm",
-        "better/\ntied/\nworse",
+        "class", "metric", "method", "n", "left\nout", f"mean difference\n[{level_title(rules)}]", "p", "p\nmax-T",
+        "p\nHolm", "better/\ntied/\nworse",
     )  # fmt: skip
     return Table(_title(comparison, group, f"tests against {comparison.baseline}"), heads, lines, 3)
 
@@ -227,6 +235,8 @@ def _p(p: float | None) -> str:
 def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
     """Every definition in force, in words."""
     found = {"spread": "mean and SD (n - 1) over cases, after the mean over the runs of a method"}
+    how = "Student's t" if rules.interval == "t" else f"{BOOTSTRAP_DRAWS:,} BCa bootstrap draws (seed {rules.seed})"
+    found["interval"] = f"{level_title(rules)} of the mean over subjects by {how}; it holds from about 20 subjects"
     if "dice" in comparison.metrics:
         found["dice"] = "2|A.B| / (|A| + |B|); 0 where missed or hallucinated, left out where absent"
     if "hd95" in comparison.metrics:

@@ -31,17 +31,25 @@ from rwtool.statistics.arms import (
     under,
     without_rounding,
 )
+from rwtool.statistics.intervals import mean_intervals
 from rwtool.statistics.permutation import PairedTest, paired_permutation_test
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, SD (n - 1) and median over `n` cases; None where there are too few."""
+    """Mean, SD (n - 1) and median over `n` cases, and an interval; None where there are too few.
+
+    `ci_low` and `ci_high` are the 1 - alpha interval of the mean over `subjects` subjects, each the mean of its cases:
+    repeated scans of a subject say less about others than as many subjects would.
+    """
 
     n: int
     mean: float | None
     sd: float | None
     median: float | None
+    subjects: int
+    ci_low: float | None
+    ci_high: float | None
 
 
 @dataclass(frozen=True)
@@ -220,7 +228,7 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
         members = [row for row in rows if row.group == group]
         axes, arms = arrays(members, group, metrics, runs)
         classes += _classes(members, axes)
-        cells += _cells(axes, arms, rules.undefined)
+        cells += _cells(axes, arms, rules)
         counts += _counts(axes, arms)
         no_results += _no_results(axes, arms, runs)
         if tested is not None:
@@ -251,31 +259,48 @@ def _classes(rows: Sequence[Row], axes: Axes) -> list[GroupClass]:
     return found
 
 
-def _spread(values: Floats) -> Spread:
-    known = values[~np.isnan(values)]
-    n = len(known)
-    return Spread(
-        n,
-        float(known.mean()) if n else None,
-        float(known.std(ddof=1)) if n > 1 else None,
-        float(np.median(known)) if n else None,
-    )
+def _spreads(values: Floats, axes: Axes, rules: Rules) -> dict[tuple[Label, str], Spread]:
+    """Describe the (n_cases, n_classes, n_metrics) values of one method, column by column."""
+    columns = values.reshape(len(values), -1)
+    of_subjects = average_subjects(columns, axes.subjects).values
+    limits = [METRICS[metric].limits for _, metric in axes.columns()]
+    intervals = mean_intervals(of_subjects, method=rules.interval, alpha=rules.alpha, limits=limits, seed=rules.seed)
+    found = {}
+    for c, place in enumerate(axes.columns()):
+        known = columns[~np.isnan(columns[:, c]), c]
+        n = len(known)
+        low, high = (None if math.isnan(end) else float(end) for end in intervals[c])
+        found[place] = Spread(
+            n,
+            float(known.mean()) if n else None,
+            float(known.std(ddof=1)) if n > 1 else None,
+            float(np.median(known)) if n else None,
+            int((~np.isnan(of_subjects[:, c])).sum()),
+            low,
+            high,
+        )
+    return found
 
 
-def _cells(axes: Axes, arms: dict[str, Arm], rule: Undefined) -> list[Cell]:
+def _cells(axes: Axes, arms: dict[str, Arm], rules: Rules) -> list[Cell]:
     """Describe each method under the rule in force, and distances without one too."""
     strict = {method: average_runs(arm.values) for method, arm in arms.items()}
     # "exclude" compares methods over the same cases; one that has no value at all does not count.
     defined = [~np.isnan(values) for values in strict.values()]
     shared = np.all([known | ~known.any(axis=0) for known in defined], axis=0)
     strict = {m: np.where(shared | ~axes.is_distance, values, np.nan) for m, values in strict.items()}
-    ruled = strict if rule == "exclude" else {m: average_runs(under(rule, axes, arm)) for m, arm in arms.items()}
+    ruled = strict
+    if rules.undefined != "exclude":
+        ruled = {method: average_runs(under(rules.undefined, axes, arm)) for method, arm in arms.items()}
+    spreads = {method: _spreads(values, axes, rules) for method, values in ruled.items()}
+    excludes = {method: _spreads(values, axes, rules) for method, values in strict.items()}
     cells = []
     for c, label in enumerate(axes.labels):
         for method in arms:
             for m, metric in enumerate(axes.metrics):
-                spread, exclude = _spread(ruled[method][:, c, m]), _spread(strict[method][:, c, m])
-                other = exclude if exclude != spread else None
+                spread = spreads[method][label, metric]
+                same = np.array_equal(ruled[method][:, c, m], strict[method][:, c, m], equal_nan=True)
+                other = None if same else excludes[method][label, metric]
                 cells.append(Cell(method, axes.group, label, metric, spread, other, len(axes.cases) - spread.n))
     return cells
 
