@@ -25,6 +25,7 @@ from rwtool.console import json_text
 @options.subject
 @options.alpha
 @options.interval
+@options.margin
 @options.undefined
 @options.out
 @options.printed

@@ -95,6 +95,7 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 @options.seed
 @options.alpha
 @options.interval
+@options.margin
 @options.printed
 @options.jobs
 @options.quiet

@@ -82,6 +82,8 @@ class Rules:
         The regex that names the subject of a case.
     interval : {"t", "bca"}
         Of each mean over subjects: Student's t, or the BCa bootstrap.
+    margin : tuple of (str, float)
+        Metric, and the size of a mean difference that does not matter in its unit.
     """
 
     metrics: tuple[str, ...] = ("dice", "hd95", "hd")
@@ -94,3 +96,4 @@ class Rules:
     alpha: float = 0.05
     subject: str | None = None
     interval: Interval = "t"
+    margin: tuple[tuple[str, float], ...] = ()

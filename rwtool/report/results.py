@@ -14,7 +14,7 @@ from rwtool.io.names import file_hash
 from rwtool.metrics.measures import HD95Rule
 from rwtool.report.csv import read_tables
 from rwtool.report.write import print_report, summary, write_report
-from rwtool.statistics.comparison import Comparison, compare_rows
+from rwtool.statistics.comparison import Comparison, check_margins, compare_rows
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def evaluate(
     seed: int = Rules.seed,
     alpha: float = Rules.alpha,
     interval: Interval = Rules.interval,
+    margin: Mapping[str, float] | None = None,
     jobs: int | None = None,
     verbosity: int = -1,
     on_plan: Callable[[EvaluationPlan], None] | None = None,
@@ -145,6 +146,9 @@ def evaluate(
         By default the first method.
     permutations, seed, alpha, interval
         As the attributes of :class:`rwtool.Rules`.
+    margin : dict of str to float, optional
+        By metric, the size of a mean difference that does not matter: is a method equivalent to the baseline, or at
+        least not worse?
     jobs : int, optional
         Cases at once; by default what pays, and free memory allows.
     verbosity : int
@@ -180,6 +184,7 @@ def evaluate(
             alpha=alpha,
             subject=subject,
             interval=interval,
+            margin=tuple((margin or {}).items()),
         ),
         out=None if out is None else Path(out),
         classes=None if classes is None else tuple(classes),
@@ -198,6 +203,9 @@ def evaluate(
         jobs=jobs,
         verbosity=verbosity,
     )
+    if margin and not permutation_test:
+        raise UsageError("margin= belongs to permutation_test=True; add that")
+    check_margins(request.rules, request.rules.metrics)
     plan = plan_evaluation(request)
     against = _baseline(plan.pairing.methods, permutation_test, baseline)
     if on_plan is not None:
@@ -225,6 +233,7 @@ def compare(
     seed: int = Rules.seed,
     alpha: float = Rules.alpha,
     interval: Interval = Rules.interval,
+    margin: Mapping[str, float] | None = None,
 ) -> Results:
     """Compare methods again from saved tables of cases, without touching a volume: ``rwtool compare``.
 
@@ -232,7 +241,7 @@ def compare(
     ----------
     tables : path or sequence of path
         Each a ``cases.csv``; what the numbers mean is read from the ``summary.json`` beside it.
-    out, undefined, subject, baseline, permutations, seed, alpha, interval
+    out, undefined, subject, baseline, permutations, seed, alpha, interval, margin
         As for :func:`rwtool.evaluate`.
 
     Returns
@@ -252,7 +261,15 @@ def compare(
     if out is not None and any((Path(out) / "cases.csv").resolve() == path.resolve() for path in paths):
         raise UsageError(f"out={str(out)!r} would replace a table that is read; choose another folder")
     rows, rules = read_tables(paths, subject=subject)
-    rules = replace(rules, undefined=undefined, permutations=permutations, seed=seed, alpha=alpha, interval=interval)
+    rules = replace(
+        rules,
+        undefined=undefined,
+        permutations=permutations,
+        seed=seed,
+        alpha=alpha,
+        interval=interval,
+        margin=tuple((margin or {}).items()),
+    )
     comparison = compare_rows(rows, rules, baseline=baseline)
     provenance = {"command": "compare", "tables": [{"path": str(p), "sha256": file_hash(p)} for p in paths]}
     results = Results(rows, rules, comparison, provenance)

@@ -52,7 +52,7 @@ class Table(NamedTuple):
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     text_columns: int
 
 
@@ -153,7 +153,7 @@ def result_tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[
             )
         titles = tuple(metric_title(metric) for metric in metrics)
         heads = ("class", "method", *titles, "n", "missed/\nhalluc./\nabsent", "share of\nvoxels")
-        yield Table(_title(comparison, group, f"mean ± SD [{level_title(rules)}]"), heads, lines, 2 + len(metrics))
+        yield Table(table_title(comparison, group, f"mean ± SD [{level_title(rules)}]"), heads, lines, 2 + len(metrics))
 
 
 def _aligned(entries: Sequence[Entry | None]) -> list[str]:
@@ -175,7 +175,8 @@ def _share(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.1f} %"
 
 
-def _title(comparison: Comparison, group: str, what: str) -> str:
+def table_title(comparison: Comparison, group: str, what: str) -> str:
+    """What a table shows, of how many cases and subjects."""
     summary = next(summary for summary in comparison.classes if summary.group == group)
     runs = {len(runs) for runs in comparison.runs.values()}
     parts = [f"{summary.cases} case{'s' * (summary.cases != 1)}"]
@@ -186,49 +187,75 @@ def _title(comparison: Comparison, group: str, what: str) -> str:
     return f"{group + ': ' if group else ''}{what} ({'; '.join(parts)})"
 
 
-def test_table(comparison: Comparison, rules: Rules, group: str) -> Table | None:
-    """Every test of a group; None without tests."""
+class TestLine(NamedTuple):
+    """A test, and how its line opens: class, metric and method, empty where they stand above."""
+
+    test: ComparisonTest
+    opening: tuple[str, str, str]
+
+
+def test_lines(comparison: Comparison, rules: Rules, group: str) -> Iterator[TestLine]:
+    """The tests of a group by class, metric and method, those without a rule below those with one."""
     titles = {summary.label: class_title(summary) for summary in comparison.classes if summary.group == group}
     tests = [test for test in comparison.tests if test.group == group]
-    if not tests:
-        return None
     order = {metric: i for i, metric in enumerate(comparison.metrics)}
     # a stable sort: "exclude" stays last
     tests.sort(key=lambda t: (label_order(t.label), order[t.metric], comparison.methods.index(t.method)))
-    lines = []
     above: tuple[Label, str] | None = None
     for test in tests:
-        result, place = test.result, (test.label, test.metric)
-        beside = test.undefined != rules.undefined
-        lines.append(
+        place = (test.label, test.metric)
+        yield TestLine(
+            test,
             (
                 "" if above and above[0] == test.label else titles[test.label],
                 "" if above == place else metric_title(test.metric),
-                "  (exclude)" if beside else test.method,
-                str(result.n),
-                str(result.undefined_pairs),
-                _difference(test),
-                *(_p(p) for p in (result.p, result.p_maxt, result.p_holm)),
-                "-" if result.wins is None else f"{result.wins}/{result.ties}/{result.losses}",
-            )
+                "  (exclude)" if test.undefined != rules.undefined else test.method,
+            ),
         )
         above = place
+
+
+def test_table(comparison: Comparison, rules: Rules, group: str) -> Table | None:
+    """Every test of a group; None without tests."""
+    lines = [
+        (
+            *opening,
+            str(test.result.n),
+            str(test.result.undefined_pairs),
+            _difference(test),
+            *(p_text(p) for p in (test.result.p, test.result.p_maxt, test.result.p_holm)),
+            "-" if test.result.wins is None else f"{test.result.wins}/{test.result.ties}/{test.result.losses}",
+        )
+        for test, opening in test_lines(comparison, rules, group)
+    ]
+    if not lines:
+        return None
     heads = (
         "class", "metric", "method", "n", "left\nout", f"mean difference\n[{level_title(rules)}]", "p", "p\nmax-T",
         "p\nHolm", "better/\ntied/\nworse",
     )  # fmt: skip
-    return Table(_title(comparison, group, f"tests against {comparison.baseline}"), heads, lines, 3)
+    return Table(table_title(comparison, group, f"tests against {comparison.baseline}"), heads, lines, 3)
 
 
 def _difference(test: ComparisonTest) -> str:
-    result, decimals = test.result, _DECIMALS[METRICS[test.metric].unit] + 1
+    result = test.result
     if result.mean_difference is None:
         return "-"
-    limits = "unbounded" if result.ci_low is None else f"{result.ci_low:+.{decimals}f}, {result.ci_high:+.{decimals}f}"
-    return f"{result.mean_difference:+.{decimals}f} [{limits}]"
+    return f"{result.mean_difference:+.{_decimals(test)}f} {limits_text(test, result.ci_low, result.ci_high)}"
 
 
-def _p(p: float | None) -> str:
+def _decimals(test: ComparisonTest) -> int:
+    return _DECIMALS[METRICS[test.metric].unit] + 1
+
+
+def limits_text(test: ComparisonTest, low: float | None, high: float | None) -> str:
+    """``[-0.0100, +0.0200]`` with the decimals of a difference, or ``[unbounded]``."""
+    decimals = _decimals(test)
+    return "[unbounded]" if low is None else f"[{low:+.{decimals}f}, {high:+.{decimals}f}]"
+
+
+def p_text(p: float | None) -> str:
+    """``0.0312``, ``2e-05`` or ``-``."""
     return "-" if p is None else f"{p:.4f}" if p >= 0.001 else f"{p:.2g}"
 
 
@@ -255,6 +282,12 @@ def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
             "in a pair, where the reference lacks a class that only one method hallucinates, the empty one scores "
             "Dice 1, NSD 1 and distance 0; a case empty in both is left out"
         )
+        found["effect"] = (
+            "approximate, by Student's t: d_z = mean / SD of the differences; subjects for 80 % power at the observed "
+            f"d_z, alpha {rules.alpha:g}; the chance that the method is not better, given the data"
+        )
+        if rules.margin:
+            found["margin"] = _margin(rules)
         found["star"] = (
             f"* p < {rules.alpha:g} (not adjusted) against {comparison.baseline}, ↑ better or ↓ worse; p max-T and p "
             "Holm are adjusted over the foreground classes and metrics of one method"
@@ -290,6 +323,14 @@ def _test(comparison: Comparison, rules: Rules) -> str:
     return (
         f"paired permutation test of the absolute mean difference, two-sided; n = {_range(n)} {subjects}; "
         + " and ".join(how)
+    )
+
+
+def _margin(rules: Rules) -> str:
+    of_metrics = ", ".join(f"{value:g} {METRICS[name].unit}".strip() + f" ({name})" for name, value in rules.margin)
+    return (
+        f"{of_metrics}: equivalent where the {round(100 * (1 - 2 * rules.alpha), 9):g} % interval of the mean "
+        "difference, by inverting the test, lies within it on both sides; not worse where its worse end does"
     )
 
 

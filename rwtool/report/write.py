@@ -18,6 +18,7 @@ from rwtool.evaluation.rows import Row, Rules
 from rwtool.files import atomic
 from rwtool.metrics.measures import METRICS
 from rwtool.report.csv import CASE_COLUMNS, MEAN_COLUMNS, SUMMARY_FORMAT, TEST_COLUMNS, open_text, write_csv
+from rwtool.report.decisions import effect_table, equivalence_table
 from rwtool.report.latex import latex_table
 from rwtool.report.markdown import escape_markdown, markdown_table
 from rwtool.report.text import Table, definitions, notes, result_tables, statements, test_table
@@ -89,9 +90,10 @@ def summary(comparison: Comparison, rules: Rules, provenance: dict[str, Any]) ->
 
 def _tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[Table]:
     yield from result_tables(comparison, rules, group)
-    tests = test_table(comparison, rules, group)
-    if tests is not None:
-        yield tests
+    for table in (test_table, effect_table, equivalence_table):
+        found = table(comparison, rules, group)
+        if found is not None:
+            yield found
 
 
 def _markdown(comparison: Comparison, rules: Rules) -> str:
@@ -120,7 +122,7 @@ def _test_records(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """Yield each test with the names of TEST_COLUMNS."""
     names = {(c.group, c.label): c.name for c in comparison.classes}
     for test in comparison.tests:
-        record = {**_record(test), **dataclasses.asdict(test.result)}
+        record = {**_record(test), **dataclasses.asdict(test.result), **dataclasses.asdict(test.effect)}
         record["class_name"] = names[test.group, test.label]
         yield {name: record[name] for name in TEST_COLUMNS}
 

@@ -31,6 +31,7 @@ from rwtool.statistics.arms import (
     under,
     without_rounding,
 )
+from rwtool.statistics.effects import Effect, effect_of
 from rwtool.statistics.intervals import mean_intervals
 from rwtool.statistics.permutation import PairedTest, paired_permutation_test
 
@@ -117,6 +118,7 @@ class ComparisonTest:
     metric: str
     undefined: Undefined
     result: PairedTest
+    effect: Effect
 
     @property
     def direction(self) -> int:
@@ -197,7 +199,7 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
     Raises
     ------
     UsageError
-        The baseline is no method, or rows contradict one another.
+        The baseline is no method, a margin is of no metric, or rows contradict one another.
 
     Notes
     -----
@@ -217,6 +219,7 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
     runs = {method: tuple(sorted({row.run for row in rows if row.method == method})) for method in methods}
     groups = tuple(sorted({row.group for row in rows}))
     metrics = _unique(row.metric for row in rows)
+    check_margins(rules, metrics)
     tested = (baseline or methods[0]) if test and len(methods) > 1 else None
 
     classes: list[GroupClass] = []
@@ -242,6 +245,17 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
         methods, runs, tested, groups, metrics, tuple(classes), tuple(cells), tuple(counts), tuple(tests),
         tuple(no_results), suggestion,
     )  # fmt: skip
+
+
+def check_margins(rules: Rules, metrics: Sequence[str]) -> None:
+    """Refuse margins of metrics that are not compared, and sizes that are none."""
+    for metric, size in rules.margin:
+        if metric not in metrics:
+            raise UsageError(f"margin= names {metric!r}, which is not measured; the metrics are {', '.join(metrics)}")
+        if not 0 < size < math.inf:
+            raise UsageError(f"margin= of {metric} is a size above 0, in its unit, such as 0.01; found {size:g}")
+    if rules.margin and rules.alpha >= 0.5:
+        raise UsageError(f"margin= takes an interval at 1 - 2 alpha, so alpha is below 0.5; found {rules.alpha:g}")
 
 
 def _unique(values: Iterable[str]) -> tuple[str, ...]:
@@ -338,22 +352,28 @@ def _tests(axes: Axes, arm: tuple[str, Arm], baseline: tuple[str, Arm], rules: R
     ]
     if differs.any():
         variants.append(("exclude", strict, differs))
+    margin = dict(rules.margin)
+    better = [METRICS[metric].better for _, metric in columns]
     tests = []
     for rule, of_cases, wanted in variants:
         of_subjects = average_subjects(of_cases.values, axes.subjects)
-        better = [METRICS[metric].better for _, metric in columns]
+        d = without_rounding(of_subjects.values, of_cases.largest)
         results = paired_permutation_test(
-            without_rounding(of_subjects.values, of_cases.largest),
+            d,
             higher_is_better=[None if sign == 0 else sign > 0 for sign in better],
             family=[label != 0 for label, _ in columns],
             permutations=rules.permutations,
             seed=rules.seed,
             alpha=rules.alpha,
             undefined_pairs=of_subjects.undefined,
+            margin=[margin.get(metric) for _, metric in columns],
         )
         tests += [
-            ComparisonTest(baseline[0], arm[0], axes.group, label, metric, rule, result)
-            for (label, metric), result, keep in zip(columns, results, wanted, strict=True)
-            if keep
-        ]
+            ComparisonTest(
+                baseline[0], arm[0], axes.group, label, metric, rule, results[c],
+                effect_of(d[:, c], better=better[c], alpha=rules.alpha),
+            )
+            for c, (label, metric) in enumerate(columns)
+            if wanted[c]
+        ]  # fmt: skip
     return tests

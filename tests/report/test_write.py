@@ -58,12 +58,22 @@ tests against old (6 cases)
           HD (mm)   new           6      0    +13.333 [-2.000, +90.000]   1.0000   1.0000   1.0000     5/0/1
                       (exclude)   5      1           -2.000 [unbounded]   0.0625   0.0625   0.1250     5/0/0
 
+effect against old, approximate (6 cases)
+
+                                              subjects   subjects for    chance of
+  class   metric    method        n     d_z     better     80 % power   not better
+ ──────────────────────────────────────────────────────────────────────────────────
+  1 RV    Dice      new           6   +0.87       83 %             13       0.0428
+          HD (mm)   new           6   +0.35       83 %             65       0.7878
+                      (exclude)   5       -      100 %              -            -
+
 spread: mean and SD (n - 1) over cases, after the mean over the runs of a method
 interval: 95 % CI of the mean over subjects by Student's t; it holds from about 20 subjects
 dice: 2|A.B| / (|A| + |B|); 0 where missed or hallucinated, left out where absent
 undefined: diagonal; the distance of a missed or hallucinated structure is the diagonal of its volume; (exclude): distances over the cases where every method has one (in a test: both methods)
 test: paired permutation test of the absolute mean difference, two-sided; n = 5 to 6 subjects; exact (32 to 64 sign flips)
 empty: in a pair, where the reference lacks a class that only one method hallucinates, the empty one scores Dice 1, NSD 1 and distance 0; a case empty in both is left out
+effect: approximate, by Student's t: d_z = mean / SD of the differences; subjects for 80 % power at the observed d_z, alpha 0.05; the chance that the method is not better, given the data
 star: * p < 0.05 (not adjusted) against old, ↑ better or ↓ worse; p max-T and p Holm are adjusted over the foreground classes and metrics of one method
 note: new/1/hd (exclude): n = 5: p < 0.05 is out of reach: with 5 non-zero differences the smallest p is 0.0625
 note: new/1/hd: the differences are skewed (skewness 1.8 in size) and the test presumes symmetric ones, so p may be too small (by simulation up to 9 % of tests and 24 % of families had p < 0.05 by chance) and the interval too short; look at the subjects that stand out, weigh better/tied/worse, which presume no symmetry, and ask for a smaller p, such as alpha=0.01"""

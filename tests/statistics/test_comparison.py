@@ -193,6 +193,33 @@ def test_all_but_the_baseline_are_tested_and_one_method_is_not():
     assert compare(rows[:2], RULES, baseline="a").tests == ()
 
 
+def test_a_margin_is_that_of_its_metric_and_the_effect_stands_beside():
+    rows = [*series("old", [0.5] * 8), *series("old", [9.0] * 8, metric="hd")]
+    rows += [
+        *series("new", [0.5 + 0.001 * i for i in range(8)]),
+        *series("new", [9.0 - i for i in range(8)], metric="hd"),
+    ]
+    dice, hd = compare(rows, Rules(margin=(("dice", 0.01),))).tests
+    assert (dice.result.margin, dice.result.equivalence) == (0.01, "equivalent")
+    assert (hd.result.margin, hd.result.equivalence) == (None, None)
+    assert dice.effect.d_z == pytest.approx(-hd.effect.d_z) == pytest.approx(3.5 / math.sqrt(6))
+    assert dice.effect.win_share == hd.effect.win_share == 7 / 8
+    assert dice.effect.chance_not_better == pytest.approx(hd.effect.chance_not_better)
+    assert dice.effect.chance_not_better < 0.01
+
+
+@pytest.mark.parametrize(
+    ("margin", "message"),
+    [
+        ((("hd95", 1.0),), "margin= names 'hd95', which is not measured; the metrics are dice"),
+        ((("dice", 0.0),), "margin= of dice is a size above 0, in its unit, such as 0.01; found 0"),
+    ],
+)
+def test_a_margin_that_cannot_be_is_refused(margin, message):
+    with pytest.raises(UsageError, match=message):
+        compare(series("a", [0.1, 0.2]), Rules(margin=margin))
+
+
 def test_scans_are_averaged_per_subject():
     rows = [*series("old", [0.0, 0.0, 0.0]), *series("new", [0.1, 0.3, 0.4])]
     rows = [dataclasses.replace(r, subject="s1" if r.case in ("c0", "c1") else "s2") for r in rows]
