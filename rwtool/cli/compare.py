@@ -24,6 +24,8 @@ from rwtool.console import json_text
 @options.seed
 @options.subject
 @options.alpha
+@options.interval
+@options.margin
 @options.undefined
 @options.out
 @options.printed

@@ -94,6 +94,8 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 @options.permutations
 @options.seed
 @options.alpha
+@options.interval
+@options.margin
 @options.printed
 @options.jobs
 @options.quiet

@@ -127,6 +127,21 @@ def parse_undefined(ctx: click.Context, parameter: click.Parameter, value: str) 
     return mm
 
 
+def parse_margins(ctx: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, float]:
+    """Parse ``METRIC=VALUE`` options."""
+    found: dict[str, float] = {}
+    for pair in pairs:
+        metric, _, number = pair.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise click.BadParameter(f"it is METRIC=VALUE, such as dice=0.01; found {pair!r}", ctx, parameter) from None
+        if metric.strip() in found:
+            raise click.BadParameter(f"it names {metric.strip()} twice", ctx, parameter)
+        found[metric.strip()] = value
+    return found
+
+
 spacing = click.option(
     "--spacing",
     "spacing_mm",
@@ -179,6 +194,21 @@ alpha = click.option(
     show_default=True,
     help="Level of the stars and of the intervals.",
 )
+interval = click.option(
+    "--interval",
+    type=click.Choice(["t", "bca"]),
+    default="t",
+    show_default=True,
+    help="Interval of each mean: Student's t over subjects, or 10,000 BCa bootstrap draws of them.",
+)
+margin = click.option(
+    "--margin",
+    metavar="METRIC=VALUE",
+    multiple=True,
+    callback=parse_margins,
+    help="Size of a mean difference that does not matter, such as dice=0.01: is each method equivalent to the "
+    "baseline, or not worse? Repeat it for several metrics.",
+)
 subject = click.option(
     "--subject",
     metavar="REGEX",
@@ -206,7 +236,7 @@ out = click.option(
     "-o",
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for cases.csv, tests.csv, summary.json, summary.md and summary.tex.",
+    help="Folder for cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case.")

@@ -8,6 +8,7 @@ from typing import Literal
 from rwtool.metrics.measures import HD95Rule, Status
 
 Undefined = Literal["diagonal", "exclude"] | float
+Interval = Literal["t", "bca"]
 Label = int | str
 """Value of a class in the files, or the name of a region."""
 
@@ -79,6 +80,10 @@ class Rules:
         Level of the intervals and of the stars.
     subject : str or None
         The regex that names the subject of a case.
+    interval : {"t", "bca"}
+        Of each mean over subjects: Student's t, or the BCa bootstrap.
+    margin : tuple of (str, float)
+        Metric, and the size of a mean difference that does not matter in its unit.
     """
 
     metrics: tuple[str, ...] = ("dice", "hd95", "hd")
@@ -90,3 +95,5 @@ class Rules:
     seed: int = 0
     alpha: float = 0.05
     subject: str | None = None
+    interval: Interval = "t"
+    margin: tuple[tuple[str, float], ...] = ()

@@ -24,22 +24,23 @@ Tolerance = float | Mapping[int, float]
 
 
 class Metric(NamedTuple):
-    """Where `ClassMetrics` holds a metric, its unit, and whether more (1) or less (-1) of it is better."""
+    """Where `ClassMetrics` holds a metric, its unit, whether more (1) or less (-1) of it is better, and its range."""
 
     field: str
     unit: str
     better: int
+    limits: tuple[float, float]
 
 
 METRICS = {
-    "dice": Metric("dice", "", 1),
-    "hd95": Metric("hd95_mm", "mm", -1),
-    "hd": Metric("hd_mm", "mm", -1),
-    "assd": Metric("assd_mm", "mm", -1),
-    "masd": Metric("masd_mm", "mm", -1),
-    "nsd": Metric("nsd", "", 1),
-    "volume_ml": Metric("volume_ml", "ml", 0),
-    "volume_error": Metric("volume_error", "", 0),
+    "dice": Metric("dice", "", 1, (0, 1)),
+    "hd95": Metric("hd95_mm", "mm", -1, (0, math.inf)),
+    "hd": Metric("hd_mm", "mm", -1, (0, math.inf)),
+    "assd": Metric("assd_mm", "mm", -1, (0, math.inf)),
+    "masd": Metric("masd_mm", "mm", -1, (0, math.inf)),
+    "nsd": Metric("nsd", "", 1, (0, 1)),
+    "volume_ml": Metric("volume_ml", "ml", 0, (0, math.inf)),
+    "volume_error": Metric("volume_error", "", 0, (-1, math.inf)),
 }
 
 

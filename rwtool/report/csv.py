@@ -42,10 +42,17 @@ _TEXTS = ("method", "run", "case", "subject", "group", "class_name", "metric", "
 _NUMBERS = ("value", "diagonal_mm", "share")
 
 
+MEAN_COLUMNS = (
+    "method", "group", "class", "metric", "undefined", "n", "mean", "sd", "median", "subjects", "ci_low", "ci_high",
+    "left_out", "class_name", "unit",
+)  # fmt: skip
+
+
 TEST_COLUMNS = (
     "baseline", "method", "group", "class", "metric", "n", "p", "p_maxt", "p_holm", "exact", "permutations", "seed",
     "p_min", "mean_difference", "ci_low", "ci_high", "median_difference", "skewness", "wins", "ties", "losses",
-    "undefined_pairs", "undefined", "class_name", "ci_reason", "note",
+    "undefined_pairs", "undefined", "class_name", "ci_reason", "note", "d_z", "win_share", "subjects_for_power",
+    "chance_not_better", "margin", "margin_low", "margin_high", "equivalence",
 )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def _latex_character(character: str) -> str:
 
 
 def latex_table(comparison: Comparison, rules: Rules) -> str:
-    """Write methods as rows and classes x metrics as columns, groups below one another.
+    """Write methods as rows and classes x metrics as columns, intervals below their means, groups below one another.
 
     Nothing is bold: a star says which differences are more than chance, and the best mean may not be one of them.
     """
@@ -97,7 +97,7 @@ def latex_table(comparison: Comparison, rules: Rules) -> str:
 
 
 def _rows(rows: list[ResultRow], labels: list[Label], n_metrics: int) -> list[str]:
-    """Lines of one method: the rule in force, and where distances differ without one, a second."""
+    """Lines of one method with their intervals: the rule in force, and where distances differ without one, again."""
     lines = []
     for exclude in (False, True):
         of_label = {row.label: row.entries for row in rows if row.exclude == exclude}
@@ -106,6 +106,8 @@ def _rows(rows: list[ResultRow], labels: list[Label], n_metrics: int) -> list[st
         entries = [entry for label in labels for entry in of_label.get(label, (None,) * n_metrics)]
         name = "\\quad (exclude)" if exclude else escape_latex(rows[0].method)
         lines.append(_line([name, *("" if entry is None else _cell(entry) for entry in entries)]))
+        if any(entry is not None and entry.interval for entry in entries):
+            lines.append(_line(["", *(f"${entry.interval}$" if entry and entry.interval else "" for entry in entries)]))
     return lines
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from rwtool.errors import UsageError
 from rwtool.evaluation.evaluate import Evaluation, EvaluationPlan, Request, plan_evaluation, run_evaluation
-from rwtool.evaluation.rows import Label, Row, Rules, Undefined
+from rwtool.evaluation.rows import Interval, Label, Row, Rules, Undefined
 from rwtool.io.names import file_hash
 from rwtool.metrics.measures import HD95Rule
 from rwtool.report.csv import read_tables
 from rwtool.report.write import print_report, summary, write_report
-from rwtool.statistics.comparison import Comparison, compare_rows
+from rwtool.statistics.comparison import Comparison, check_margins, compare_rows
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Results:
         print_report(self._compared(), self.rules)
 
     def write(self, out: str | Path) -> None:
-        """Write ``cases.csv``, ``tests.csv``, ``summary.json``, ``summary.md`` and ``summary.tex``."""
+        """Write ``cases.csv``, ``means.csv``, ``tests.csv``, ``summary.json``, ``summary.md`` and ``summary.tex``."""
         write_report(Path(out), self.rows, self._compared(), self.rules, self.provenance)
 
     def _compared(self) -> Comparison:
@@ -92,6 +92,8 @@ def evaluate(
     permutations: int = Rules.permutations,
     seed: int = Rules.seed,
     alpha: float = Rules.alpha,
+    interval: Interval = Rules.interval,
+    margin: Mapping[str, float] | None = None,
     jobs: int | None = None,
     verbosity: int = -1,
     on_plan: Callable[[EvaluationPlan], None] | None = None,
@@ -142,8 +144,11 @@ def evaluate(
         Test each method against the baseline.
     baseline : str, optional
         By default the first method.
-    permutations, seed, alpha
+    permutations, seed, alpha, interval
         As the attributes of :class:`rwtool.Rules`.
+    margin : dict of str to float, optional
+        By metric, the size of a mean difference that does not matter: is a method equivalent to the baseline, or at
+        least not worse?
     jobs : int, optional
         Cases at once; by default what pays, and free memory allows.
     verbosity : int
@@ -170,7 +175,17 @@ def evaluate(
     request = Request(
         str(reference),
         tuple(map(str, several)),
-        Rules(tuple(metrics), hd95, undefined, permutations=permutations, seed=seed, alpha=alpha, subject=subject),
+        Rules(
+            tuple(metrics),
+            hd95,
+            undefined,
+            permutations=permutations,
+            seed=seed,
+            alpha=alpha,
+            subject=subject,
+            interval=interval,
+            margin=tuple((margin or {}).items()),
+        ),
         out=None if out is None else Path(out),
         classes=None if classes is None else tuple(classes),
         regions={name: tuple(parts) for name, parts in (regions or {}).items()},
@@ -188,6 +203,9 @@ def evaluate(
         jobs=jobs,
         verbosity=verbosity,
     )
+    if margin and not permutation_test:
+        raise UsageError("margin= belongs to permutation_test=True; add that")
+    check_margins(request.rules, request.rules.metrics)
     plan = plan_evaluation(request)
     against = _baseline(plan.pairing.methods, permutation_test, baseline)
     if on_plan is not None:
@@ -214,6 +232,8 @@ def compare(
     permutations: int = Rules.permutations,
     seed: int = Rules.seed,
     alpha: float = Rules.alpha,
+    interval: Interval = Rules.interval,
+    margin: Mapping[str, float] | None = None,
 ) -> Results:
     """Compare methods again from saved tables of cases, without touching a volume: ``rwtool compare``.
 
@@ -221,7 +241,7 @@ def compare(
     ----------
     tables : path or sequence of path
         Each a ``cases.csv``; what the numbers mean is read from the ``summary.json`` beside it.
-    out, undefined, subject, baseline, permutations, seed, alpha
+    out, undefined, subject, baseline, permutations, seed, alpha, interval, margin
         As for :func:`rwtool.evaluate`.
 
     Returns
@@ -241,7 +261,15 @@ def compare(
     if out is not None and any((Path(out) / "cases.csv").resolve() == path.resolve() for path in paths):
         raise UsageError(f"out={str(out)!r} would replace a table that is read; choose another folder")
     rows, rules = read_tables(paths, subject=subject)
-    rules = replace(rules, undefined=undefined, permutations=permutations, seed=seed, alpha=alpha)
+    rules = replace(
+        rules,
+        undefined=undefined,
+        permutations=permutations,
+        seed=seed,
+        alpha=alpha,
+        interval=interval,
+        margin=tuple((margin or {}).items()),
+    )
     comparison = compare_rows(rows, rules, baseline=baseline)
     provenance = {"command": "compare", "tables": [{"path": str(p), "sha256": file_hash(p)} for p in paths]}
     results = Results(rows, rules, comparison, provenance)

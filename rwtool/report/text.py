@@ -9,6 +9,7 @@ from rwtool.errors import shorten
 from rwtool.evaluation.rows import Label, Rules, Undefined, label_order
 from rwtool.metrics.measures import METRICS
 from rwtool.statistics.comparison import Comparison, ComparisonTest, GroupClass, Spread
+from rwtool.statistics.intervals import BOOTSTRAP_DRAWS
 
 _TITLES = {
     "dice": "Dice", "hd95": "HD95", "hd": "HD", "assd": "ASSD", "masd": "MASD", "nsd": "NSD",
@@ -20,15 +21,16 @@ _HD95 = {
     "pooled": "95th percentile of both directions together (as MedPy and nnU-Net v1)",
     None: "rule not recorded: no summary.json beside the table of cases",
 }
-METRICS_ABREAST = 3  # in a table of 100 to 120 columns
+METRICS_ABREAST = 2  # in a table of 100 to 120 columns
 
 
 class Entry(NamedTuple):
-    """One cell: mean, SD ('' with fewer than two cases), star with arrow, and n where it is not the row's."""
+    """One cell: mean, SD ('' where there is none), star with arrow, interval, and n where it is not the row's."""
 
     mean: str
     sd: str
     mark: str
+    interval: str
     n: str
 
 
@@ -50,7 +52,7 @@ class Table(NamedTuple):
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     text_columns: int
 
 
@@ -74,6 +76,11 @@ def label_title(label: Label) -> str:
 def rule_title(rule: Undefined) -> str:
     """``diagonal``, ``exclude`` or ``50 mm``."""
     return rule if isinstance(rule, str) else f"{rule:g} mm"
+
+
+def level_title(rules: Rules) -> str:
+    """``95 % CI``."""
+    return f"{round(100 * (1 - rules.alpha), 9):g} % CI"
 
 
 def result_rows(comparison: Comparison, rules: Rules, group: str) -> Iterator[ResultRow]:
@@ -109,7 +116,8 @@ def result_rows(comparison: Comparison, rules: Rules, group: str) -> Iterator[Re
 def _entry(spread: Spread, metric: str, n: int, mark: str) -> Entry:
     decimals = _DECIMALS[METRICS[metric].unit]
     mean, sd = ("" if value is None else f"{value:.{decimals}f}" for value in (spread.mean, spread.sd))
-    return Entry(mean or "-", sd, mark, "" if spread.n == n else str(spread.n))
+    interval = "" if spread.ci_low is None else f"[{spread.ci_low:.{decimals}f}, {spread.ci_high:.{decimals}f}]"
+    return Entry(mean or "-", sd, mark, interval, "" if spread.n == n else str(spread.n))
 
 
 def _mark(test: ComparisonTest | None, rules: Rules) -> str:
@@ -119,7 +127,7 @@ def _mark(test: ComparisonTest | None, rules: Rules) -> str:
 
 
 def result_tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[Table]:
-    """Mean ± SD of a group, a few metrics abreast, with the counts of each status."""
+    """Mean ± SD and interval of a group, a few metrics abreast, with the counts of each status."""
     summaries = {summary.label: summary for summary in comparison.classes if summary.group == group}
     counts = {(c.label, c.method): c for c in comparison.counts if c.group == group}
     rows = list(result_rows(comparison, rules, group))
@@ -145,20 +153,21 @@ def result_tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[
             )
         titles = tuple(metric_title(metric) for metric in metrics)
         heads = ("class", "method", *titles, "n", "missed/\nhalluc./\nabsent", "share of\nvoxels")
-        yield Table(_title(comparison, group, "mean ± SD"), heads, lines, 2 + len(metrics))
+        yield Table(table_title(comparison, group, f"mean ± SD [{level_title(rules)}]"), heads, lines, 2 + len(metrics))
 
 
 def _aligned(entries: Sequence[Entry | None]) -> list[str]:
     """Write the cells of a column so that their numbers stand below one another."""
-    left = max((len(entry.mean) for entry in entries if entry), default=0)
-    right = max((len(entry.sd) for entry in entries if entry), default=0)
+    there = [entry for entry in entries if entry]
+    left, right, star = (max((len(getattr(e, name)) for e in there), default=0) for name in ("mean", "sd", "mark"))
     texts = []
     for entry in entries:
         if entry is None:
             texts.append("")
             continue
         number = f"{entry.mean:>{left}}" + (f" ± {entry.sd:>{right}}" if entry.sd else "")
-        texts.append(" ".join(part for part in (number, entry.mark, entry.n and f"(n {entry.n})") if part))
+        mark = f"{entry.mark:<{star}}" if entry.interval else entry.mark
+        texts.append(" ".join(part for part in (number, mark, entry.interval, entry.n and f"(n {entry.n})") if part))
     return texts
 
 
@@ -166,7 +175,8 @@ def _share(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.1f} %"
 
 
-def _title(comparison: Comparison, group: str, what: str) -> str:
+def table_title(comparison: Comparison, group: str, what: str) -> str:
+    """What a table shows, of how many cases and subjects."""
     summary = next(summary for summary in comparison.classes if summary.group == group)
     runs = {len(runs) for runs in comparison.runs.values()}
     parts = [f"{summary.cases} case{'s' * (summary.cases != 1)}"]
@@ -177,56 +187,83 @@ def _title(comparison: Comparison, group: str, what: str) -> str:
     return f"{group + ': ' if group else ''}{what} ({'; '.join(parts)})"
 
 
-def test_table(comparison: Comparison, rules: Rules, group: str) -> Table | None:
-    """Every test of a group; None without tests."""
+class TestLine(NamedTuple):
+    """A test, and how its line opens: class, metric and method, empty where they stand above."""
+
+    test: ComparisonTest
+    opening: tuple[str, str, str]
+
+
+def test_lines(comparison: Comparison, rules: Rules, group: str) -> Iterator[TestLine]:
+    """The tests of a group by class, metric and method, those without a rule below those with one."""
     titles = {summary.label: class_title(summary) for summary in comparison.classes if summary.group == group}
     tests = [test for test in comparison.tests if test.group == group]
-    if not tests:
-        return None
     order = {metric: i for i, metric in enumerate(comparison.metrics)}
     # a stable sort: "exclude" stays last
     tests.sort(key=lambda t: (label_order(t.label), order[t.metric], comparison.methods.index(t.method)))
-    lines = []
     above: tuple[Label, str] | None = None
     for test in tests:
-        result, place = test.result, (test.label, test.metric)
-        beside = test.undefined != rules.undefined
-        lines.append(
+        place = (test.label, test.metric)
+        yield TestLine(
+            test,
             (
                 "" if above and above[0] == test.label else titles[test.label],
                 "" if above == place else metric_title(test.metric),
-                "  (exclude)" if beside else test.method,
-                str(result.n),
-                str(result.undefined_pairs),
-                _difference(test),
-                *(_p(p) for p in (result.p, result.p_maxt, result.p_holm)),
-                "-" if result.wins is None else f"{result.wins}/{result.ties}/{result.losses}",
-            )
+                "  (exclude)" if test.undefined != rules.undefined else test.method,
+            ),
         )
         above = place
-    level = f"{100 * (1 - rules.alpha):g} % CI"
+
+
+def test_table(comparison: Comparison, rules: Rules, group: str) -> Table | None:
+    """Every test of a group; None without tests."""
+    lines = [
+        (
+            *opening,
+            str(test.result.n),
+            str(test.result.undefined_pairs),
+            _difference(test),
+            *(p_text(p) for p in (test.result.p, test.result.p_maxt, test.result.p_holm)),
+            "-" if test.result.wins is None else f"{test.result.wins}/{test.result.ties}/{test.result.losses}",
+        )
+        for test, opening in test_lines(comparison, rules, group)
+    ]
+    if not lines:
+        return None
     heads = (
-        "class", "metric", "method", "n", "left\nout", f"mean difference\n[{level}]", "p", "p\nmax-T", "p\nHolm",
-        "better/\ntied/\nworse",
+        "class", "metric", "method", "n", "left\nout", f"mean difference\n[{level_title(rules)}]", "p", "p\nmax-T",
+        "p\nHolm", "better/\ntied/\nworse",
     )  # fmt: skip
-    return Table(_title(comparison, group, f"tests against {comparison.baseline}"), heads, lines, 3)
+    return Table(table_title(comparison, group, f"tests against {comparison.baseline}"), heads, lines, 3)
 
 
 def _difference(test: ComparisonTest) -> str:
-    result, decimals = test.result, _DECIMALS[METRICS[test.metric].unit] + 1
+    result = test.result
     if result.mean_difference is None:
         return "-"
-    limits = "unbounded" if result.ci_low is None else f"{result.ci_low:+.{decimals}f}, {result.ci_high:+.{decimals}f}"
-    return f"{result.mean_difference:+.{decimals}f} [{limits}]"
+    return f"{result.mean_difference:+.{_decimals(test)}f} {limits_text(test, result.ci_low, result.ci_high)}"
 
 
-def _p(p: float | None) -> str:
+def _decimals(test: ComparisonTest) -> int:
+    return _DECIMALS[METRICS[test.metric].unit] + 1
+
+
+def limits_text(test: ComparisonTest, low: float | None, high: float | None) -> str:
+    """``[-0.0100, +0.0200]`` with the decimals of a difference, or ``[unbounded]``."""
+    decimals = _decimals(test)
+    return "[unbounded]" if low is None else f"[{low:+.{decimals}f}, {high:+.{decimals}f}]"
+
+
+def p_text(p: float | None) -> str:
+    """``0.0312``, ``2e-05`` or ``-``."""
     return "-" if p is None else f"{p:.4f}" if p >= 0.001 else f"{p:.2g}"
 
 
 def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
     """Every definition in force, in words."""
     found = {"spread": "mean and SD (n - 1) over cases, after the mean over the runs of a method"}
+    how = "Student's t" if rules.interval == "t" else f"{BOOTSTRAP_DRAWS:,} BCa bootstrap draws (seed {rules.seed})"
+    found["interval"] = f"{level_title(rules)} of the mean over subjects by {how}; it holds from about 20 subjects"
     if "dice" in comparison.metrics:
         found["dice"] = "2|A.B| / (|A| + |B|); 0 where missed or hallucinated, left out where absent"
     if "hd95" in comparison.metrics:
@@ -245,6 +282,12 @@ def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
             "in a pair, where the reference lacks a class that only one method hallucinates, the empty one scores "
             "Dice 1, NSD 1 and distance 0; a case empty in both is left out"
         )
+        found["effect"] = (
+            "approximate, by Student's t: d_z = mean / SD of the differences; subjects for 80 % power at the observed "
+            f"d_z, alpha {rules.alpha:g}; the chance that the method is not better, given the data"
+        )
+        if rules.margin:
+            found["margin"] = _margin(rules)
         found["star"] = (
             f"* p < {rules.alpha:g} (not adjusted) against {comparison.baseline}, ↑ better or ↓ worse; p max-T and p "
             "Holm are adjusted over the foreground classes and metrics of one method"
@@ -280,6 +323,14 @@ def _test(comparison: Comparison, rules: Rules) -> str:
     return (
         f"paired permutation test of the absolute mean difference, two-sided; n = {_range(n)} {subjects}; "
         + " and ".join(how)
+    )
+
+
+def _margin(rules: Rules) -> str:
+    of_metrics = ", ".join(f"{value:g} {METRICS[name].unit}".strip() + f" ({name})" for name, value in rules.margin)
+    return (
+        f"{of_metrics}: equivalent where the {round(100 * (1 - 2 * rules.alpha), 9):g} % interval of the mean "
+        "difference, by inverting the test, lies within it on both sides; not worse where its worse end does"
     )
 
 

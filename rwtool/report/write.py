@@ -17,7 +17,8 @@ from rwtool.console import json_text, print_lines, print_table
 from rwtool.evaluation.rows import Row, Rules
 from rwtool.files import atomic, locked, make_folder
 from rwtool.metrics.measures import METRICS
-from rwtool.report.csv import CASE_COLUMNS, SUMMARY_FORMAT, TEST_COLUMNS, open_text, write_csv
+from rwtool.report.csv import CASE_COLUMNS, MEAN_COLUMNS, SUMMARY_FORMAT, TEST_COLUMNS, open_text, write_csv
+from rwtool.report.decisions import effect_table, equivalence_table
 from rwtool.report.latex import latex_table
 from rwtool.report.markdown import escape_markdown, markdown_table
 from rwtool.report.text import Table, definitions, notes, result_tables, statements, test_table
@@ -27,7 +28,7 @@ from rwtool.statistics.comparison import Comparison
 def write_report(
     out: Path, rows: Sequence[Row], comparison: Comparison, rules: Rules, provenance: dict[str, Any]
 ) -> None:
-    """Write cases.csv, tests.csv, summary.json, summary.md and summary.tex, all of one report.
+    """Write cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex, all of one report.
 
     Parameters
     ----------
@@ -45,6 +46,7 @@ def write_report(
     make_folder(out)
     with locked(out / "report", named=out):
         write_csv(out / "cases.csv", CASE_COLUMNS, cases)
+        write_csv(out / "means.csv", MEAN_COLUMNS, _mean_records(comparison, rules))
         write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison))
         _write(out / "summary.json", content + "\n")
         _write(out / "summary.md", _markdown(comparison, rules))
@@ -90,9 +92,10 @@ def summary(comparison: Comparison, rules: Rules, provenance: dict[str, Any]) ->
 
 def _tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[Table]:
     yield from result_tables(comparison, rules, group)
-    tests = test_table(comparison, rules, group)
-    if tests is not None:
-        yield tests
+    for table in (test_table, effect_table, equivalence_table):
+        found = table(comparison, rules, group)
+        if found is not None:
+            yield found
 
 
 def _markdown(comparison: Comparison, rules: Rules) -> str:
@@ -105,11 +108,23 @@ def _markdown(comparison: Comparison, rules: Rules) -> str:
     return "\n".join(parts)
 
 
+def _mean_records(comparison: Comparison, rules: Rules) -> Iterator[dict[str, Any]]:
+    """Yield each mean with the names of MEAN_COLUMNS, and that of distances without a rule where it differs."""
+    names = {(c.group, c.label): c.name for c in comparison.classes}
+    for cell in comparison.cells:
+        for rule, spread in ((rules.undefined, cell.spread), ("exclude", cell.exclude)):
+            if spread is not None:
+                record = {**_record(cell), **dataclasses.asdict(spread), "undefined": rule}
+                record["left_out"] = cell.spread.n + cell.undefined - spread.n
+                record |= {"class_name": names[cell.group, cell.label], "unit": METRICS[cell.metric].unit}
+                yield {name: record[name] for name in MEAN_COLUMNS}
+
+
 def _test_records(comparison: Comparison) -> Iterator[dict[str, Any]]:
     """Yield each test with the names of TEST_COLUMNS."""
     names = {(c.group, c.label): c.name for c in comparison.classes}
     for test in comparison.tests:
-        record = {**_record(test), **dataclasses.asdict(test.result)}
+        record = {**_record(test), **dataclasses.asdict(test.result), **dataclasses.asdict(test.effect)}
         record["class_name"] = names[test.group, test.label]
         yield {name: record[name] for name in TEST_COLUMNS}
 

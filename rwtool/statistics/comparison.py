@@ -31,17 +31,26 @@ from rwtool.statistics.arms import (
     under,
     without_rounding,
 )
+from rwtool.statistics.effects import Effect, effect_of
+from rwtool.statistics.intervals import mean_intervals
 from rwtool.statistics.permutation import PairedTest, paired_permutation_test
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean, SD (n - 1) and median over `n` cases; None where there are too few."""
+    """Mean, SD (n - 1) and median over `n` cases, and an interval; None where there are too few.
+
+    `ci_low` and `ci_high` are the 1 - alpha interval of the mean over `subjects` subjects, each the mean of its cases:
+    repeated scans of a subject say less about others than as many subjects would.
+    """
 
     n: int
     mean: float | None
     sd: float | None
     median: float | None
+    subjects: int
+    ci_low: float | None
+    ci_high: float | None
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,7 @@ class ComparisonTest:
     metric: str
     undefined: Undefined
     result: PairedTest
+    effect: Effect
 
     @property
     def direction(self) -> int:
@@ -189,7 +199,7 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
     Raises
     ------
     UsageError
-        The baseline is no method, or rows contradict one another.
+        The baseline is no method, a margin is of no metric, or rows contradict one another.
 
     Notes
     -----
@@ -209,6 +219,7 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
     runs = {method: tuple(sorted({row.run for row in rows if row.method == method})) for method in methods}
     groups = tuple(sorted({row.group for row in rows}))
     metrics = _unique(row.metric for row in rows)
+    check_margins(rules, metrics)
     tested = (baseline or methods[0]) if test and len(methods) > 1 else None
 
     classes: list[GroupClass] = []
@@ -220,7 +231,7 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
         members = [row for row in rows if row.group == group]
         axes, arms = arrays(members, group, metrics, runs)
         classes += _classes(members, axes)
-        cells += _cells(axes, arms, rules.undefined)
+        cells += _cells(axes, arms, rules)
         counts += _counts(axes, arms)
         no_results += _no_results(axes, arms, runs)
         if tested is not None:
@@ -234,6 +245,17 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
         methods, runs, tested, groups, metrics, tuple(classes), tuple(cells), tuple(counts), tuple(tests),
         tuple(no_results), suggestion,
     )  # fmt: skip
+
+
+def check_margins(rules: Rules, metrics: Sequence[str]) -> None:
+    """Refuse margins of metrics that are not compared, and sizes that are none."""
+    for metric, size in rules.margin:
+        if metric not in metrics:
+            raise UsageError(f"margin= names {metric!r}, which is not measured; the metrics are {', '.join(metrics)}")
+        if not 0 < size < math.inf:
+            raise UsageError(f"margin= of {metric} is a size above 0, in its unit, such as 0.01; found {size:g}")
+    if rules.margin and rules.alpha >= 0.5:
+        raise UsageError(f"margin= takes an interval at 1 - 2 alpha, so alpha is below 0.5; found {rules.alpha:g}")
 
 
 def _unique(values: Iterable[str]) -> tuple[str, ...]:
@@ -251,31 +273,48 @@ def _classes(rows: Sequence[Row], axes: Axes) -> list[GroupClass]:
     return found
 
 
-def _spread(values: Floats) -> Spread:
-    known = values[~np.isnan(values)]
-    n = len(known)
-    return Spread(
-        n,
-        float(known.mean()) if n else None,
-        float(known.std(ddof=1)) if n > 1 else None,
-        float(np.median(known)) if n else None,
-    )
+def _spreads(values: Floats, axes: Axes, rules: Rules) -> dict[tuple[Label, str], Spread]:
+    """Describe the (n_cases, n_classes, n_metrics) values of one method, column by column."""
+    columns = values.reshape(len(values), -1)
+    of_subjects = average_subjects(columns, axes.subjects).values
+    limits = [METRICS[metric].limits for _, metric in axes.columns()]
+    intervals = mean_intervals(of_subjects, method=rules.interval, alpha=rules.alpha, limits=limits, seed=rules.seed)
+    found = {}
+    for c, place in enumerate(axes.columns()):
+        known = columns[~np.isnan(columns[:, c]), c]
+        n = len(known)
+        low, high = (None if math.isnan(end) else float(end) for end in intervals[c])
+        found[place] = Spread(
+            n,
+            float(known.mean()) if n else None,
+            float(known.std(ddof=1)) if n > 1 else None,
+            float(np.median(known)) if n else None,
+            int((~np.isnan(of_subjects[:, c])).sum()),
+            low,
+            high,
+        )
+    return found
 
 
-def _cells(axes: Axes, arms: dict[str, Arm], rule: Undefined) -> list[Cell]:
+def _cells(axes: Axes, arms: dict[str, Arm], rules: Rules) -> list[Cell]:
     """Describe each method under the rule in force, and distances without one too."""
     strict = {method: average_runs(arm.values) for method, arm in arms.items()}
     # "exclude" compares methods over the same cases; one that has no value at all does not count.
     defined = [~np.isnan(values) for values in strict.values()]
     shared = np.all([known | ~known.any(axis=0) for known in defined], axis=0)
     strict = {m: np.where(shared | ~axes.is_distance, values, np.nan) for m, values in strict.items()}
-    ruled = strict if rule == "exclude" else {m: average_runs(under(rule, axes, arm)) for m, arm in arms.items()}
+    ruled = strict
+    if rules.undefined != "exclude":
+        ruled = {method: average_runs(under(rules.undefined, axes, arm)) for method, arm in arms.items()}
+    spreads = {method: _spreads(values, axes, rules) for method, values in ruled.items()}
+    excludes = {method: _spreads(values, axes, rules) for method, values in strict.items()}
     cells = []
     for c, label in enumerate(axes.labels):
         for method in arms:
             for m, metric in enumerate(axes.metrics):
-                spread, exclude = _spread(ruled[method][:, c, m]), _spread(strict[method][:, c, m])
-                other = exclude if exclude != spread else None
+                spread = spreads[method][label, metric]
+                same = np.array_equal(ruled[method][:, c, m], strict[method][:, c, m], equal_nan=True)
+                other = None if same else excludes[method][label, metric]
                 cells.append(Cell(method, axes.group, label, metric, spread, other, len(axes.cases) - spread.n))
     return cells
 
@@ -313,22 +352,28 @@ def _tests(axes: Axes, arm: tuple[str, Arm], baseline: tuple[str, Arm], rules: R
     ]
     if differs.any():
         variants.append(("exclude", strict, differs))
+    margin = dict(rules.margin)
+    better = [METRICS[metric].better for _, metric in columns]
     tests = []
     for rule, of_cases, wanted in variants:
         of_subjects = average_subjects(of_cases.values, axes.subjects)
-        better = [METRICS[metric].better for _, metric in columns]
+        d = without_rounding(of_subjects.values, of_cases.largest)
         results = paired_permutation_test(
-            without_rounding(of_subjects.values, of_cases.largest),
+            d,
             higher_is_better=[None if sign == 0 else sign > 0 for sign in better],
             family=[label != 0 for label, _ in columns],
             permutations=rules.permutations,
             seed=rules.seed,
             alpha=rules.alpha,
             undefined_pairs=of_subjects.undefined,
+            margin=[margin.get(metric) for _, metric in columns],
         )
         tests += [
-            ComparisonTest(baseline[0], arm[0], axes.group, label, metric, rule, result)
-            for (label, metric), result, keep in zip(columns, results, wanted, strict=True)
-            if keep
-        ]
+            ComparisonTest(
+                baseline[0], arm[0], axes.group, label, metric, rule, results[c],
+                effect_of(d[:, c], better=better[c], alpha=rules.alpha),
+            )
+            for c, (label, metric) in enumerate(columns)
+            if wanted[c]
+        ]  # fmt: skip
     return tests

@@ -8,19 +8,20 @@ signs of each subject's row can be flipped. A flip takes the whole row: it keeps
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rwtool.errors import UsageError
+from rwtool.statistics.families import TIE_TOLERANCE, holm_adjust, step_down_maxt
 
 EXACT_SUBJECTS = 16  # up to 2**16 flips are enumerated, beyond that they are drawn
 SKEWED = 1.0  # size of the skewness of the differences from which on the flips' symmetry is doubtful
-TIE_TOLERANCE = 1e-12  # times the mean of |d|: rounding must not break a tie
 BLOCK_ELEMENTS = 2**21  # signs in memory at once: 16 MiB of float64
 
 Floats = NDArray[np.float64]
+Equivalence = Literal["equivalent", "not worse", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,12 @@ class PairedTest:
         Pairs left out of this column.
     note : str or None
         Says in words that p < alpha was out of reach, whatever the size of the differences.
+    margin : float or None
+        The size of a difference that does not matter, if one was given.
+    margin_low, margin_high : float or None
+        Limits of the 1 - 2 alpha interval of the mean difference; both None without a margin, or if unbounded.
+    equivalence : {"equivalent", "not worse", "undecided"} or None
+        Whether that interval lies within the margin, or at least its worse end; None without a margin.
     """
 
     n: int
@@ -85,6 +92,10 @@ class PairedTest:
     losses: int | None = None
     undefined_pairs: int
     note: str | None = None
+    margin: float | None = None
+    margin_low: float | None = None
+    margin_high: float | None = None
+    equivalence: Equivalence | None = None
 
     @property
     def skewed(self) -> bool:
@@ -101,6 +112,7 @@ def paired_permutation_test(
     seed: int = 0,
     alpha: float = 0.05,
     undefined_pairs: ArrayLike | None = None,
+    margin: float | Sequence[float | None] | None = None,
 ) -> tuple[PairedTest, ...]:
     """Test every column of paired differences by flipping the signs of subjects.
 
@@ -126,6 +138,8 @@ def paired_permutation_test(
         1 - alpha is the confidence level.
     undefined_pairs : (n_columns,) int array, optional
         Pairs left out, counted before averaging over subjects; default the number of NaN.
+    margin : float, None, or one of them per column
+        Size of a mean difference that does not matter, in the unit of the differences; None asks nothing.
 
     Returns
     -------
@@ -135,11 +149,12 @@ def paired_permutation_test(
     Raises
     ------
     UsageError
-        Wrong shapes, infinite differences, or `permutations`, `seed` or `alpha` out of range.
+        Wrong shapes, infinite differences, or `permutations`, `seed`, `alpha` or `margin` out of range.
 
     Notes
     -----
-    The interval holds the shifts that the same test does not reject: 0 lies in it exactly where p >= alpha.
+    The interval holds the shifts that the same test does not reject: 0 lies in it exactly where p >= alpha. For a
+    margin it is taken at 1 - 2 alpha, which makes each end a one-sided test at alpha (two one-sided tests).
 
     By simulation (500 studies each, n = 6 to 40) the type I error at 5 % is 2 to 6 % for normal, heavy-tailed, tied and
     Dice-like differences, but 5 to 9 % for exponential ones, and 12 to 24 % over a family of six.
@@ -163,6 +178,8 @@ def paired_permutation_test(
     better = _per_column("higher_is_better", higher_is_better, n_columns)
     left_out = np.isnan(d).sum(axis=0) if undefined_pairs is None else undefined_pairs
     undefined = _per_column("undefined_pairs", left_out, n_columns)
+    margins = _per_column("margin", margin, n_columns)
+    _check_margins(margins, alpha)
 
     d = d[~np.isnan(d).all(axis=1)]
     defined = ~np.isnan(d)
@@ -180,6 +197,8 @@ def paired_permutation_test(
         if len(column) <= EXACT_SUBJECTS < len(d):  # few subjects have this structure: no need to draw
             flipped, balance = _flipped_sums(np.column_stack([column, np.ones_like(column)]), None, seed).T
         test = _test_column(column, flipped, balance, permutations=permutations, alpha=alpha)
+        if margins[c] is not None:
+            test = _within_margin(test, column, flipped, balance, float(margins[c]), better=better[c], alpha=alpha)
         if better[c] is None:
             test = replace(test, wins=None, losses=None)
         elif not better[c]:
@@ -188,34 +207,10 @@ def paired_permutation_test(
 
     members = [c for c, test in enumerate(tests) if in_family[c] and test.p is not None]
     p = np.array([tests[c].p for c in members], dtype=np.float64)
-    p_maxt = _step_down_maxt(filled[:, members], sums[:, members], p)
+    p_maxt = step_down_maxt(filled[:, members], sums[:, members], p)
     for c, maxt, holm in zip(members, p_maxt, holm_adjust(p), strict=True):
         tests[c] = replace(tests[c], p_maxt=float(maxt), p_holm=float(holm))
     return tuple(tests)
-
-
-def holm_adjust(p: ArrayLike) -> Floats:
-    """Adjust p-values by Holm's step-down method.
-
-    Parameters
-    ----------
-    p : (n_tests,) float array
-
-    Returns
-    -------
-    (n_tests,) float array
-        In the order given; at most 1, and never smaller for a larger p.
-
-    Examples
-    --------
-    >>> holm_adjust([0.01, 0.04, 0.03]).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    raw = np.asarray(p, dtype=np.float64)
-    order = np.argsort(raw, kind="stable")
-    adjusted = np.empty_like(raw)
-    adjusted[order] = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
-    return np.minimum(adjusted, 1.0)
 
 
 def _sign_blocks(n: int, draws: int | None, seed: int) -> Iterator[Floats]:
@@ -296,6 +291,29 @@ def _test_column(d: Floats, sums: Floats, balance: Floats, *, permutations: int,
     )
 
 
+def _within_margin(
+    test: PairedTest, d: Floats, sums: Floats, balance: Floats, margin: float, *, better: bool | None, alpha: float
+) -> PairedTest:
+    """Add to a test whether the mean difference lies within a margin."""
+    low, high = -math.inf, math.inf
+    if test.n:
+        slack = TIE_TOLERANCE * float(np.abs(d).sum())
+        low, high = _invert(sums, balance, n=test.n, slack=slack, alpha=2 * alpha)
+    found: Equivalence = "undecided"
+    if -margin < low and high < margin:
+        found = "equivalent"
+    elif better is not None and (-margin < low if better else high < margin):
+        found = "not worse"
+    bounded = math.isfinite(low)
+    return replace(
+        test,
+        margin=margin,
+        margin_low=low if bounded else None,
+        margin_high=high if bounded else None,
+        equivalence=found,
+    )
+
+
 def _skewness(d: Floats) -> float | None:
     """Third standardised moment; None where there is none."""
     largest = np.abs(d).max()
@@ -326,37 +344,6 @@ def _invert(sums: Floats, balance: Floats, *, n: int, slack: float, alpha: float
     return float(np.partition(low, k - 1)[k - 1]), float(np.partition(high, -k)[-k])
 
 
-def _step_down_maxt(d: Floats, sums: Floats, p: Floats) -> Floats:
-    """Westfall-Young step-down max-T p-values of the family.
-
-    The statistic abs(sum(d)) / sqrt(sum(d**2)) has no unit and orders flips as Student's t does.
-
-    Parameters
-    ----------
-    d : (n_subjects, n_members) float array
-        Undefined differences are 0, and so do not count.
-    sums : (n_flips, n_members) float array
-        Row 0 the identity.
-    p : (n_members,) float array
-        Unadjusted. An adjusted p is never smaller, even where only the unadjusted one is exact.
-
-    Returns
-    -------
-    (n_members,) float array
-    """
-    norm = np.sqrt((d**2).sum(axis=0))
-    norm[norm == 0] = 1.0  # all differences 0: the statistic is 0 under every flip, and p is 1
-    statistic = np.abs(sums) / norm
-    slack = TIE_TOLERANCE * np.abs(d).sum(axis=0) / norm
-    order = np.argsort(-statistic[0], kind="stable")
-    # Step j compares with the largest statistic of the columns from the j-th on.
-    largest = np.maximum.accumulate(statistic[:, order[::-1]], axis=1)[:, ::-1]
-    share = (largest >= (statistic[0] - slack)[order]).mean(axis=0)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.maximum.accumulate(np.maximum(share, p[order]))
-    return adjusted
-
-
 def _as_differences(differences: ArrayLike) -> Floats:
     """Check the (n_subjects, n_columns) array."""
     d = np.asarray(differences, dtype=np.float64)
@@ -380,6 +367,16 @@ def _per_column(name: str, values: Any, n_columns: int) -> list[Any]:
             f"{name} has shape {array.shape}, expected () or ({n_columns},); give one for all columns, or one for each"
         )
     return list(np.broadcast_to(array, n_columns))
+
+
+def _check_margins(margins: Sequence[float | None], alpha: float) -> None:
+    """Refuse margins that have no meaning."""
+    for margin in margins:
+        if margin is not None and not (0 < margin < math.inf and alpha < 0.5):
+            raise UsageError(
+                f"found a margin of {margin:g} at alpha={alpha:g}; give a margin above 0 and an alpha below 0.5, for "
+                "its interval is at 1 - 2 alpha"
+            )
 
 
 def _check_settings(permutations: int, seed: int, alpha: float) -> None:

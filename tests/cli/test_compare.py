@@ -63,6 +63,22 @@ def test_options_reach_the_test(tmp_path):
     assert (content["rules"]["alpha"], content["rules"]["undefined"]) == (0.1, 50.0)
 
 
+def test_a_margin_gives_a_verdict_on_the_terminal_and_in_every_file(tmp_path):
+    rows = [*series("old", [0.1 * i for i in range(8)]), *series("old", [9.0] * 8, metric="hd")]
+    rows += [*series("new", [0.1 * i + 0.01 for i in range(8)]), *series("new", [8.0, 5.0] * 4, metric="hd")]
+    table = saved(tmp_path / "a", rows)
+    text = run(table, "--margin", "dice=0.3", "--margin", "hd=2", "-o", tmp_path / "b").stdout
+    lines = text[text.index("equivalence with old") :].splitlines()
+    assert [line.split()[-2:] for line in lines if line.split()[2:4] == ["Dice", "new"]] == [["+0.0100]", "equivalent"]]
+    assert [line.split()[-2:] for line in lines if line.split()[:1] == ["HD"]] == [["not", "worse"]]
+    content = json.loads((tmp_path / "b" / "summary.json").read_text())
+    assert content["rules"]["margin"] == [["dice", 0.3], ["hd", 2.0]]
+    assert content["definitions"]["margin"].startswith("0.3 (dice), 2 mm (hd): equivalent where the 90 % interval")
+    assert [t["equivalence"] for t in content["tests"]] == ["equivalent", "not worse"]
+    assert "| equivalent |" in (tmp_path / "b" / "summary.md").read_text()
+    assert ",not worse\n" in (tmp_path / "b" / "tests.csv").read_text()
+
+
 def test_subject_groups_the_scans_again(tmp_path):
     rows = [row(m, f"p{i // 2}_{i % 2}", 0.1 * i * (m == "b")) for m in "ab" for i in range(8)]
     table = saved(tmp_path / "a", rows)
@@ -91,6 +107,11 @@ def test_a_duplicate_names_both_tables(tmp_path):
         (["--undefined", "-3"], 2, "it is diagonal, exclude or a number of mm, not '-3'"),
         (["--undefined", "nan"], 2, "it is diagonal, exclude or a number of mm, not 'nan'"),
         (["--alpha", "1"], 2, "not in the range"),
+        (["--margin", "dice"], 2, "it is METRIC=VALUE, such as dice=0.01; found 'dice'"),
+        (["--margin", "dice=1", "--margin", "dice=2"], 2, "it names dice twice"),
+        (["--margin", "assd=1"], 2, "--margin names 'assd', which is not measured"),
+        (["--margin", "dice=-1"], 2, "--margin of dice is a size above 0"),
+        (["--margin", "dice=1", "--alpha", "0.5"], 2, "alpha is below 0.5"),
     ],
 )
 def test_a_wrong_option_is_one_readable_line(tmp_path, options, code, message):

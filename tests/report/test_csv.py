@@ -34,10 +34,10 @@ def test_tests_csv_to_the_letter(report):
 
 
 TESTS_CSV = """\
-baseline,method,group,class,metric,n,p,p_maxt,p_holm,exact,permutations,seed,p_min,mean_difference,ci_low,ci_high,median_difference,skewness,wins,ties,losses,undefined_pairs,undefined,class_name,ci_reason,note
-old,new,,1,dice,6,0.125,0.125,0.25,true,64,0,0.03125,0.2708333333333333,-0.25,0.625,0.3125,-0.635861295,5,0,1,0,diagonal,RV,,
-old,new,,1,hd,6,1.0,1.0,1.0,true,64,0,0.03125,13.333333333333334,-2.0,90.0,-2.0,1.788854382,5,0,1,0,diagonal,RV,,
-old,new,,1,hd,5,0.0625,0.0625,0.125,true,32,0,0.0625,-2.0,,,-2.0,,5,0,0,1,exclude,RV,unbounded: with 5 subjects and 32 permutations no mean difference has p < 0.05,p < 0.05 is out of reach: with 5 non-zero differences the smallest p is 0.0625
+baseline,method,group,class,metric,n,p,p_maxt,p_holm,exact,permutations,seed,p_min,mean_difference,ci_low,ci_high,median_difference,skewness,wins,ties,losses,undefined_pairs,undefined,class_name,ci_reason,note,d_z,win_share,subjects_for_power,chance_not_better,margin,margin_low,margin_high,equivalence
+old,new,,1,dice,6,0.125,0.125,0.25,true,64,0,0.03125,0.2708333333333333,-0.25,0.625,0.3125,-0.635861295,5,0,1,0,diagonal,RV,,,0.872502871778,0.8333333333333334,13,0.0428108026399,,,,
+old,new,,1,hd,6,1.0,1.0,1.0,true,64,0,0.03125,13.333333333333334,-2.0,90.0,-2.0,1.788854382,5,0,1,0,diagonal,RV,,,0.354998513447,0.8333333333333334,65,0.78784661273,,,,
+old,new,,1,hd,5,0.0625,0.0625,0.125,true,32,0,0.0625,-2.0,,,-2.0,,5,0,0,1,exclude,RV,unbounded: with 5 subjects and 32 permutations no mean difference has p < 0.05,p < 0.05 is out of reach: with 5 non-zero differences the smallest p is 0.0625,,1.0,,,,,,
 """
 
 

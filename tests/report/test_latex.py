@@ -24,9 +24,13 @@ LATEX = r"""\begin{tabular}{lcc}
 Method & Dice & HD (mm) \\
 \hline
 old & $0.250 \pm 0.000$ & $10.00 \pm 0.00$ \\
+ & $[0.250, 0.250]$ & $[10.00, 10.00]$ \\
 \quad (exclude) &  & $10.00 \pm 0.00$ \\
+ &  & $[10.00, 10.00]$ \\
 new & $0.521 \pm 0.310$ & $23.33 \pm 37.56$ \\
+ & $[0.195, 0.847]$ & $[0.00, 62.75]$ \\
 \quad (exclude) &  & $8.00 \pm 0.00$ \\
+ &  & $[8.00, 8.00]$ \\
 \hline
 \end{tabular}
 """
@@ -60,7 +64,7 @@ def test_latex_has_balanced_braces_equal_rows_and_no_bare_specials():
     plain = re.sub(r"\\[&%$#_{}~^]", "", code)
     assert plain.count("{") == plain.count("}")
     assert set(latex_rows(text)) == {3}
-    assert len(latex_rows(text)) == 2 + 2 * 3
+    assert len(latex_rows(text)) == 2 + 2 * (1 + 2 * 2)  # each method has its intervals below it
     assert not re.search(r"[#%~]", plain)
     assert plain.count("$") % 2 == 0
     outside_math = re.sub(r"\$[^$]*\$", "", plain)

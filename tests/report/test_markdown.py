@@ -83,14 +83,14 @@ def test_summary_md_to_the_letter(report):
     assert (report / "summary.md").read_text(encoding="utf-8").startswith(MARKDOWN)
 
 
-MARKDOWN = r"""**mean ± SD (6 cases)**
+MARKDOWN = r"""**mean ± SD \[95 % CI\] (6 cases)**
 
 | class | method | Dice | HD (mm) | n | missed/ halluc./ absent | share of voxels |
 | --- | --- | --- | --- | ---: | ---: | ---: |
-| 1 RV | old | 0.250 ± 0.000 | 10.00 ± 0.00 | 6 | 0/0/0 | 10.0 % |
-|  | (exclude) |  | 10.00 ± 0.00 | 5 |  |  |
-|  | new | 0.521 ± 0.310 | 23.33 ± 37.56 | 6 | 1/0/0 |  |
-|  | (exclude) |  | 8.00 ± 0.00 | 5 |  |  |
+| 1 RV | old | 0.250 ± 0.000 \[0.250, 0.250\] | 10.00 ± 0.00 \[10.00, 10.00\] | 6 | 0/0/0 | 10.0 % |
+|  | (exclude) |  | 10.00 ± 0.00 \[10.00, 10.00\] | 5 |  |  |
+|  | new | 0.521 ± 0.310 \[0.195, 0.847\] | 23.33 ± 37.56 \[0.00, 62.75\] | 6 | 1/0/0 |  |
+|  | (exclude) |  | 8.00 ± 0.00 \[8.00, 8.00\] | 5 |  |  |
 
 **tests against old (6 cases)**
 

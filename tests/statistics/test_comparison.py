@@ -46,10 +46,28 @@ def test_mean_sd_and_median_of_07_08_and_12_are_09_and_0265_and_08():
     assert spread.sd == pytest.approx(math.sqrt((0.04 + 0.01 + 0.09) / 2))
 
 
+def test_the_interval_of_a_mean_is_over_subjects_and_within_the_range_of_the_metric():
+    values = {"p_0": 0.9, "p_1": 0.9, "q_0": 1.0, "r_0": 0.8}
+    rows = [row("a", case, value, subject=case[0]) for case, value in values.items()]
+    spread = cell(compare(rows, RULES), "a").spread
+    assert (spread.n, spread.subjects) == (4, 3)
+    assert spread.ci_low == pytest.approx(0.9 - 4.302653 * 0.1 / math.sqrt(3), abs=1e-6)
+    assert spread.ci_high == 1
+
+
+def test_alpha_and_the_kind_of_interval_reach_it():
+    rows = series("a", [0.1, 0.2, 0.3, 0.9])
+    student, wide = (cell(compare(rows, Rules(alpha=alpha)), "a").spread for alpha in (0.05, 0.01))
+    assert wide.ci_low <= student.ci_low < student.mean < student.ci_high <= wide.ci_high
+    bca = cell(compare(rows, Rules(interval="bca")), "a").spread
+    assert (bca.ci_low, bca.ci_high) != (student.ci_low, student.ci_high)
+    assert 0.1 < bca.ci_low < bca.mean < bca.ci_high < 0.9
+
+
 def test_one_case_has_no_sd_and_none_has_no_mean():
     comparison = compare([row("a", "c0", 0.5), row("b", "c0", None, status="absent", share=0.1)], RULES, test=False)
-    assert dataclasses.astuple(cell(comparison, "a").spread) == (1, 0.5, None, 0.5)
-    assert dataclasses.astuple(cell(comparison, "b").spread) == (0, None, None, None)
+    assert dataclasses.astuple(cell(comparison, "a").spread) == (1, 0.5, None, 0.5, 1, None, None)
+    assert dataclasses.astuple(cell(comparison, "b").spread) == (0, None, None, None, 0, None, None)
 
 
 def test_dice_of_a_missed_class_is_0_and_of_an_absent_one_left_out_and_counted():
@@ -173,6 +191,33 @@ def test_all_but_the_baseline_are_tested_and_one_method_is_not():
     assert compare(rows, RULES, test=False).baseline is None
     assert compare(rows[:2], RULES).baseline is None
     assert compare(rows[:2], RULES, baseline="a").tests == ()
+
+
+def test_a_margin_is_that_of_its_metric_and_the_effect_stands_beside():
+    rows = [*series("old", [0.5] * 8), *series("old", [9.0] * 8, metric="hd")]
+    rows += [
+        *series("new", [0.5 + 0.001 * i for i in range(8)]),
+        *series("new", [9.0 - i for i in range(8)], metric="hd"),
+    ]
+    dice, hd = compare(rows, Rules(margin=(("dice", 0.01),))).tests
+    assert (dice.result.margin, dice.result.equivalence) == (0.01, "equivalent")
+    assert (hd.result.margin, hd.result.equivalence) == (None, None)
+    assert dice.effect.d_z == pytest.approx(-hd.effect.d_z) == pytest.approx(3.5 / math.sqrt(6))
+    assert dice.effect.win_share == hd.effect.win_share == 7 / 8
+    assert dice.effect.chance_not_better == pytest.approx(hd.effect.chance_not_better)
+    assert dice.effect.chance_not_better < 0.01
+
+
+@pytest.mark.parametrize(
+    ("margin", "message"),
+    [
+        ((("hd95", 1.0),), "margin= names 'hd95', which is not measured; the metrics are dice"),
+        ((("dice", 0.0),), "margin= of dice is a size above 0, in its unit, such as 0.01; found 0"),
+    ],
+)
+def test_a_margin_that_cannot_be_is_refused(margin, message):
+    with pytest.raises(UsageError, match=message):
+        compare(series("a", [0.1, 0.2]), Rules(margin=margin))
 
 
 def test_scans_are_averaged_per_subject():

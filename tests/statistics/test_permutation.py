@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from rwtool.errors import UsageError
 from rwtool.statistics import permutation as stats
-from rwtool.statistics.permutation import holm_adjust, paired_permutation_test
+from rwtool.statistics.permutation import paired_permutation_test
 
 NAN = float("nan")
 
@@ -215,13 +215,6 @@ def test_drawn_intervals_with_undefined_subjects_are_close_to_those_of_the_other
 
 
 # adjusted p
-
-
-def test_holm_by_hand():
-    # sorted .01 .02 .03 .9, times 4 3 2 1: .04 .06 .06 .9
-    assert holm_adjust([0.03, 0.9, 0.01, 0.02]) == pytest.approx([0.06, 0.9, 0.04, 0.06])
-    assert holm_adjust([0.5, 0.6, 0.7]).tolist() == [1, 1, 1]
-    assert holm_adjust([]).tolist() == []
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -572,3 +565,74 @@ def test_drawn_interval_covers_the_mean_in_95_percent():
     rng = np.random.default_rng(9)
     hits = [coverage(rng.laplace(2, 1, (20, 1)), 2, permutations=399, seed=s) for s in range(4000)]
     assert np.mean(hits) == pytest.approx(0.95, abs=4 * math.sqrt(0.05 * 0.95 / 4000))
+
+
+# equivalence within a margin
+
+FORTY = [
+    -0.702, -1.224, -0.148, 0.52, 1.236, 0.21, -0.453, -0.685, 0.849, 1.735, 0.373, -1.133, -0.858, 1.7, 0.303, -1.632,
+    0.016, -1.063, -0.529, -0.388, -0.613, 0.653, 0.037, -0.489, 0.51, 0.93, -1.543, -0.157, -0.881, -0.073, -1.189,
+    0.121, 0.062, -0.204, -0.948, -0.296, -0.991, -1.255, 0.325, -1.009,
+]  # fmt: skip
+"""Normal; mean -0.222."""
+
+
+@pytest.mark.parametrize(
+    ("margin", "p"),  # statsmodels.stats.weightstats.ttost_paired(FORTY, 0, -margin, margin)[0]
+    [(0.2, 0.56602), (0.3, 0.27906), (0.4, 0.09260), (0.5, 0.02081), (0.6, None)],
+)
+def test_equivalence_of_normal_differences_is_that_of_statsmodels_two_one_sided_tests(margin, p):
+    test = only(FORTY, margin=margin)
+    assert test.equivalence == ("undecided" if p is not None and p >= 0.05 else "equivalent")
+    assert (test.margin_low, test.margin_high) == pytest.approx((-0.44434, 0.00019), abs=0.015)  # DescrStatsW at 90 %
+
+
+@pytest.mark.parametrize(
+    ("margin", "better", "verdict"),
+    [
+        (6.0, True, "equivalent"),
+        (6.0, None, "equivalent"),
+        (3.0, True, "not worse"),
+        (3.0, False, "undecided"),
+        (3.0, None, "undecided"),
+        (0.5, True, "not worse"),
+    ],
+)
+def test_the_verdict_is_by_the_end_that_is_worse(margin, better, verdict):
+    test = only([1, 2, 3, 4, 5, 6], higher_is_better=better, margin=margin)  # all gain: 0 lies below the interval
+    assert test.equivalence == verdict
+    turned = only([-1, -2, -3, -4, -5, -6], higher_is_better=None if better is None else not better, margin=margin)
+    assert turned.equivalence == verdict
+    assert (turned.margin_low, turned.margin_high) == (-test.margin_high, -test.margin_low)
+
+
+def test_the_interval_of_a_margin_is_that_at_twice_alpha():
+    d = np.random.default_rng(4).normal(size=25)
+    test, wide = only(d, margin=1.0, alpha=0.05), only(d, alpha=0.1)
+    assert (test.margin_low, test.margin_high) == (wide.ci_low, wide.ci_high)
+    assert test.ci_low < test.margin_low < test.margin_high < test.ci_high
+
+
+def test_where_the_interval_is_unbounded_nothing_is_decided():
+    for d in ([0.0, 0.001, 0.0], [NAN]):
+        test = only(d, margin=10.0)
+        assert (test.margin_low, test.margin_high, test.equivalence) == (None, None, "undecided")
+
+
+def test_a_column_without_a_margin_is_not_asked():
+    two = paired_permutation_test(columns(range(8), range(8)), higher_is_better=True, margin=[None, 100.0])
+    assert [test.equivalence for test in two] == [None, "equivalent"]
+
+
+@pytest.mark.parametrize(("margin", "alpha"), [(0, 0.05), (-1, 0.05), (NAN, 0.05), (math.inf, 0.05), (1, 0.5)])
+def test_a_margin_that_has_no_meaning_is_refused(margin, alpha):
+    with pytest.raises(UsageError, match=r"give a margin above 0 and an alpha below 0\.5"):
+        only([1, 2], margin=margin, alpha=alpha)
+
+
+def test_equivalence_is_claimed_wrongly_in_at_most_5_percent():
+    """Differences that lie exactly on the margin: two one-sided tests at 5 %."""
+    rng = np.random.default_rng(3)
+    found = paired_permutation_test(rng.normal(0.8, 1, (24, 2000)), higher_is_better=True, margin=0.8, permutations=999)
+    wrong = np.mean([test.equivalence == "equivalent" for test in found])
+    assert 0.03 < wrong < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
