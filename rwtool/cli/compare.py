@@ -26,6 +26,8 @@ from rwtool.console import json_text
 @options.alpha
 @options.interval
 @options.margin
+@options.all_pairs
+@options.rank
 @options.undefined
 @options.out
 @options.printed

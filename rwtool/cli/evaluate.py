@@ -96,6 +96,8 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 @options.alpha
 @options.interval
 @options.margin
+@options.all_pairs
+@options.rank
 @options.printed
 @options.jobs
 @options.quiet

@@ -209,6 +209,12 @@ margin = click.option(
     help="Size of a mean difference that does not matter, such as dice=0.01: is each method equivalent to the "
     "baseline, or not worse? Repeat it for several metrics.",
 )
+all_pairs = click.option(
+    "--all-pairs", is_flag=True, help="Test every method against every other, adjusted over all of them."
+)
+rank = click.option(
+    "--rank", is_flag=True, help="Rank the methods by three rules, and see how firm the ranks are by a bootstrap."
+)
 subject = click.option(
     "--subject",
     metavar="REGEX",
@@ -236,7 +242,8 @@ out = click.option(
     "-o",
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex.",
+    help="Folder for cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex; pairs.csv and "
+    "rankings.csv if asked for.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case.")

@@ -56,6 +56,12 @@ TEST_COLUMNS = (
 )  # fmt: skip
 
 
+RANK_COLUMNS = (
+    "group", "class", "metric", "rule", "method", "score", "rank", "rank_low", "rank_high", "subjects", "tau_mean",
+    "tau_low", "tau_high", "class_name",
+)  # fmt: skip
+
+
 SUMMARY_FORMAT = 1
 """Of summary.json."""
 

@@ -56,7 +56,10 @@ class Results:
         print_report(self._compared(), self.rules)
 
     def write(self, out: str | Path) -> None:
-        """Write ``cases.csv``, ``means.csv``, ``tests.csv``, ``summary.json``, ``summary.md`` and ``summary.tex``."""
+        """Write ``cases.csv``, ``means.csv``, ``tests.csv``, ``summary.json``, ``summary.md`` and ``summary.tex``.
+
+        And ``pairs.csv`` and ``rankings.csv``, where there are such.
+        """
         write_report(Path(out), self.rows, self._compared(), self.rules, self.provenance)
 
     def _compared(self) -> Comparison:
@@ -94,6 +97,8 @@ def evaluate(
     alpha: float = Rules.alpha,
     interval: Interval = Rules.interval,
     margin: Mapping[str, float] | None = None,
+    all_pairs: bool = False,
+    rank: bool = False,
     jobs: int | None = None,
     verbosity: int = -1,
     on_plan: Callable[[EvaluationPlan], None] | None = None,
@@ -149,6 +154,10 @@ def evaluate(
     margin : dict of str to float, optional
         By metric, the size of a mean difference that does not matter: is a method equivalent to the baseline, or at
         least not worse?
+    all_pairs : bool
+        Test every method against every other, as one family.
+    rank : bool
+        Rank the methods by three rules, with the ranks in 1000 bootstrap samples of the subjects.
     jobs : int, optional
         Cases at once; by default what pays, and free memory allows.
     verbosity : int
@@ -208,6 +217,9 @@ def evaluate(
     check_margins(request.rules, request.rules.metrics)
     plan = plan_evaluation(request)
     against = _baseline(plan.pairing.methods, permutation_test, baseline)
+    for wanted, option in ((all_pairs, "all_pairs=True"), (rank, "rank=True")):
+        if wanted and len(plan.pairing.methods) < 2:
+            raise UsageError(_one_method(option, plan.pairing.methods[0]))
     if on_plan is not None:
         on_plan(plan)
     evaluation = run_evaluation(plan)
@@ -215,7 +227,14 @@ def evaluate(
     if evaluation.rows:
         there = {row.method for row in evaluation.rows}
         against = against if against in there and len(there) > 1 else None
-        comparison = compare_rows(evaluation.rows, plan.rules, baseline=against, test=against is not None)
+        comparison = compare_rows(
+            evaluation.rows,
+            plan.rules,
+            baseline=against,
+            test=against is not None,
+            all_pairs=all_pairs and len(there) > 1,
+            rank=rank and len(there) > 1,
+        )
     results = Results(evaluation.rows, plan.rules, comparison, evaluation.provenance(), evaluation)
     if out is not None and comparison is not None:
         results.write(out)
@@ -234,6 +253,8 @@ def compare(
     alpha: float = Rules.alpha,
     interval: Interval = Rules.interval,
     margin: Mapping[str, float] | None = None,
+    all_pairs: bool = False,
+    rank: bool = False,
 ) -> Results:
     """Compare methods again from saved tables of cases, without touching a volume: ``rwtool compare``.
 
@@ -241,7 +262,7 @@ def compare(
     ----------
     tables : path or sequence of path
         Each a ``cases.csv``; what the numbers mean is read from the ``summary.json`` beside it.
-    out, undefined, subject, baseline, permutations, seed, alpha, interval, margin
+    out, undefined, subject, baseline, permutations, seed, alpha, interval, margin, all_pairs, rank
         As for :func:`rwtool.evaluate`.
 
     Returns
@@ -270,7 +291,7 @@ def compare(
         interval=interval,
         margin=tuple((margin or {}).items()),
     )
-    comparison = compare_rows(rows, rules, baseline=baseline)
+    comparison = compare_rows(rows, rules, baseline=baseline, all_pairs=all_pairs, rank=rank)
     provenance = {"command": "compare", "tables": [{"path": str(p), "sha256": file_hash(p)} for p in paths]}
     results = Results(rows, rules, comparison, provenance)
     if out is not None:
@@ -285,9 +306,11 @@ def _baseline(methods: Sequence[str], wanted: bool, name: str | None) -> str | N
             raise UsageError("baseline= belongs to permutation_test=True; add that")
         return None
     if len(methods) < 2:
-        raise UsageError(
-            f"permutation_test=True compares methods and there is one, {methods[0]}; name another folder of predictions"
-        )
+        raise UsageError(_one_method("permutation_test=True", methods[0]))
     if name is not None and name not in methods:
         raise UsageError(f"baseline={name}: there is no such method; the methods are {', '.join(methods)}")
     return name or methods[0]
+
+
+def _one_method(option: str, method: str) -> str:
+    return f"{option} compares methods and there is one, {method}; name another folder of predictions"

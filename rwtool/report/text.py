@@ -8,8 +8,10 @@ from typing import NamedTuple
 from rwtool.errors import shorten
 from rwtool.evaluation.rows import Label, Rules, Undefined, label_order
 from rwtool.metrics.measures import METRICS
-from rwtool.statistics.comparison import Comparison, ComparisonTest, GroupClass, Spread
+from rwtool.statistics.comparison import Comparison, GroupClass, Spread
 from rwtool.statistics.intervals import BOOTSTRAP_DRAWS
+from rwtool.statistics.pairs import ComparisonTest
+from rwtool.statistics.ranking import FLIPS_OF_A_SAMPLE, SAMPLES
 
 _TITLES = {
     "dice": "Dice", "hd95": "HD95", "hd": "HD", "assd": "ASSD", "masd": "MASD", "nsd": "NSD",
@@ -276,12 +278,13 @@ def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
         found["undefined"] = f"{rule_title(rules.undefined)}; " + _undefined(rules.undefined)
     if rules.ignore is not None:
         found["ignore"] = f"voxels of label {rules.ignore} in the reference belong to no class"
-    if comparison.baseline is not None:
+    if comparison.baseline is not None or comparison.pairs:
         found["test"] = _test(comparison, rules)
         found["empty"] = (
             "in a pair, where the reference lacks a class that only one method hallucinates, the empty one scores "
             "Dice 1, NSD 1 and distance 0; a case empty in both is left out"
         )
+    if comparison.baseline is not None:
         found["effect"] = (
             "approximate, by Student's t: d_z = mean / SD of the differences; subjects for 80 % power at the observed "
             f"d_z, alpha {rules.alpha:g}; the chance that the method is not better, given the data"
@@ -292,6 +295,13 @@ def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
             f"* p < {rules.alpha:g} (not adjusted) against {comparison.baseline}, ↑ better or ↓ worse; p max-T and p "
             "Holm are adjusted over the foreground classes and metrics of one method"
         )
+    if comparison.pairs:
+        found["pairs"] = (
+            f"every method against every other; * p < {rules.alpha:g} by max-T over all pairs, foreground classes and "
+            "metrics, ↑ the row's method better or ↓ worse (+ or - larger or smaller, where neither is better)"
+        )
+    if comparison.rankings:
+        found["ranking"] = _ranking(rules)
     return found
 
 
@@ -310,7 +320,7 @@ def _undefined(rule: Undefined) -> str:
 
 
 def _test(comparison: Comparison, rules: Rules) -> str:
-    results = [test.result for test in comparison.tests]
+    results = [test.result for test in comparison.tests or comparison.pairs]
     n = sorted({result.n for result in results})
     how = []
     exact = sorted({result.permutations for result in results if result.exact})
@@ -334,6 +344,15 @@ def _margin(rules: Rules) -> str:
     )
 
 
+def _ranking(rules: Rules) -> str:
+    return (
+        "mean-then-rank ranks the means; rank-then-mean ranks within each subject and averages; test-then-rank counts "
+        f"the methods beaten with p max-T < {rules.alpha:g} over all pairs; over all, the mean rank; ties share the "
+        f"best rank; {SAMPLES:,} bootstrap samples of subjects (seed {rules.seed}), tested with {FLIPS_OF_A_SAMPLE} "
+        "flips; tau-b is Kendall's, between the ranking of a sample and this one"
+    )
+
+
 def _range(values: Sequence[int]) -> str:
     return f"{values[0]:,}" if values[0] == values[-1] else f"{values[0]:,} to {values[-1]:,}"
 
@@ -342,13 +361,14 @@ def notes(comparison: Comparison) -> list[str]:
     """What a reader must know besides: tests that cannot reach significance, runs without results, repeated scans."""
     found = []
     out_of_reach: dict[tuple[str, int, str], list[ComparisonTest]] = {}
-    for test in comparison.tests:
+    every = comparison.tests or comparison.pairs
+    for test in every:
         if test.result.note is not None:
             out_of_reach.setdefault((test.group, test.result.n, test.result.note), []).append(test)
     for (_, n, note), tests in out_of_reach.items():
         found.append(f"{_tests_named(comparison, tests)}: n = {n}: {note}")
     for group in comparison.groups:
-        tests = [test for test in comparison.tests if test.group == group and test.result.skewed]
+        tests = [test for test in every if test.group == group and test.result.skewed]
         if tests:
             sizes = sorted(abs(test.result.skewness or 0.0) for test in tests)
             size = f"{sizes[0]:.1f}" if len(tests) == 1 else f"{sizes[0]:.1f} to {sizes[-1]:.1f}"
@@ -377,11 +397,12 @@ def notes(comparison: Comparison) -> list[str]:
 
 def _tests_named(comparison: Comparison, tests: Sequence[ComparisonTest]) -> str:
     """Name tests of one group; all of them by the group."""
-    group = tests[0].group
-    if len(tests) == sum(test.group == group for test in comparison.tests):
+    group, every = tests[0].group, comparison.tests or comparison.pairs
+    if len(tests) == sum(test.group == group for test in every):
         return group or "all tests"
     names = []
     for test in tests:
-        name = "/".join(part for part in (group, test.method, str(test.label), test.metric) if part)
-        names.append(name + " (exclude)" * (test.undefined != comparison.tests[0].undefined))
+        method = test.method if comparison.tests else f"{test.method} - {test.baseline}"
+        name = "/".join(part for part in (group, method, str(test.label), test.metric) if part)
+        names.append(name + " (exclude)" * (test.undefined != every[0].undefined))
     return shorten(names)

@@ -14,21 +14,32 @@ import numpy as np
 
 from rwtool import __version__
 from rwtool.console import json_text, print_lines, print_table
-from rwtool.evaluation.rows import Row, Rules
+from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import atomic, locked, make_folder
 from rwtool.metrics.measures import METRICS
-from rwtool.report.csv import CASE_COLUMNS, MEAN_COLUMNS, SUMMARY_FORMAT, TEST_COLUMNS, open_text, write_csv
-from rwtool.report.decisions import effect_table, equivalence_table
+from rwtool.report.csv import (
+    CASE_COLUMNS,
+    MEAN_COLUMNS,
+    RANK_COLUMNS,
+    SUMMARY_FORMAT,
+    TEST_COLUMNS,
+    open_text,
+    write_csv,
+)
+from rwtool.report.decisions import decision_tables
 from rwtool.report.latex import latex_table
 from rwtool.report.markdown import escape_markdown, markdown_table
 from rwtool.report.text import Table, definitions, notes, result_tables, statements, test_table
 from rwtool.statistics.comparison import Comparison
+from rwtool.statistics.pairs import ComparisonTest
 
 
 def write_report(
     out: Path, rows: Sequence[Row], comparison: Comparison, rules: Rules, provenance: dict[str, Any]
 ) -> None:
     """Write cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex, all of one report.
+
+    Where there are such, pairs.csv and rankings.csv too; where there are none, those of an earlier report go.
 
     Parameters
     ----------
@@ -43,11 +54,14 @@ def write_report(
     """
     content = json_text(summary(comparison, rules, provenance))
     cases = ({**vars(row), "class": row.label} for row in rows)
+    shares = tuple(f"share_of_rank_{r + 1}" for r in range(len(comparison.methods)))
     make_folder(out)
     with locked(out / "report", named=out):
         write_csv(out / "cases.csv", CASE_COLUMNS, cases)
         write_csv(out / "means.csv", MEAN_COLUMNS, _mean_records(comparison, rules))
-        write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison))
+        write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison, comparison.tests))
+        _write_if_any(out / "pairs.csv", TEST_COLUMNS, list(_test_records(comparison, comparison.pairs)))
+        _write_if_any(out / "rankings.csv", RANK_COLUMNS + shares, list(_rank_records(comparison, shares)))
         _write(out / "summary.json", content + "\n")
         _write(out / "summary.md", _markdown(comparison, rules))
         _write(out / "summary.tex", latex_table(comparison, rules))
@@ -81,7 +95,9 @@ def summary(comparison: Comparison, rules: Rules, provenance: dict[str, Any]) ->
         "classes": [_record(c) for c in comparison.classes],
         "means": [{**_record(c), "class_name": names[c.group, c.label]} for c in comparison.cells],
         "counts": [_record(c) for c in comparison.counts],
-        "tests": list(_test_records(comparison)),
+        "tests": list(_test_records(comparison, comparison.tests)),
+        "pairs": list(_test_records(comparison, comparison.pairs)),
+        "rankings": [_record(ranking) for ranking in comparison.rankings],
         "no_results": [dataclasses.asdict(lack) for lack in comparison.no_results],
         "suggested_subject": comparison.suggested_subject,
         "provenance": provenance,
@@ -92,10 +108,10 @@ def summary(comparison: Comparison, rules: Rules, provenance: dict[str, Any]) ->
 
 def _tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[Table]:
     yield from result_tables(comparison, rules, group)
-    for table in (test_table, effect_table, equivalence_table):
-        found = table(comparison, rules, group)
-        if found is not None:
-            yield found
+    tests = test_table(comparison, rules, group)
+    if tests is not None:
+        yield tests
+    yield from decision_tables(comparison, rules, group)
 
 
 def _markdown(comparison: Comparison, rules: Rules) -> str:
@@ -120,10 +136,22 @@ def _mean_records(comparison: Comparison, rules: Rules) -> Iterator[dict[str, An
                 yield {name: record[name] for name in MEAN_COLUMNS}
 
 
-def _test_records(comparison: Comparison) -> Iterator[dict[str, Any]]:
+def _rank_records(comparison: Comparison, shares: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the place of each method in each ranking; class and metric are empty over all of them."""
+    names: dict[tuple[str, Label | None], str] = {(c.group, c.label): c.name for c in comparison.classes}
+    for ranking in comparison.rankings:
+        for found in ranking.ranks:
+            record = {**_record(ranking), **dataclasses.asdict(found)}
+            record |= {"rank_low": found.low, "rank_high": found.high}
+            record["class_name"] = names.get((ranking.group, ranking.label), "")
+            record |= dict(zip(shares, found.shares, strict=True))
+            yield {name: record[name] for name in (*RANK_COLUMNS, *shares)}
+
+
+def _test_records(comparison: Comparison, tests: Sequence[ComparisonTest]) -> Iterator[dict[str, Any]]:
     """Yield each test with the names of TEST_COLUMNS."""
     names = {(c.group, c.label): c.name for c in comparison.classes}
-    for test in comparison.tests:
+    for test in tests:
         record = {**_record(test), **dataclasses.asdict(test.result), **dataclasses.asdict(test.effect)}
         record["class_name"] = names[test.group, test.label]
         yield {name: record[name] for name in TEST_COLUMNS}
@@ -147,6 +175,14 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _write_if_any(path: Path, columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table that has rows; one of an earlier report would contradict this one."""
+    if records:
+        write_csv(path, columns, records)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

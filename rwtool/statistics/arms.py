@@ -128,15 +128,24 @@ class Differences(NamedTuple):
     largest: Floats  # (n_classes * n_metrics,): the largest value of either method, whatever its sign
 
 
-def differences(rule: Undefined, axes: Axes, arm: Arm, baseline: Arm) -> Differences:
-    """Take one method from the other, case by case, after the rule and the mean over runs."""
-    hallucinated = np.any([(a.status == _HALLUCINATED).any(axis=0) for a in (arm, baseline)], axis=0)
+def case_means(rule: Undefined, axes: Axes, arms: Sequence[Arm]) -> list[Floats]:
+    """Each method's (n_cases, n_classes * n_metrics) values, after the rule and the mean over runs.
+
+    Where the reference lacks a class that some run of some method hallucinates, those that leave it empty are right.
+    """
+    hallucinated = np.any([(arm.status == _HALLUCINATED).any(axis=0) for arm in arms], axis=0)
     right = np.array([_EMPTY_IS_RIGHT.get(metric, math.nan) for metric in axes.metrics])
     means = []
-    for a in (arm, baseline):
-        values = under(rule, axes, a)
-        empty_is_right = ((a.status == _ABSENT) & hallucinated)[..., None] & np.isnan(values)
+    for arm in arms:
+        values = under(rule, axes, arm)
+        empty_is_right = ((arm.status == _ABSENT) & hallucinated)[..., None] & np.isnan(values)
         means.append(average_runs(np.where(empty_is_right, right, values)).reshape(len(axes.cases), -1))
+    return means
+
+
+def differences(rule: Undefined, axes: Axes, arm: Arm, baseline: Arm) -> Differences:
+    """Take one method from the other, case by case, after the rule and the mean over runs."""
+    means = case_means(rule, axes, (arm, baseline))
     largest = np.fmax.reduce(np.abs(np.concatenate(means)), axis=0, initial=0.0)
     return Differences(means[0] - means[1], largest)
 

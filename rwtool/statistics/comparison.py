@@ -12,28 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rwtool.datasets.subjects import average_runs, average_subjects, suggest_subject_regex
 from rwtool.errors import UsageError
-from rwtool.evaluation.rows import Label, Row, Rules, Undefined
+from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.metrics.measures import METRICS
-from rwtool.statistics.arms import (
-    NO_ROW,
-    STATUSES,
-    Arm,
-    Axes,
-    Differences,
-    Floats,
-    arrays,
-    check_rows,
-    differences,
-    under,
-    without_rounding,
-)
-from rwtool.statistics.effects import Effect, effect_of
+from rwtool.statistics.arms import NO_ROW, STATUSES, Arm, Axes, Floats, arrays, check_rows, under
 from rwtool.statistics.intervals import mean_intervals
-from rwtool.statistics.permutation import PairedTest, paired_permutation_test
+from rwtool.statistics.pairs import ComparisonTest, paired_tests
+from rwtool.statistics.pairs import all_pairs as every_pair
+from rwtool.statistics.ranking import Ranking, rank_methods
 
 
 @dataclass(frozen=True)
@@ -105,29 +93,6 @@ class GroupClass:
 
 
 @dataclass(frozen=True)
-class ComparisonTest:
-    """The test of one method against the baseline in one metric of one class.
-
-    `undefined` is the rule for distances: the one in force, or 'exclude' beside it where the two differ.
-    """
-
-    baseline: str
-    method: str
-    group: str
-    label: Label
-    metric: str
-    undefined: Undefined
-    result: PairedTest
-    effect: Effect
-
-    @property
-    def direction(self) -> int:
-        """1 where the method is better on average, -1 where it is worse, else 0."""
-        mean = self.result.mean_difference or 0.0
-        return METRICS[self.metric].better * ((mean > 0) - (mean < 0))
-
-
-@dataclass(frozen=True)
 class NoResult:
     """Cases of a group that a run of a method has no row for."""
 
@@ -164,6 +129,10 @@ class Comparison:
     no_results : tuple of NoResult
     suggested_subject : str or None
         A regex for `subject` where cases look like repeated scans of a subject and were not grouped.
+    pairs : tuple of ComparisonTest
+        Every method against every other, if that was asked for: one family a group and rule.
+    rankings : tuple of Ranking
+        If they were asked for.
     """
 
     methods: tuple[str, ...]
@@ -177,9 +146,19 @@ class Comparison:
     tests: tuple[ComparisonTest, ...]
     no_results: tuple[NoResult, ...]
     suggested_subject: str | None
+    pairs: tuple[ComparisonTest, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
 
 
-def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = None, test: bool = True) -> Comparison:
+def compare_rows(
+    rows: Sequence[Row],
+    rules: Rules,
+    *,
+    baseline: str | None = None,
+    test: bool = True,
+    all_pairs: bool = False,
+    rank: bool = False,
+) -> Comparison:
     """Describe the methods and test each against the baseline.
 
     Parameters
@@ -190,7 +169,11 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
     baseline : str, optional
         Method that the others are tested against; default the first.
     test : bool
-        False leaves the tests out.
+        False leaves the tests against the baseline out.
+    all_pairs : bool
+        Test every method against every other too.
+    rank : bool
+        Rank the methods, and see how firm the ranks are.
 
     Returns
     -------
@@ -208,7 +191,7 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
     method that is: exactly one arm hallucinates, and the empty one scores full marks.
 
     max-T and Holm adjust over the foreground classes and metrics of one method, group and rule for distances; class 0
-    is the background.
+    is the background. Those of all pairs adjust over the pairs too.
     """
     if not rows:
         raise UsageError("there are no rows to compare; give those of an evaluation, or a cases.csv that holds some")
@@ -220,12 +203,17 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
     groups = tuple(sorted({row.group for row in rows}))
     metrics = _unique(row.metric for row in rows)
     check_margins(rules, metrics)
+    if (all_pairs or rank) and len(methods) < 2:
+        what = "all_pairs=True" if all_pairs else "rank=True"
+        raise UsageError(f"{what} compares methods and there is one, {methods[0]}; give rows of another one too")
     tested = (baseline or methods[0]) if test and len(methods) > 1 else None
 
     classes: list[GroupClass] = []
     cells: list[Cell] = []
     counts: list[Counts] = []
     tests: list[ComparisonTest] = []
+    pairs: list[ComparisonTest] = []
+    rankings: list[Ranking] = []
     no_results: list[NoResult] = []
     for group in groups:
         members = [row for row in rows if row.group == group]
@@ -237,13 +225,17 @@ def compare_rows(rows: Sequence[Row], rules: Rules, *, baseline: str | None = No
         if tested is not None:
             for method in methods:
                 if method != tested:
-                    tests += _tests(axes, (method, arms[method]), (tested, arms[tested]), rules)
+                    tests += paired_tests(axes, arms, [(method, tested)], rules)
+        if all_pairs or rank:
+            of_group = paired_tests(axes, arms, every_pair(methods), rules)
+            pairs += of_group if all_pairs else []
+            rankings += rank_methods(axes, arms, of_group, rules) if rank else []
 
     ungrouped = all(row.subject == row.case for row in rows)
     suggestion = suggest_subject_regex({row.case for row in rows}) if ungrouped and not rules.subject else None
     return Comparison(
         methods, runs, tested, groups, metrics, tuple(classes), tuple(cells), tuple(counts), tuple(tests),
-        tuple(no_results), suggestion,
+        tuple(no_results), suggestion, tuple(pairs), tuple(rankings),
     )  # fmt: skip
 
 
@@ -339,41 +331,3 @@ def _no_results(axes: Axes, arms: dict[str, Arm], runs: dict[str, tuple[str, ...
                 names = tuple(case for case, lacks in zip(axes.cases, cases, strict=True) if lacks)
                 found.append(NoResult(method, run, axes.group, names))
     return found
-
-
-def _tests(axes: Axes, arm: tuple[str, Arm], baseline: tuple[str, Arm], rules: Rules) -> list[ComparisonTest]:
-    """Test one method against the baseline under the rule in force, and distances without one where it differs."""
-    columns = axes.columns()
-    ruled = differences(rules.undefined, axes, arm[1], baseline[1])
-    strict = differences("exclude", axes, arm[1], baseline[1])
-    differs = (np.isnan(ruled.values) != np.isnan(strict.values)).any(axis=0)
-    variants: list[tuple[Undefined, Differences, NDArray[np.bool_]]] = [
-        (rules.undefined, ruled, np.full(len(columns), True))
-    ]
-    if differs.any():
-        variants.append(("exclude", strict, differs))
-    margin = dict(rules.margin)
-    better = [METRICS[metric].better for _, metric in columns]
-    tests = []
-    for rule, of_cases, wanted in variants:
-        of_subjects = average_subjects(of_cases.values, axes.subjects)
-        d = without_rounding(of_subjects.values, of_cases.largest)
-        results = paired_permutation_test(
-            d,
-            higher_is_better=[None if sign == 0 else sign > 0 for sign in better],
-            family=[label != 0 for label, _ in columns],
-            permutations=rules.permutations,
-            seed=rules.seed,
-            alpha=rules.alpha,
-            undefined_pairs=of_subjects.undefined,
-            margin=[margin.get(metric) for _, metric in columns],
-        )
-        tests += [
-            ComparisonTest(
-                baseline[0], arm[0], axes.group, label, metric, rule, results[c],
-                effect_of(d[:, c], better=better[c], alpha=rules.alpha),
-            )
-            for c, (label, metric) in enumerate(columns)
-            if wanted[c]
-        ]  # fmt: skip
-    return tests

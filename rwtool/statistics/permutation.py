@@ -227,6 +227,11 @@ def _sign_blocks(n: int, draws: int | None, seed: int) -> Iterator[Floats]:
         yield np.where(rng.integers(0, 2, size=(min(step, draws - start), n), dtype=np.int8), -1.0, 1.0)
 
 
+def sign_flips(n: int, draws: int | None, seed: int) -> Floats:
+    """(n_flips, n) flips of +-1, the identity first: all 2**n, or the identity and `draws` more."""
+    return np.concatenate(list(_sign_blocks(n, draws, seed)))
+
+
 def _flipped_sums(columns: Floats, draws: int | None, seed: int) -> Floats:
     """Sum each of the (n, n_columns) columns under each flip: (n_flips, n_columns), row 0 the identity."""
     return np.concatenate([signs @ columns for signs in _sign_blocks(len(columns), draws, seed)])

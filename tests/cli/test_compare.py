@@ -79,6 +79,21 @@ def test_a_margin_gives_a_verdict_on_the_terminal_and_in_every_file(tmp_path):
     assert ",not worse\n" in (tmp_path / "b" / "tests.csv").read_text()
 
 
+def test_all_pairs_and_ranks_are_printed(tmp_path):
+    rows = [r for k, m in enumerate("abc") for r in series(m, [0.1 * i + 0.01 * k * (i + 1) for i in range(8)])]
+    text = run(saved(tmp_path, rows), "--all-pairs", "--rank").stdout
+    assert "all pairs: p max-T, the row against the column (8 cases)" in text
+    assert "rank [95 % CI by 1,000 bootstrap samples] (8 cases)" in text
+    assert "share of each rank, over all classes and metrics" in text
+    assert "ranking: mean-then-rank ranks the means" in text
+
+
+@pytest.mark.parametrize("option", ["--rank", "--all-pairs"])
+def test_one_method_has_no_rank(tmp_path, option):
+    error = run(saved(tmp_path, series("a", [0.5, 0.6])), option, code=2).stderr
+    assert f"{option} compares methods and there is one, a" in error
+
+
 def test_subject_groups_the_scans_again(tmp_path):
     rows = [row(m, f"p{i // 2}_{i % 2}", 0.1 * i * (m == "b")) for m in "ab" for i in range(8)]
     table = saved(tmp_path / "a", rows)
