@@ -11,3 +11,8 @@ def run(*arguments, code=0):
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return result
+
+
+def said(result):
+    """All that was printed, in one line: a long message is broken where the terminal ends."""
+    return " ".join(result.output.split())

@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import nibabel as nib
@@ -39,3 +40,11 @@ def write_nifti(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C is listened to, also where these tests were started with it ignored, as in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -21,7 +21,10 @@ MAPS = ("--kind", "rrw", "--kind", "boundary")
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
 PROGRESS = re.compile(r"\[\d+/\d+\] \w+ case_\d: (\d+\.\d s|FAILED)\n")
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks for processes in /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks for processes in /proc"),
+    pytest.mark.usefixtures("ctrl_c"),
+]
 
 
 def write_labels(folder):
@@ -33,14 +36,6 @@ def write_labels(folder):
             z, y, x = rng.integers(0, 40, 3)
             labels[z : z + 30, y : y + 40, x : x + 50] = label
         nib.save(nib.Nifti1Image(labels, np.diag([1, 1.5, 2, 1])), folder / "labels" / f"case_{number}.nii")
-
-
-@pytest.fixture(autouse=True)
-def _ctrl_c():
-    """Ctrl-C is listened to, also where these tests were started with it ignored, as in the background of a shell."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class Running:

@@ -8,13 +8,7 @@ from click.testing import CliRunner
 
 from rwtool.cli import main
 
-
-@pytest.fixture(autouse=True)
-def _ctrl_c():
-    """Ctrl-C is listened to, also where these tests were started with it ignored, as in the background of a shell."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("ctrl_c")
 
 
 @pytest.fixture

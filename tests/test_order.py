@@ -87,3 +87,12 @@ def test_the_package_itself_gives_its_version_alone(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "rwtool":
             assert {alias.name for alias in node.names} <= {"__version__"}
+
+
+def test_every_module_has_a_test_of_its_own_name_and_every_test_its_module():
+    modules = {path.relative_to(PACKAGE) for path in FILES if not path.stem.startswith("_") and path.suffix == ".py"}
+    folders = {module.parent for module in modules} - {Path()}
+    here = Path(__file__).parent
+    tests = {path.relative_to(here) for path in here.rglob("test_*.py")}
+    assert {module.with_name(f"test_{module.name}") for module in modules} - tests == set()
+    assert {test.with_name(test.name.removeprefix("test_")) for test in tests if test.parent in folders} <= modules

@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from cohorts import FILES, QUICK, discs, metrics, names_in, save, weights, words, write_cohort
+from commands import run, said
 
-from rwtool.cli import main
 from rwtool.network.checkpoint import load_checkpoint
 from rwtool.network.config import TrainConfig, read_config
 
@@ -23,20 +22,8 @@ def cohort(tmp_path_factory):
     return write_cohort(tmp_path_factory.mktemp("cohort"))
 
 
-def run(*arguments, code=0):
-    result = CliRunner().invoke(main, [str(word) for word in arguments], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
 def train(cohort, folder, *options, code=0, settings=QUICK):
     return run("train", cohort / "images", cohort / "labels", folder, *words(settings), *options, code=code)
-
-
-def message(result):
-    """What was printed, in one line."""
-    return " ".join(result.output.split())
 
 
 def split_of(folder):
@@ -63,7 +50,7 @@ def test_it_says_what_is_trained_how_far_it_is_and_what_it_came_to(cohort, tmp_p
     shown = re.fullmatch(form.format(2, ""), second).groups()
     found = {name: float(value) for name, value in metrics(tmp_path / "run")[1].items()}
     assert shown == tuple(f"{found[name]:.3f}" for name in ("dice", "dice_1", "dice_2"))
-    assert f"{tmp_path / 'run'}: validation in 3D, 3 cases, mean (distances over the ok cases)" in message(result)
+    assert f"{tmp_path / 'run'}: validation in 3D, 3 cases, mean (distances over the ok cases)" in said(result)
     validation = json.loads((tmp_path / "run" / "run.json").read_text())["validation"]
     for entry in validation:
         row = [f"{entry['dice']:.3f}", f"{entry['hd95_mm']:.2f}", f"{entry['hd_mm']:.2f}", "3", "0", "0", "0"]
@@ -107,9 +94,9 @@ def test_a_whole_study_without_arguments(tmp_path, monkeypatch):
     result = run("evaluate", "--permutation-test", "-j", 1)
     assert "3 cases, 3 methods" in result.output
     assert "boundary-ce-gradual" in result.output
-    assert "the 3 validation cases" in message(result)
+    assert "the 3 validation cases" in said(result)
     result = run("train", *words(QUICK), code=2)
-    assert "runs/rrw holds a run; --resume goes on with it" in message(result)
+    assert "runs/rrw holds a run; --resume goes on with it" in said(result)
 
 
 def test_folders_that_are_not_there_are_named(cohort, tmp_path, monkeypatch):
@@ -130,7 +117,7 @@ def test_seeds_are_runs_of_one_method_that_evaluate_averages(cohort, tmp_path):
     result = train(cohort, tmp_path / "unet", "--seeds", "0,1")
     assert names_in(tmp_path / "unet") == {"seed-0", "seed-1"}
     folders = [tmp_path / "unet" / f"seed-{seed}" for seed in (0, 1)]
-    assert all(f"{folder}: validation in 3D, 3 cases" in message(result) for folder in folders)
+    assert all(f"{folder}: validation in 3D, 3 cases" in said(result) for folder in folders)
     assert split_of(folders[0]) == split_of(folders[1])
     assert weights(folders[0]) != weights(folders[1])
     result = run("evaluate", cohort / "labels", tmp_path / "unet", "--format", "json", "-j", 1, "-q")
@@ -198,7 +185,7 @@ def test_seeds_and_split_win_over_the_config_of_a_run(cohort, tmp_path):
 def test_a_file_of_wrong_settings_is_refused(cohort, tmp_path, text, expected):
     path = tmp_path / "settings.toml"
     path.write_text(text)
-    assert expected in message(train(cohort, tmp_path / "run", "--config", path, code=2))
+    assert expected in said(train(cohort, tmp_path / "run", "--config", path, code=2))
     assert not (tmp_path / "run").exists()
 
 
@@ -220,7 +207,7 @@ def test_a_split_file_and_the_folds_of_nnunet(cohort, tmp_path):
     assert "3 cases to train on (12 slices), 1 to validate on" in result.output
     assert "there is no fold 2; it holds 2" in train(cohort, tmp_path / "2", "--split", f"{path}:2", code=2).output
     result = train(cohort, tmp_path / "2", "--split", path, "--val", 0.2, code=2)
-    assert "--split names the cases of each part, so --val has no meaning; drop one" in message(result)
+    assert "--split names the cases of each part, so --val has no meaning; drop one" in said(result)
 
 
 def test_val_and_split_seed_draw_the_split_and_seed_does_not(cohort, tmp_path):
@@ -242,8 +229,8 @@ def test_val_0_says_that_nothing_was_validated(cohort, tmp_path):
 def test_a_split_that_may_part_the_scans_of_a_subject_is_warned_of(cohort, tmp_path):
     scans = write_cohort(tmp_path, names=[f"p{subject}_T{visit}" for subject in (1, 2, 3) for visit in (1, 2)])
     plain = train(scans, tmp_path / "a", settings=BARE)
-    assert "the cases look like several scans of some subjects" in message(plain)
-    assert "use --subject '^(p[0-9]+)'" in message(plain)
+    assert "the cases look like several scans of some subjects" in said(plain)
+    assert "use --subject '^(p[0-9]+)'" in said(plain)
     grouped = train(scans, tmp_path / "b", "--subject", "^(p[0-9]+)", settings=BARE)
     assert "several scans" not in grouped.output
     assert "several scans" not in train(cohort, tmp_path / "c", settings=BARE).output
@@ -258,7 +245,7 @@ def test_scans_of_a_subject_stay_together(tmp_path):
         assert not train_on & val
         assert len(split["train"]) + len(split["val"]) == 6
     result = train(cohort, tmp_path / "other", "--subject", "case_", code=2)
-    assert "the subject regex 'case_' finds no subject in 'p1_a'" in message(result)
+    assert "the subject regex 'case_' finds no subject in 'p1_a'" in said(result)
 
 
 # A run that is there
@@ -269,11 +256,11 @@ def test_a_run_is_refused_then_resumed_then_overwritten(cohort, tmp_path):
     train(cohort, folder, "--loss", "dice", "-q")
     before = weights(folder)
     refused = f"{folder} holds a run; --resume goes on with it, --overwrite starts anew, or name another RUN"
-    assert refused in message(train(cohort, folder, code=2))
+    assert refused in said(train(cohort, folder, code=2))
     result = train(cohort, folder, "--resume")  # the loss is that of the run
     assert result.output == f"{folder}: finished already\nnext: rwtool evaluate {cohort / 'labels'} {folder}\n"
     result = train(cohort, folder, "--resume", "--loss", "rrw", code=2)
-    assert "these differ: --loss rrw (it was dice); leave them out, or start another RUN" in message(result)
+    assert "these differ: --loss rrw (it was dice); leave them out, or start another RUN" in said(result)
     assert weights(folder) == before
     train(cohort, folder, "--overwrite", "-q")
     assert load_checkpoint(folder / "last.pt").config.loss == "rrw"
@@ -308,23 +295,23 @@ def test_a_run_is_refused_then_resumed_then_overwritten(cohort, tmp_path):
         (["--spacing", 1, 1, 1], "carries its own"),
     ],
 )
-def test_wrong_use_is_one_readable_message(cohort, tmp_path, options, expected):
+def test_wrong_use_is_one_readable_said(cohort, tmp_path, options, expected):
     options = [str(cohort / "labels") if word == "LABELS" else word for word in options]
     result = train(cohort, tmp_path / "run", *options, code=2)
-    assert expected in message(result)
+    assert expected in said(result)
     assert not (tmp_path / "run").exists()
 
 
 def test_nan_and_inf_are_errors_of_one_line(tmp_path):
     cohort = write_cohort(tmp_path)
     result = train(cohort, tmp_path / "run", "--lr", 1e30, code=1)
-    assert "Error: the loss became nan in step 2 of epoch 1, with slices of case_" in message(result)
-    assert "try a lower --lr, --amp off, or --normalize zscore" in message(result)
+    assert "Error: the loss became nan in step 2 of epoch 1, with slices of case_" in said(result)
+    assert "try a lower --lr, --amp off, or --normalize zscore" in said(result)
     image = discs(1)[0].astype(np.float32)
     image[3, 19, 23] = -np.inf
     save(cohort / "images" / "case_1.nii.gz", image)
     result = train(cohort, tmp_path / "other", code=1)
-    assert "case_1.nii.gz: expected finite intensities; found -inf at (z, y, x) = (3, 19, 23)" in message(result)
+    assert "case_1.nii.gz: expected finite intensities; found -inf at (z, y, x) = (3, 19, 23)" in said(result)
 
 
 def test_an_image_on_another_grid_than_its_labels_is_refused(tmp_path):
@@ -332,10 +319,10 @@ def test_an_image_on_another_grid_than_its_labels_is_refused(tmp_path):
     affine = np.diag([0.8, 1.5, 4, 1.0])
     save(cohort / "images" / "case_1.nii.gz", discs(1)[0], affine=affine)
     result = train(cohort, tmp_path / "run", code=1)
-    assert "case_1.nii.gz: it lies on another grid than its labels" in message(result)
+    assert "case_1.nii.gz: it lies on another grid than its labels" in said(result)
     (cohort / "images" / "case_1.nii.gz").unlink()
     result = train(cohort, tmp_path / "run", code=2)
-    assert "no image for case_1; expected files named as their labels, or with _0000, _0001" in message(result)
+    assert "no image for case_1; expected files named as their labels, or with _0000, _0001" in said(result)
 
 
 def test_classes_and_an_ignored_label_are_those_of_the_options(cohort, tmp_path):
@@ -344,7 +331,7 @@ def test_classes_and_an_ignored_label_are_those_of_the_options(cohort, tmp_path)
     assert load_checkpoint(tmp_path / "run" / "last.pt").task.classes.ignore == 2
     assert [entry["label"] for entry in json.loads((tmp_path / "run" / "run.json").read_text())["validation"]] == [1, 5]
     result = train(cohort, tmp_path / "other", "--classes", "0,1", code=1)
-    assert "is not in the class list 0, 1" in message(result)
+    assert "is not in the class list 0, 1" in said(result)
 
 
 def test_npy_files_take_their_spacing_from_the_option(tmp_path):
@@ -353,7 +340,7 @@ def test_npy_files_take_their_spacing_from_the_option(tmp_path):
             (tmp_path / folder).mkdir(exist_ok=True)
             np.save(tmp_path / folder / f"case_{index}.npy", array)
     result = train(tmp_path, tmp_path / "run", code=2)
-    assert "an .npy file carries no spacing; give " in message(result)
+    assert "an .npy file carries no spacing; give " in said(result)
     train(tmp_path, tmp_path / "run", "--spacing", 4, 1.5, 0.8)
     nifti = write_cohort(tmp_path / "nifti", names=[f"case_{index}" for index in range(4)])
     train(nifti, tmp_path / "other")

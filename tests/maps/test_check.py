@@ -4,10 +4,9 @@ import zlib
 import nibabel as nib
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import run
 
 import rwtool
-from rwtool.cli import main
 from rwtool.files import file_crc32
 from rwtool.maps.check import check_maps
 
@@ -20,12 +19,6 @@ def labels(tmp_path):
         array = np.random.default_rng(index).integers(0, 3, (9, 8, 4)).astype(np.uint8).repeat(2, axis=1)
         nib.save(nib.Nifti1Image(array, np.diag([1.0, 1.5, 4.0, 1.0])), folder / f"case_{index}.nii.gz")
     return folder
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
 
 
 def brute_force(z, softmax, kind):
@@ -204,34 +197,6 @@ def test_what_does_not_verify_is_named_and_the_exit_code_is_1(labels, tmp_path, 
     spoil(tmp_path / "maps" / "rrw", labels)
     result = run("check", tmp_path / "maps" / "rrw", "--labels", labels, "-j", 1, code=1)
     assert message in result.output
-    assert "Traceback" not in result.output
-
-
-def test_absent_classes_of_boundary_maps_are_warned_of(labels, tmp_path):
-    run("maps", labels, tmp_path / "maps", "--kind", "hd", "--classes", "0,1,2,3", "-q", "-j", 1)
-    result = run("check", tmp_path / "maps" / "hd", "-j", 1)
-    assert "warning: 2 cases with an absent class, first case_0" in result.output
-
-
-def test_dense_maps_are_checked_without_their_labels_and_say_so(labels, tmp_path):
-    run("maps", labels, tmp_path / "maps", "-q", "-j", 1)
-    labels.rename(tmp_path / "away")
-    result = run("check", tmp_path / "maps" / "rrw", "-j", 1)
-    assert "checked against the sidecar alone" in result.output
-
-
-def test_a_folder_without_a_sidecar_says_what_to_check_instead(labels, tmp_path):
-    run("maps", labels, tmp_path / "maps", "-q", "-j", 1)
-    result = run("check", tmp_path / "maps", code=2)
-    assert "it holds rrw: check one of these" in result.output
-
-
-def test_maps_with_ignored_voxels_need_their_labels(labels, tmp_path):
-    run("maps", labels, tmp_path / "maps", "-q", "-j", 1, "--ignore", 2)
-    labels.rename(tmp_path / "away")
-    result = run("check", tmp_path / "maps" / "rrw", "-j", 1, code=1)
-    assert "it tells which voxels are ignored; give --labels" in result.output
-    run("check", tmp_path / "maps" / "rrw", "-j", 1, "--labels", tmp_path / "away")
 
 
 @pytest.mark.parametrize("content", ['{"cases": []}', '{"format": 1, "rwtool": "0", "cases": {"a": {}}}', "[]", "{}"])

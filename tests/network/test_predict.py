@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from click.testing import CliRunner
 from cohorts import (
     AFFINE,
     QUICK,
@@ -22,11 +21,11 @@ from cohorts import (
     weights,
     write_cohort,
 )
+from commands import run, said
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 import rwtool
 import rwtool.network.predict as predict_module
-from rwtool.cli import main
 from rwtool.datasets.classes import make_classes
 from rwtool.network.checkpoint import load_checkpoint
 
@@ -44,10 +43,7 @@ def trained(cohort):
 
 
 def predict(*arguments, code=0):
-    words = ["predict", *arguments, "--amp", "off"]
-    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return result
+    return run("predict", *arguments, "--amp", "off", code=code)
 
 
 # What is predicted
@@ -84,16 +80,6 @@ def test_the_precision_is_that_of_the_run_where_the_device_has_it(monkeypatch, t
     monkeypatch.setattr("rwtool.network.devices._cpu_has_bf16", lambda: False)
     assert predict_module._amp("auto", trained, torch.device(device)) == found
     assert predict_module._amp("bf16", trained, torch.device(device)) == "bf16"
-
-
-def test_label_files_that_are_there_are_never_replaced_unasked(cohort, trained, tmp_path):
-    shutil.copytree(cohort / "labels", tmp_path / "labels")
-    truth = {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()}
-    result = predict(trained, cohort / "images", tmp_path / "labels", code=2)
-    assert "holds label files of 6 of these cases, first case_0.nii.gz; --overwrite replaces them" in result.output
-    assert {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()} == truth
-    predict(trained, cohort / "images", tmp_path / "labels", "--overwrite")
-    assert all(path.read_bytes() != truth[path.name] for path in (tmp_path / "labels").iterdir())
 
 
 def test_the_values_are_those_of_the_label_files(tmp_path):
@@ -178,7 +164,7 @@ def test_flips_that_were_not_trained_are_refused(cohort, trained, tmp_path, untr
     checkpoint = load_checkpoint(trained / "last.pt")
     replace(checkpoint, config=replace(checkpoint.config, **untrained)).save(tmp_path / "last.pt")
     result = predict(tmp_path, cohort / "images", tmp_path / "out", "--tta", code=2)
-    assert "it was trained without flips, so --tta would harm; leave it out" in " ".join(result.output.split())
+    assert "it was trained without flips, so --tta would harm; leave it out" in said(result)
 
 
 def test_probabilities_of_resampled_slices_sum_to_1_on_the_grid_of_the_image(cohort, tmp_path):
@@ -302,22 +288,6 @@ def test_a_run_of_cases_in_several_orientations_validates_as_one_of_a_single_one
         np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.as_reoriented(turn).dataobj))
 
 
-def test_one_damaged_image_costs_only_itself(cohort, trained, tmp_path):
-    images = tmp_path / "images"
-    shutil.copytree(cohort / "images", images)
-    (images / "case_1.nii.gz").write_bytes((images / "case_1.nii.gz").read_bytes()[:200])
-    image = discs(5)[0].astype(np.float32)
-    image[0, 0, 0] = np.nan
-    save(images / "case_5.nii.gz", image)
-    result = predict(trained, images, tmp_path / "out", "-j", 3, code=1)
-    assert "2 cases failed:" in result.output
-    assert f"case_1: {images / 'case_1.nii.gz'}: cannot be read" in result.output
-    assert f"case_5: {images / 'case_5.nii.gz'}: expected finite intensities; found nan" in result.output
-    assert "4 label files in" in result.output
-    assert names_in(tmp_path / "out") == {f"case_{index}.nii.gz" for index in (0, 2, 3, 4)}
-    assert "Traceback" not in result.output
-
-
 def test_files_are_never_written_where_the_images_are(cohort, trained, tmp_path):
     before = {path: path.read_bytes() for path in (cohort / "images").iterdir()}
     os.symlink(cohort / "images", tmp_path / "link")
@@ -338,51 +308,11 @@ def test_a_glob_is_predicted_and_what_a_killed_process_left_is_removed(cohort, t
 # Runs
 
 
-def test_a_folder_that_is_no_run_is_refused(cohort, trained, tmp_path):
-    (tmp_path / "empty").mkdir()
-    result = predict(tmp_path / "empty", cohort / "images", tmp_path / "out", code=2)
-    assert "no last.pt here; name the folder of a run of rwtool train" in result.output
-    assert "does not exist" in predict(tmp_path / "missing", cohort / "images", tmp_path / "out", code=2).output
-    (tmp_path / "last.pt").write_bytes((trained / "last.pt").read_bytes()[:3000])
-    result = predict(tmp_path, cohort / "images", tmp_path / "out", code=1)
-    assert "last.pt: cannot be read as a checkpoint; train again, or use another one" in result.output
-    result = predict(cohort / "images" / "case_0.nii.gz", cohort / "images", tmp_path / "out", code=1)
-    assert "case_0.nii.gz: cannot be read as a checkpoint" in result.output
-    assert not (tmp_path / "out").exists()
-
-
-def test_runs_of_several_seeds_are_named(cohort, tmp_path):
-    rwtool.train(cohort / "images", cohort / "labels", tmp_path, seeds=[3, 4], **QUICK)
-    result = predict(tmp_path, cohort / "images", tmp_path / "out", code=2)
-    text = " ".join(result.output.split())
-    assert f"holds 2 runs; name one of them: {tmp_path / 'seed-3'}, {tmp_path / 'seed-4'}" in text
-    predict(tmp_path / "seed-4", cohort / "images", tmp_path / "out")
-    assert weights(tmp_path / "seed-3") != weights(tmp_path / "seed-4")
-
-
 def test_a_run_without_a_validation_has_no_best_checkpoint(cohort, tmp_path):
     train(cohort, tmp_path / "run", val=0)
     predict(tmp_path / "run", cohort / "images", tmp_path / "out")
     result = predict(tmp_path / "run", cohort / "images", tmp_path / "out", "--checkpoint", "best", code=2)
     assert "there is no best.pt (no validation has been done yet); found last.pt" in result.output
-
-
-@pytest.mark.parametrize(
-    ("device", "message"),
-    [
-        ("nonsense", "--device nonsense is not auto, cpu, cuda or cuda:i"),
-        ("mps", "--device mps is not auto, cpu, cuda or cuda:i"),
-        (f"cuda:{torch.cuda.device_count()}", "CUDA devices; give --device cpu"),
-    ],
-)
-def test_a_device_that_is_not_there_is_refused(cohort, trained, tmp_path, device, message):
-    result = predict(trained, cohort / "images", tmp_path / "out", "--device", device, code=2)
-    assert message in " ".join(result.output.split())
-    assert "Traceback" not in result.output
-
-
-def test_quiet_prints_nothing(cohort, trained, tmp_path):
-    assert predict(trained, cohort / "images", tmp_path, "-q").output == ""
 
 
 def test_python_gives_the_files_and_the_reasons(cohort, trained, tmp_path):
