@@ -160,3 +160,11 @@ def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(VolumeError, match=r"file/a: cannot be written: "), locked(tmp_path / "file" / "a"):
         pass
+
+
+def test_remove_leftovers_keeps_what_is_not_ours(tmp_path):
+    foreign = [".notes.1.tmp", ".a.nii.999999999@elsewhere.rwtool-tmp", "a.999999999.tmp", ".rwtool-tmp"]
+    for name in foreign:
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(foreign)

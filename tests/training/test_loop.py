@@ -57,16 +57,6 @@ LOSSES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def quick(cohort, tmp_path_factory):
-    return train(cohort, tmp_path_factory.mktemp("runs") / "quick")
-
-
 # Learning rate and settings
 
 

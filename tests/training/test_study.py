@@ -2,22 +2,12 @@ import shutil
 
 import pytest
 import torch
-from cohorts import FILES, QUICK, all_of, names_in, train, train_and_stop, weights, write_cohort
+from cohorts import FILES, QUICK, all_of, names_in, train, train_and_stop, weights
 
 import rwtool
 from rwtool.network.checkpoint import load_checkpoint
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def quick(cohort, tmp_path_factory):
-    return train(cohort, tmp_path_factory.mktemp("runs") / "quick")
 
 
 @pytest.fixture
