@@ -516,6 +516,8 @@ def _open_as(
     """Read a file through the module of its format."""
     suffix = split_name(path)[1]
     where = (path, slice_axis, voxels, spacing_mm)
+    if path.is_dir() or suffix in DICOM_SUFFIXES or (not suffix and is_dicom(path)):  # a folder whatever its name
+        return open_dicom(*where)
     if suffix == ".npy":
         return open_npy(path, spacing_mm, slice_axis)
     if suffix in NIFTI_SUFFIXES or is_nifti_pair(path):
@@ -525,8 +527,6 @@ def _open_as(
     if suffix in (*META_SUFFIXES, *NRRD_SUFFIXES):
         raster = describe_meta(path) if suffix in META_SUFFIXES else describe_nrrd(path)
         return open_raster(raster, slice_axis, voxels, spacing_mm)
-    if path.is_dir() or suffix in DICOM_SUFFIXES or (not suffix and is_dicom(path)):
-        return open_dicom(*where)
     if not suffix:
         raise VolumeError(f"rwtool knows no format of this name; expected one of {', '.join(SUFFIXES)}")
     through_itk = suffix in OTHER_SUFFIXES and not first_bytes(path).startswith(_MINC_1)

@@ -13,7 +13,7 @@ from rwtool.evaluation.rows import Interval, Label, Row, Rules, Undefined
 from rwtool.io.names import file_hash
 from rwtool.metrics.measures import HD95Rule
 from rwtool.report.csv import read_tables
-from rwtool.report.write import print_report, summary, write_report
+from rwtool.report.write import print_report, refuse_strangers, summary, write_report
 from rwtool.statistics.comparison import Comparison, check_margins, compare_rows
 
 
@@ -215,6 +215,8 @@ def evaluate(
     if margin and not permutation_test:
         raise UsageError("margin= belongs to permutation_test=True; add that")
     check_margins(request.rules, request.rules.metrics)
+    if request.out is not None:
+        refuse_strangers(request.out)
     plan = plan_evaluation(request)
     against = _baseline(plan.pairing.methods, permutation_test, baseline)
     for wanted, option in ((all_pairs, "all_pairs=True"), (rank, "rank=True")):
@@ -281,6 +283,8 @@ def compare(
         raise UsageError("there are no tables to compare; name one or more cases.csv")
     if out is not None and any((Path(out) / "cases.csv").resolve() == path.resolve() for path in paths):
         raise UsageError(f"out={str(out)!r} would replace a table that is read; choose another folder")
+    if out is not None:
+        refuse_strangers(Path(out))
     rows, rules = read_tables(paths, subject=subject)
     rules = replace(
         rules,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
@@ -14,9 +16,11 @@ import numpy as np
 
 from rwtool import __version__
 from rwtool.console import json_text, print_lines, print_table
+from rwtool.errors import RwtoolError, UsageError
 from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import atomic, locked, make_folder
 from rwtool.metrics.measures import METRICS
+from rwtool.records import read_json
 from rwtool.report.csv import (
     CASE_COLUMNS,
     MEAN_COLUMNS,
@@ -32,6 +36,40 @@ from rwtool.report.markdown import escape_markdown, markdown_table
 from rwtool.report.text import Table, definitions, notes, result_tables, statements, test_table
 from rwtool.statistics.comparison import Comparison
 from rwtool.statistics.pairs import ComparisonTest
+
+_LINE = 1 << 12  # characters of a first line
+_FILES = (
+    "cases.csv", "means.csv", "tests.csv", "pairs.csv", "rankings.csv", "summary.json", "summary.md", "summary.tex",
+)  # fmt: skip
+
+
+def refuse_strangers(out: Path) -> None:
+    """Refuse a folder with files of these names that no report was.
+
+    Raises
+    ------
+    UsageError
+        There are such, and neither ``cases.csv`` nor ``summary.json`` is that of a report.
+    """
+    there = [name for name in _FILES if os.path.lexists(out / name)]
+    if there and not _is_report(out):
+        raise UsageError(
+            f"{out} holds {', '.join(there)}, and neither cases.csv nor summary.json is that of rwtool evaluate; move "
+            "them away, or name another out="
+        )
+
+
+def _is_report(out: Path) -> bool:
+    table = out / "cases.csv"
+    with contextlib.suppress(OSError, ValueError):
+        if table.is_file():
+            with table.open(encoding="utf-8-sig") as lines:
+                if set(CASE_COLUMNS[:8]) <= set(lines.readline(_LINE).strip().split(",")):
+                    return True
+    with contextlib.suppress(RwtoolError):
+        content = read_json(out / "summary.json", refusal="", mend="")
+        return isinstance(content, dict) and {"rwtool", "rules"} <= set(content)
+    return False
 
 
 def write_report(

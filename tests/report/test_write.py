@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from handmade import row, series, structure, tiny
 
 import rwtool
 from rwtool.evaluation.rows import Rules
 from rwtool.report.csv import read_cases_csv
-from rwtool.report.write import print_report, summary, write_report
+from rwtool.report.write import print_report, refuse_strangers, summary, write_report
 from rwtool.statistics.comparison import compare_rows as compare
 
 
@@ -248,3 +249,19 @@ def test_no_file_says_nan(tmp_path):
 def test_a_report_leaves_nothing_but_its_files(report):
     names = ["cases.csv", "means.csv", "summary.json", "summary.md", "summary.tex", "tests.csv"]
     assert sorted(path.name for path in report.iterdir()) == names
+
+
+@pytest.mark.parametrize("name", ["cases.csv", "summary.md", "summary.json"])
+def test_files_that_no_report_wrote_are_refused(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(rwtool.UsageError, match=f"holds {name}, and neither cases.csv nor summary.json is that of rw"):
+        refuse_strangers(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["cases.csv", "summary.json"])
+def test_an_earlier_report_may_be_replaced_whole_or_in_part(report, left):
+    refuse_strangers(report)
+    for path in list(report.iterdir()):
+        if path.name not in (left, "summary.md"):
+            path.unlink()
+    refuse_strangers(report)
