@@ -315,10 +315,8 @@ def _tolerances(request: Request, labels: Sequence[Label]) -> dict[Label, float]
         )
     lacking = [] if None in given else [label for label in labels if label not in given]
     if lacking:
-        raise UsageError(
-            f"nsd needs a tolerance for label {', '.join(map(str, lacking))}: give nsd_tolerance_mm= for all "
-            "labels, or for each"
-        )
+        what = f"label{'s' if len(lacking) > 1 else ''} {', '.join(map(str, lacking))}"
+        raise UsageError(f"nsd needs a tolerance for {what}: give nsd_tolerance_mm= for all labels, or for each")
     for mm in given.values():
         check_tolerance(mm)
     return {label: given[label] if label in given else given[None] for label in labels}

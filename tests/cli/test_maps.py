@@ -53,7 +53,7 @@ def test_a_rerun_says_what_is_left_to_do(labels, tmp_path):
     result = run("maps", labels, tmp_path / "maps", "-j", 1)
     assert "2 cases to do, 1 at once; 1 case unchanged since the last run" in result.output
     result = run("maps", labels, tmp_path / "maps", "--units", "voxel", "-j", 1, code=2)
-    assert "maps of other settings (parameters.units: 'mm' and 'voxel'; unit: 'mm' and 'voxel')" in result.output
+    assert "maps of other settings (parameters.units: 'mm' and 'voxel')" in result.output
     assert "--overwrite" in result.output
     run("maps", labels, tmp_path / "maps", "--units", "voxel", "-j", 1, "--overwrite")
     assert sidecar(tmp_path / "maps" / "rrw")["unit"] == "voxel"

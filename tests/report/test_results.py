@@ -7,7 +7,7 @@ from volumes import volume_of
 
 import rwtool
 from rwtool.evaluation.rows import Rules
-from rwtool.io.formats import write
+from rwtool.io.write import write
 from rwtool.report.csv import read_cases_csv
 from rwtool.report.results import Results
 from rwtool.statistics.comparison import compare_rows
