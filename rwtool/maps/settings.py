@@ -149,10 +149,10 @@ def make_settings(parameters: MapParameters, storage: Storage, classes: Classes)
 
 def difference(old: MapSettings, new: MapSettings) -> list[str]:
     """Name what differs between two settings: ``parameters.units: 'mm' and 'voxel'``."""
-    stated = [
+    first, second = (
         {key: value for key, value in settings.as_dict().items() if key not in _FOLLOWS} for settings in (old, new)
-    ]
-    return _difference(*stated)
+    )
+    return _difference(first, second)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
