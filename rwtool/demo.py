@@ -19,9 +19,9 @@ from rwtool.console import count
 from rwtool.errors import UsageError
 from rwtool.evaluation.rows import Row
 from rwtool.files import atomic
-from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
 from rwtool.io.volume import Volume
+from rwtool.io.write import write
 
 SPACING_MM = (10.0, 2.25, 2.25)
 CLASS_NAMES = {0: "background", 1: "RV", 2: "MYO", 3: "LV"}

@@ -17,7 +17,7 @@ machine
 workers
 parallel
 blocks
-io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats
+io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats write
 datasets: values classes layouts cases channels subjects splits runs plan
 maps: parameters distances streaming kinds settings folder write make check
 losses: inputs functional mixing module

@@ -11,7 +11,7 @@ from rwtool.cli import options
 from rwtool.console import json_text
 
 
-@click.command()
+@click.command(short_help="Repeat the tests from saved tables.")
 @click.argument(
     "tables",
     nargs=-1,

@@ -16,6 +16,11 @@ from rwtool.errors import UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+_PARAMETER = re.compile(
+    r"(?<![\w.-])(?P<name>[a-z][a-z0-9_]*)="
+    r"(?P<value>\([^()]*\)|\{[^{}]*\}|\"[^\"]*\"|'[^']*'|[\w.+-]*\w)?(?!=)"
+)
+
 
 def of_record(record: type[Any], name: str, help: str, *, option: str | None = None, **more: Any) -> Decorator:  # noqa: A002
     """An option for the field of a record, whose default stands there alone: None where it is not given.
@@ -75,14 +80,11 @@ def for_shell(text: str, command: click.Command) -> str:
             value = (" " if parameter.nargs > 1 else ",").join(parts)
             if parameter.metavar and not any(letter.isdigit() for letter in value):
                 value = parameter.metavar
-        elif value.startswith("{"):
-            value = value.strip("{}").replace(": ", "=").replace('"', "").replace("'", "")
+        elif re.match(r"\{[^{}:]+:", value):
+            value = re.sub(r"[{}()\"' ]", "", value).replace(":", "=")
         return f"{option} {value}"
 
-    pattern = (
-        r"(?<![\w.-])(?P<name>[a-z][a-z0-9_]*)=(?P<value>\([^()]*\)|\{[^{}]*\}|\"[^\"]*\"|'[^']*'|[\w.+-]*\w)?(?!=)"
-    )
-    return re.sub(pattern, said, text)
+    return _PARAMETER.sub(said, text)
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -245,7 +245,7 @@ def settle_spacing(
         raise NoSpacingError(f"{what} carries no spacing{found}; give spacing_mm=(z, y, x)")
     if not missing:
         if spacing_mm is not None:
-            raise UsageError("spacing_mm is for files without one, such as .npy; this file carries its own spacing")
+            raise UsageError("spacing_mm= is for files without one, such as .npy; this file carries its own spacing")
         return None
     return check_spacing(spacing_mm)
 

@@ -16,10 +16,10 @@ import numpy as np
 from rwtool.console import count
 from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
 from rwtool.errors import UsageError
-from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
+from rwtool.io.write import write
 from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import (
     RECTIFIED,

@@ -185,7 +185,7 @@ def evaluate(
         str(reference),
         tuple(map(str, several)),
         Rules(
-            tuple(metrics),
+            (metrics,) if isinstance(metrics, str) else tuple(metrics),
             hd95,
             undefined,
             permutations=permutations,

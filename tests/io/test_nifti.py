@@ -7,8 +7,9 @@ import pytest
 from volumes import SPACED, oblique, some_labels, volume_of
 
 from rwtool.errors import GeometryError, VolumeError
-from rwtool.io.formats import carries_spacing, read_channels, read_header, read_image, read_labels, write
+from rwtool.io.formats import carries_spacing, read_channels, read_header, read_image, read_labels
 from rwtool.io.geometry import NoSpacingError
+from rwtool.io.write import write
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

@@ -132,6 +132,13 @@ def test_a_run_of_other_settings_that_planned_at_the_same_time_is_refused_before
         ).read_bytes()
 
 
+def test_settings_that_made_no_map_stand_in_nobodys_way(labels):
+    make(labels, classes=(0, 5))  # no file has that class
+    assert read_map_set(folder_of(labels)).cases == {}
+    make(labels)
+    assert sorted(read_map_set(folder_of(labels)).cases) == list(CASES)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_run_of_other_settings_is_told_who_holds_the_folder(labels, overwrite):
     first = rwtool.make_maps(labels, labels.parent / "maps", kinds=["boundary"], format="npy", dry_run=True)

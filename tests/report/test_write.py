@@ -77,7 +77,7 @@ empty: in a pair, where the reference lacks a class that only one method halluci
 effect: approximate, by Student's t: d_z = mean / SD of the differences; subjects for 80 % power at the observed d_z, alpha 0.05; the chance that the method is not better, given the data
 star: * p < 0.05 (not adjusted) against old, ↑ better or ↓ worse; p max-T and p Holm are adjusted over the foreground classes and metrics of one method
 note: new/1/hd (exclude): n = 5: p < 0.05 is out of reach: with 5 non-zero differences the smallest p is 0.0625
-note: new/1/hd: the differences are skewed (skewness 1.8 in size) and the test presumes symmetric ones, so p may be too small (by simulation up to 9 % of tests and 24 % of families had p < 0.05 by chance) and the interval too short; look at the subjects that stand out, weigh better/tied/worse, which presume no symmetry, and ask for a smaller p, such as alpha=0.01"""
+note: new/1/hd: the differences are skewed (skewness 1.8 in size) and the test presumes symmetric ones, so p may be too small (by simulation up to 9 % of tests and 24 % of families had p < 0.05 by chance) and the interval too short; look at the subjects that stand out, weigh better/tied/worse, which presume no symmetry, and ask for a smaller p, such as 0.01"""
 
 
 def test_without_tests_there_are_means_and_no_stars(capsys):
