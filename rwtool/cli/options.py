@@ -76,7 +76,7 @@ def for_shell(text: str, command: click.Command) -> str:
             if parameter.metavar and not any(letter.isdigit() for letter in value):
                 value = parameter.metavar
         elif value.startswith("{"):
-            value = value.strip("{}").replace(": ", "=").replace('"', "").replace("'", "")
+            value = value.strip("{}").replace(": ", "=").replace(", ", ",").replace('"', "").replace("'", "")
         return f"{option} {value}"
 
     pattern = (

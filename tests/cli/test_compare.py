@@ -60,7 +60,7 @@ def test_a_margin_gives_a_verdict_on_the_terminal_and_in_every_file(tmp_path):
     rows = [*series("old", [0.1 * i for i in range(8)]), *series("old", [9.0] * 8, metric="hd")]
     rows += [*series("new", [0.1 * i + 0.01 for i in range(8)]), *series("new", [8.0, 5.0] * 4, metric="hd")]
     table = saved(tmp_path / "a", rows)
-    text = run(table, "--margin", "dice=0.3", "--margin", "hd=2", "-o", tmp_path / "b").stdout
+    text = run("compare", table, "--margin", "dice=0.3", "--margin", "hd=2", "-o", tmp_path / "b").stdout
     lines = text[text.index("equivalence with old") :].splitlines()
     assert [line.split()[-2:] for line in lines if line.split()[2:4] == ["Dice", "new"]] == [["+0.0100]", "equivalent"]]
     assert [line.split()[-2:] for line in lines if line.split()[:1] == ["HD"]] == [["not", "worse"]]
@@ -74,7 +74,7 @@ def test_a_margin_gives_a_verdict_on_the_terminal_and_in_every_file(tmp_path):
 
 def test_all_pairs_and_ranks_are_printed(tmp_path):
     rows = [r for k, m in enumerate("abc") for r in series(m, [0.1 * i + 0.01 * k * (i + 1) for i in range(8)])]
-    text = run(saved(tmp_path, rows), "--all-pairs", "--rank").stdout
+    text = run("compare", saved(tmp_path, rows), "--all-pairs", "--rank").stdout
     assert "all pairs: p max-T, the row against the column (8 cases)" in text
     assert "rank [95 % CI by 1,000 bootstrap samples] (8 cases)" in text
     assert "share of each rank, over all classes and metrics" in text
@@ -83,7 +83,7 @@ def test_all_pairs_and_ranks_are_printed(tmp_path):
 
 @pytest.mark.parametrize("option", ["--rank", "--all-pairs"])
 def test_one_method_has_no_rank(tmp_path, option):
-    error = run(saved(tmp_path, series("a", [0.5, 0.6])), option, code=2).stderr
+    error = run("compare", saved(tmp_path, series("a", [0.5, 0.6])), option, code=2).stderr
     assert f"{option} compares methods and there is one, a" in error
 
 
@@ -97,7 +97,7 @@ CHALLENGE = "task,algorithm,case,value\n" + "".join(
 
 def test_the_table_of_challenger_is_read_as_it_is(tmp_path):
     (tmp_path / "challenge.csv").write_text(CHALLENGE)
-    result = run(tmp_path / "challenge.csv", "--rank", "--format", "json")
+    result = run("compare", tmp_path / "challenge.csv", "--rank", "--format", "json")
     assert "read as case=case, method=algorithm, metric=dice, value=value, group=task" in result.stderr
     content = json.loads(result.stdout)
     assert content["groups"] == ["T1", "T2"]
@@ -112,14 +112,14 @@ def test_columns_name_those_of_another_tool(tmp_path):
         + "".join(f"p{i},{m},DSC,{0.5 + 0.01 * i * (m == 'new')},liver\n" for m in ("old", "new") for i in range(1, 8))
     )
     columns = "case=patient,method=model,metric=score,value=result,class=organ"
-    content = json.loads(run(tmp_path / "scores.csv", "--columns", columns, "--format", "json").stdout)
+    content = json.loads(run("compare", tmp_path / "scores.csv", "--columns", columns, "--format", "json").stdout)
     (test,) = content["tests"]
     assert (test["class"], test["metric"], test["n"], test["p"]) == ("liver", "dice", 7, 2 / 128)
     assert content["provenance"]["tables"][0]["read_as"] == (
         "case=patient, method=model, metric=score, value=result, class=organ"
     )
-    run(tmp_path / "scores.csv", "--columns", columns, "-o", tmp_path / "out")
-    again = json.loads(run(tmp_path / "out" / "cases.csv", "--format", "json").stdout)
+    run("compare", tmp_path / "scores.csv", "--columns", columns, "-o", tmp_path / "out")
+    again = json.loads(run("compare", tmp_path / "out" / "cases.csv", "--format", "json").stdout)
     assert again["tests"] == content["tests"]
 
 
@@ -135,7 +135,7 @@ def test_columns_name_those_of_another_tool(tmp_path):
 )
 def test_wrong_columns_are_one_readable_line(tmp_path, columns, message):
     (tmp_path / "challenge.csv").write_text(CHALLENGE)
-    error = run(tmp_path / "challenge.csv", "--columns", columns, code=2).stderr
+    error = run("compare", tmp_path / "challenge.csv", "--columns", columns, code=2).stderr
     assert message in error
     assert "Traceback" not in error
 

@@ -51,6 +51,7 @@ def test_an_option_of_a_record_shows_its_default_and_leaves_it_to_the_record():
         ("spacing_mm= is for files without one", "--spacing is for files without one"),
         ("try epochs=3, or loss='dice'", "try --epochs 3, or --loss dice"),
         ("map_values={255: 1} maps it", "--map 255=1 maps it"),
+        ("give classes={'case': 'p', 'value': 'v'}", "give --classes case=p,value=v"),
         ("other=5 stays, as does x.epochs=3 and epochs==3", "other=5 stays, as does x.epochs=3 and epochs==3"),
         ("choose another labels=", "choose another LABELS"),
     ],
