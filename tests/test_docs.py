@@ -57,6 +57,12 @@ CHEAP = {"epochs": 1, "features": 2, "depth": 2}
 START = {"evaluation": ("runs", "predictions"), "statistics": ("runs",)}
 """What a page presumes beside `images`, `labels` and `new`."""
 
+TABLES = {
+    "challenge.csv": "task,algorithm,case,value\nt,a,c1,0.5\nt,b,c1,0.6\nt,a,c2,0.5\nt,b,c2,0.7\n",
+    "scores.csv": "patient,model,score,result\np1,a,DSC,0.5\np1,b,DSC,0.6\n",
+}
+"""Tables of other tools, for the page of statistics."""
+
 EXAMPLES = {
     "BraTS-GLI-00000-000-seg.nii.gz": "of BraTS",
     "imaging.nii.gz": "of KiTS",
@@ -138,6 +144,8 @@ def at_work(cohort, tmp_path, monkeypatch):
         for name in ("images", "labels", "new", "dataset.json", *START.get(page, ())):
             source = cohort / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+        for name, text in TABLES.items() if page == "statistics" else ():
+            (folder / name).write_text(text)
         monkeypatch.chdir(folder)
         return folder
 

@@ -23,8 +23,8 @@ maps: parameters distances streaming kinds settings folder write make check
 losses: inputs functional mixing module
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
-statistics: families permutation intervals effects arms pairs ranking comparison
-report: text decisions markdown csv latex write results
+statistics: families permutation intervals effects arms pairs ranking agreement comparison
+report: text decisions markdown foreign csv latex write results
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop study
 demo

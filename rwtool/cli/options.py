@@ -144,6 +144,21 @@ def parse_margins(ctx: click.Context, parameter: click.Parameter, pairs: tuple[s
     return found
 
 
+def parse_columns(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, str]:
+    """Parse ``NAME=COLUMN,...``."""
+    found: dict[str, str] = {}
+    for pair in [] if text is None else text.split(","):
+        name, _, column = (part.strip() for part in pair.partition("="))
+        if not name or not column or name in found:
+            raise click.BadParameter(
+                f"it is NAME=COLUMN with commas, each once, such as case=patient,method=model; found {text!r}",
+                ctx,
+                parameter,
+            )
+        found[name] = column
+    return found
+
+
 spacing = click.option(
     "--spacing",
     "spacing_mm",
@@ -244,8 +259,8 @@ out = click.option(
     "-o",
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex; pairs.csv and "
-    "rankings.csv if asked for.",
+    help="Folder for cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex; pairs.csv, "
+    "rankings.csv and agreement.csv where there are such.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -276,6 +277,7 @@ def _rows(plan: EvaluationPlan, run: Run, case: str, result: Measured) -> list[R
             status=found.status,
             diagonal_mm=diagonal,
             share=found.reference_voxels / result.voxels if result.voxels else 0.0,
+            reference_ml=found.reference_volume_ml if metric == "volume_ml" else math.nan,
         )
         for found in result.metrics
         # a class that is not there is not rightly empty where there is no prediction at all: the pair is undefined

@@ -58,7 +58,7 @@ class Results:
     def write(self, out: str | Path) -> None:
         """Write ``cases.csv``, ``means.csv``, ``tests.csv``, ``summary.json``, ``summary.md`` and ``summary.tex``.
 
-        And ``pairs.csv`` and ``rankings.csv``, where there are such.
+        And ``pairs.csv``, ``rankings.csv`` and ``agreement.csv``, where there are such.
         """
         write_report(Path(out), self.rows, self._compared(), self.rules, self.provenance)
 
@@ -257,15 +257,21 @@ def compare(
     margin: Mapping[str, float] | None = None,
     all_pairs: bool = False,
     rank: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> Results:
     """Compare methods again from saved tables of cases, without touching a volume: ``rwtool compare``.
 
     Parameters
     ----------
     tables : path or sequence of path
-        Each a ``cases.csv``; what the numbers mean is read from the ``summary.json`` beside it.
+        Each a ``cases.csv``, or a table of another tool; what the numbers of a ``cases.csv`` mean is read from the
+        ``summary.json`` beside it.
     out, undefined, subject, baseline, permutations, seed, alpha, interval, margin, all_pairs, rank
         As for :func:`rwtool.evaluate`.
+    columns : dict of str to str, optional
+        For tables of other tools with a value a line: which column is the case, method, metric, value, class, group,
+        subject or run, such as ``{"case": "patient", "method": "model"}``. For the metric also the name of one, which
+        all values then are. The columns of challengeR are known.
 
     Returns
     -------
@@ -285,7 +291,9 @@ def compare(
         raise UsageError(f"out={str(out)!r} would replace a table that is read; choose another folder")
     if out is not None:
         refuse_strangers(Path(out))
-    rows, rules = read_tables(paths, subject=subject)
+    rows, rules, readings = read_tables(paths, subject=subject, columns=columns)
+    if not rows:
+        raise UsageError(f"{paths[0]} holds no value; give a table that does")
     rules = replace(
         rules,
         undefined=undefined,
@@ -296,7 +304,8 @@ def compare(
         margin=tuple((margin or {}).items()),
     )
     comparison = compare_rows(rows, rules, baseline=baseline, all_pairs=all_pairs, rank=rank)
-    provenance = {"command": "compare", "tables": [{"path": str(p), "sha256": file_hash(p)} for p in paths]}
+    inputs = [{"path": str(p), "sha256": file_hash(p), "read_as": readings.get(str(p))} for p in paths]
+    provenance = {"command": "compare", "tables": inputs}
     results = Results(rows, rules, comparison, provenance)
     if out is not None:
         results.write(out)

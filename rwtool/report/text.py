@@ -302,6 +302,11 @@ def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
         )
     if comparison.rankings:
         found["ranking"] = _ranking(rules)
+    if comparison.agreement:
+        found["agreement"] = (
+            "prediction - reference over cases: bias and its limits, bias +- 1.96 SD (Bland and Altman); ICC(3,1) is "
+            "for consistency, which a constant bias does not lower"
+        )
     return found
 
 

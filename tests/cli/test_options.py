@@ -55,6 +55,7 @@ def test_an_option_of_a_record_shows_its_default_and_leaves_it_to_the_record():
         ("map_values={255: 1} maps it", "--map 255=1 maps it"),
         ("such as regions={core: (2, 3)}", "such as --region core=2,3"),
         ("name='{cas}': expected {case}", "--name {cas}: expected {case}"),
+        ("give classes={'case': 'p', 'value': 'v'}", "give --classes case=p,value=v"),
         ("other=5 stays, as does x.epochs=3 and epochs==3", "other=5 stays, as does x.epochs=3 and epochs==3"),
         ("choose another labels=", "choose another LABELS"),
     ],
