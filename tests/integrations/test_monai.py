@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser  # noqa: E402
 from monai.data import CacheDataset, DataLoader, MetaTensor, PersistentDataset  # noqa: E402
 from monai.engines import SupervisedTrainer  # noqa: E402
 from monai.losses import DeepSupervisionLoss  # noqa: E402
-from monai.networks.nets import BasicUNet, SegResNetDS  # noqa: E402
+from monai.networks.nets import SegResNetDS, UNet  # noqa: E402
 from monai.transforms import (  # noqa: E402
     Compose,
     ConcatItemsd,
@@ -170,7 +170,7 @@ def test_supervised_trainer_trains_with_stored_and_with_fresh_maps(files):
         ("label", RegionWiseLoss(spacing_mm=SPACING, mixed_with="ce")),
     ):
         torch.manual_seed(0)
-        net = BasicUNet(3, 1, 3, features=(4, 4, 4, 4, 4, 4))
+        net = UNet(3, in_channels=1, out_channels=3, channels=(4, 8), strides=(2,))
         trainer = SupervisedTrainer(
             device=torch.device("cpu"),
             max_epochs=2,
