@@ -181,7 +181,7 @@ def test_supervised_trainer_trains_with_stored_and_with_fresh_maps(files):
             prepare_batch=lambda batch, device, _, key=key, **__: (batch["image"].to(device), batch[key].to(device)),
         )
         trainer.run()
-        losses.append(trainer.state.output["loss"])
+        losses.append(trainer.state.output[0]["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert np.isfinite(losses[0])
 
