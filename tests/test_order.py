@@ -27,6 +27,7 @@ statistics: families permutation intervals effects arms pairs ranking agreement 
 report: text decisions markdown foreign csv latex write results
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop study
+integrations: channels monai torchmetrics torchio
 demo
 docs
 cli: options output maps check train predict evaluate compare demo help
