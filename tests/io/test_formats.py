@@ -350,7 +350,7 @@ import os, sys
 import numpy as np
 from pathlib import Path
 from rwtool.io.geometry import Geometry
-from rwtool.io.formats import create
+from rwtool.io.write import create
 geometry = Geometry(np.eye(4), (4, 5, 6), (2, 1, 0), (4, 5, 6))
 with create(Path(sys.argv[1]), geometry, np.float32) as put:
     put(np.zeros((6, 5, 4), dtype=np.float32))
@@ -382,7 +382,7 @@ import numpy as np
 from pathlib import Path
 from rwtool.errors import VolumeError
 from rwtool.io.geometry import Geometry
-from rwtool.io.formats import create
+from rwtool.io.write import create
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 geometry = Geometry(np.eye(4), (40, 50, 60), (2, 1, 0), (40, 50, 60))

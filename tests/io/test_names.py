@@ -6,7 +6,7 @@ import pytest
 from byhand import metaimage
 from volumes import some_labels, volume_of
 
-from rwtool.io.formats import read_labels, write
+from rwtool.io.formats import read_labels
 from rwtool.io.names import (
     SUFFIXES,
     case_name,
@@ -21,6 +21,7 @@ from rwtool.io.names import (
     parts,
     split_name,
 )
+from rwtool.io.write import write
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from byhand import bmp, png, tiff
 from volumes import some_labels, volume_of
 
 from rwtool.errors import UsageError, VolumeError
-from rwtool.io.formats import count_channels, read_image_channels, read_labels, write
+from rwtool.io.formats import count_channels, read_image_channels, read_labels
+from rwtool.io.write import write
 
 MM = {"spacing_mm": (1, 1, 1)}
 PIXELS = np.arange(12).reshape(3, 4) % 3
