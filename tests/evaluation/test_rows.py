@@ -20,7 +20,7 @@ def test_a_row_names_its_unit_and_its_place():
     names = [field.name for field in dataclasses.fields(Row)]
     assert names == [
         "method", "run", "case", "subject", "group", "label", "class_name", "metric", "value", "unit", "status",
-        "diagonal_mm", "share",
+        "diagonal_mm", "share", "reference_ml",
     ]  # fmt: skip
     assert {row("a", "c", 1.0, metric=metric).unit for metric in METRICS} == {"", "mm", "ml"}
     assert math.isnan(row("a", "c", None).value)
