@@ -27,7 +27,6 @@ from .evaluation.rows import (
 from .io.formats import (
     read_image,
     read_labels,
-    write,
 )
 from .io.geometry import (
     Geometry,
@@ -35,6 +34,9 @@ from .io.geometry import (
 from .io.volume import (
     Header,
     Volume,
+)
+from .io.write import (
+    write,
 )
 from .losses.functional import (
     active_contour_loss,

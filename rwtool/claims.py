@@ -63,9 +63,14 @@ def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator
         for other in _writers(folder):
             if not shared or other is None or other.settings != settings:
                 raise UsageError(f"{folder}: {_describe(other)}; {mend}")
-        with naming(folder, OSError, doing="written"):
-            lock.acquire()
-            mine.write_text(to_json(claim) + "\n", encoding="utf-8")
+        try:
+            with naming(folder, OSError, doing="written"):
+                lock.acquire()
+                mine.write_text(to_json(claim) + "\n", encoding="utf-8")
+        except BaseException:
+            _remove(mine)
+            lock.release()
+            raise
     try:
         yield
     finally:

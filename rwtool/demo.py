@@ -7,7 +7,7 @@ a right ventricle beside it, a chest around them. Shapes, pose, contrast, noise 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +19,16 @@ from rwtool.console import count
 from rwtool.errors import UsageError
 from rwtool.evaluation.rows import Row
 from rwtool.files import atomic
-from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
 from rwtool.io.volume import Volume
+from rwtool.io.write import write
 
 SPACING_MM = (10.0, 2.25, 2.25)
 CLASS_NAMES = {0: "background", 1: "RV", 2: "MYO", 3: "LV"}
 _SIZE = 64  # pixels: a network learns them in half a minute on one core
 _MARK = "rwtool demo phantoms"
 _EVEN, _EVEN_MM = 0.01, 0.05  # of Dice and of mm: less is called as good
+_NOTHING = "rrw found no class in any heart: its training has not got going; try more epochs."
 
 
 @dataclass(frozen=True)
@@ -144,24 +145,7 @@ def tell_results(rows: Sequence[Row]) -> list[str]:
         else f"is {'above' if gap > 0 else 'below'} Dice loss in Dice"
     )
     lines = [f"rrw {level}: {rrw.dice:.3f} and {dice.dice:.3f}, mean over {_list(classes)}."]
-    by_distance: dict[str, list[str]] = {"smaller": [], "larger": [], "equal": []}
-    for name in classes:
-        mine, other = found["rrw", name].hd_mm, found["dice", name].hd_mm
-        even = mine == other or abs(mine - other) < _EVEN_MM
-        by_distance["equal" if even else "smaller" if mine < other else "larger"].append(name)
-    parts = [f"{word} in {_list(names)}" for word, names in by_distance.items() if names]
-    line = f"Its mean Hausdorff distance (HD) is {_list(parts)}"
-    if not by_distance["smaller"]:
-        lines.append(
-            f"{line}: here it does not win. It finds thin structures later than Dice loss, for its gradient is small "
-            "where the network is sure and wrong: try more epochs."
-        )
-    elif by_distance["larger"]:
-        lines.append(
-            f"{line}: no clear win. HD hangs on the worst voxel of each heart, so look at the intervals and p above."
-        )
-    else:
-        lines.append(f"{line}: fewer voxels far from where they belong.")
+    lines.append(_tell_distances(found, classes) if rrw.ok else _NOTHING)
     lost = [name for name in classes if found["boundary", name].missed]
     if lost:
         parts = [
@@ -176,6 +160,25 @@ def tell_results(rows: Sequence[Row]) -> list[str]:
     else:
         lines.append("Boundary loss alone keeps up here; the paper reports trainings in which it does not.")
     return lines
+
+
+def _tell_distances(found: Mapping[tuple[str, str], _Found], classes: Sequence[str]) -> str:
+    """How the mean Hausdorff distances of rrw compare with those of Dice loss."""
+    by_distance: dict[str, list[str]] = {"smaller": [], "larger": [], "equal": []}
+    for name in classes:
+        mine, other = found["rrw", name].hd_mm, found["dice", name].hd_mm
+        even = mine == other or abs(mine - other) < _EVEN_MM
+        by_distance["equal" if even else "smaller" if mine < other else "larger"].append(name)
+    parts = [f"{word} in {_list(names)}" for word, names in by_distance.items() if names]
+    line = f"Its mean Hausdorff distance (HD) is {_list(parts)}"
+    if not by_distance["smaller"]:
+        return (
+            f"{line}: here it does not win. It finds thin structures later than Dice loss, for its gradient is small "
+            "where the network is sure and wrong: try more epochs."
+        )
+    if by_distance["larger"]:
+        return f"{line}: no clear win. HD hangs on the worst voxel of each heart, so look at the intervals and p above."
+    return f"{line}: fewer voxels far from where they belong."
 
 
 def _find(rows: Sequence[Row], method: str, classes: Sequence[str]) -> _Found:

@@ -7,6 +7,7 @@ import glob
 import os
 import platform
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +70,8 @@ def atomic(path: Path) -> Iterator[Path]:
     VolumeError
         It cannot be written: no space, no permission, or the folder has gone.
     """
-    workshop = path.parent / f".{path.name}.{os.getpid()}{_workshop_suffix()}"
+    # not of the file's name, which may be as long as names can be
+    workshop = path.parent / f".{uuid.uuid4().hex}.{os.getpid()}{_workshop_suffix()}"
     with naming(path, OSError, doing="written"):
         workshop.mkdir(parents=True, exist_ok=True)
     try:
@@ -127,6 +129,12 @@ def make_folder(path: Path) -> None:
     VolumeError
         If it cannot be made.
     """
+    if path.is_symlink() or path.exists():
+        if not path.is_dir():
+            raise VolumeError(
+                f"{path}: there is no folder of this name, but a file or a broken link; name another folder"
+            )
+        return
     with naming(path, OSError, doing="written"):
         path.mkdir(parents=True, exist_ok=True)
 
@@ -167,7 +175,8 @@ def naming(path: Path, *also: type[Exception], doing: str = "read") -> Iterator[
             raise
         raise type(error)(f"{path}: {error}") from error
     except also as error:
-        reason = "not enough memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]  # of C++, whose last is the reason
+        reason = "not enough memory" if isinstance(error, MemoryError) else (lines or [type(error).__name__])[-1]
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror
         elif doing == "read" and not isinstance(error, MemoryError):

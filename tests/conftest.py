@@ -48,3 +48,19 @@ def ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory):
+    """Six images of two discs, and their labels; no test may change them."""
+    from cohorts import write_cohort
+
+    return write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="session")
+def quick(cohort, tmp_path_factory):
+    """A short training on the cohort; no test may change its folder."""
+    from cohorts import train
+
+    return train(cohort, tmp_path_factory.mktemp("runs") / "quick")

@@ -1,4 +1,6 @@
+import errno
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -75,3 +77,16 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(VolumeError, match="cannot be written: "):
         take(tmp_path / "file" / "out", "red")
+
+
+def test_a_claim_that_the_disk_does_not_take_leaves_nothing_and_no_lock(tmp_path, monkeypatch):
+    def full(self, *_, **__):
+        self.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    with pytest.raises(VolumeError, match="cannot be written: No space left on device"):
+        take(tmp_path, "red")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+    take(tmp_path, "blue")  # which the lock of the first would hold up

@@ -144,6 +144,16 @@ GOOD, FAR, POOR = (0.95, 4.0), (0.952, 9.0), (0.8, 9.0)
                 "Boundary loss alone keeps up here",
             ),
         ),
+        (
+            {"RV": GOOD, "LV": GOOD},
+            {"RV": None, "LV": None},
+            {"RV": GOOD, "LV": GOOD},
+            (
+                "rrw is below Dice loss in Dice: 0.000 and 0.950",
+                "rrw found no class in any heart: its training has not got going; try more epochs.",
+                "Boundary loss alone keeps up here",
+            ),
+        ),
     ],
 )
 def test_the_words_follow_from_the_numbers(dice, rrw, boundary, expected):

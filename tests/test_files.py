@@ -8,7 +8,7 @@ import time
 import pytest
 
 from rwtool.errors import VolumeError
-from rwtool.files import atomic, file_crc32, file_in, is_file_name, locked, make_folder, remove_leftovers
+from rwtool.files import atomic, file_crc32, file_in, is_file_name, locked, make_folder, naming, remove_leftovers
 
 
 def names(folder):
@@ -160,3 +160,38 @@ def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(VolumeError, match=r"file/a: cannot be written: "), locked(tmp_path / "file" / "a"):
         pass
+
+
+def test_remove_leftovers_keeps_what_is_not_ours(tmp_path):
+    foreign = [".notes.1.tmp", ".a.nii.999999999@elsewhere.rwtool-tmp", "a.999999999.tmp", ".rwtool-tmp"]
+    for name in foreign:
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(foreign)
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path):
+    path = tmp_path / ("a" * 248 + ".nii.gz")
+    with atomic(path) as temporary:
+        temporary.write_text("whole")
+    assert (path.read_text(), names(tmp_path)) == ("whole", [path.name])
+
+
+@pytest.mark.parametrize("what", ["file", "broken link"])
+def test_a_folder_that_cannot_be_for_its_name_is_taken_is_told_so(tmp_path, what):
+    path = tmp_path / "out"
+    if what == "file":
+        path.write_text("mine")
+    else:
+        path.symlink_to("nowhere")
+    with pytest.raises(VolumeError, match="out: there is no folder of this name, but a file or a broken link; name an"):
+        make_folder(path)
+
+
+def test_of_an_error_of_several_lines_the_last_is_the_reason(tmp_path):
+    with pytest.raises(VolumeError) as caught, naming(tmp_path / "a", RuntimeError):
+        raise RuntimeError("Exception thrown in Reader: reader.cxx:249:\nITK ERROR: the row is missing\n\n")
+    assert str(caught.value) == (
+        f"{tmp_path / 'a'}: cannot be read: ITK ERROR: the row is missing; it is truncated or damaged; copy it again "
+        "from its source"
+    )

@@ -1,3 +1,4 @@
+import errno
 import signal
 import subprocess
 import sys
@@ -97,3 +98,15 @@ def test_a_thread_can_run_a_command():
 
     with ThreadPoolExecutor(1) as threads, pytest.raises(click.UsageError):
         threads.submit(main, ["check", "nowhere"], standalone_mode=False).result()
+
+
+def test_an_error_of_the_system_is_one_line_wherever_it_comes_up(interrupted):
+    result = interrupted(raising(PermissionError(errno.EACCES, "Permission denied", "a/b")))
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: a/b: Permission denied\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_is_no_error(closed):
+    command = f'"$0" -m rwtool help maps {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

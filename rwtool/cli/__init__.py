@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -38,7 +41,10 @@ class _Group(click.Group):
     """Turns an error that a user can mend, or an interrupt, into one readable line; all others keep their traceback."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        with _stoppable():
+        with _stoppable(), contextlib.ExitStack() as opened:
+            for name in ("stdout", "stderr"):
+                if getattr(sys, name) is None:  # closed by who started this process: nobody reads what is said
+                    setattr(sys, name, opened.enter_context(open(os.devnull, "w", encoding="utf-8")))
             return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -48,6 +54,11 @@ class _Group(click.Group):
             command = self.commands.get(ctx.invoked_subcommand or "", self)
             kind = click.UsageError if isinstance(error, UsageError) else click.ClickException
             raise kind(for_shell(printable_lines(str(error)), command)) from error
+        except OSError as error:  # of a disk or a permission, wherever it comes up; a closed pipe is for click
+            if error.errno in (None, errno.EPIPE) or error.strerror is None:
+                raise
+            where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+            raise click.ClickException(printable_lines(f"{where}{error.strerror}")) from error
         except click.ClickException as error:
             error.message = printable_lines(error.message)  # type: ignore[misc]  # it quotes what was typed
             raise

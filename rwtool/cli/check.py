@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rwtool.maps.check import CaseCheck, CheckedMaps, SignCount
 
 
-@click.command()
+@click.command(short_help="Verify maps, and count unstable gradients.")
 @click.argument("maps", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--labels", help="Label files (a folder, a file or a quoted glob).  [default: where maps.json says]")
 @options.name

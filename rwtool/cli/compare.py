@@ -11,7 +11,7 @@ from rwtool.cli import options
 from rwtool.console import json_text
 
 
-@click.command()
+@click.command(short_help="Repeat the tests from saved tables.")
 @click.argument(
     "tables",
     nargs=-1,
@@ -29,22 +29,34 @@ from rwtool.console import json_text
 @options.all_pairs
 @options.rank
 @options.undefined
+@click.option(
+    "--columns",
+    metavar="NAME=COLUMN,...",
+    callback=options.parse_columns,
+    help="Columns of a table of another tool: case=...,method=...,metric=...,value=..., and class, group, subject or "
+    "run. For a metric that no column names: metric=hd95.  [default: those of rwtool evaluate, or of challengeR]",
+)
 @options.out
 @options.printed
 def compare(tables: tuple[Path, ...], printed: str, **given: Any) -> None:
     """Compare methods again from the per-case tables of rwtool evaluate, without touching a volume.
 
     Several tables are taken together, such as one per method. What the numbers mean (the HD95 rule, the tolerance of
-    NSD) is read from the summary.json beside each table.
+    NSD) is read from the summary.json beside each table. Tables of other tools have a value a line; those of challengeR
+    are read as they are.
 
     \b
     Examples:
       rwtool compare results/cases.csv --baseline ce
+      rwtool compare scores.csv --columns case=patient,method=model,metric=score,value=result
       rwtool compare a/cases.csv b/cases.csv --subject '(patient[0-9]+)' -o both
     """  # noqa: D301
     from rwtool.report.results import compare as compare_tables
 
     results = compare_tables(tables, **given)
+    for table in results.provenance["tables"]:
+        if table["read_as"] is not None:
+            options.say(f"note: {table['path']}: read as {table['read_as']}", err=True)
     if len({row.method for row in results.rows}) < 2:
         options.say(f"warning: no test, for {results.rows[0].method} is the only method", err=True)
     if printed == "json":

@@ -24,7 +24,7 @@ _SIGNALLED = 128  # exit codes above say which signal ended a command
 _SETTINGS = {"features": "8", "lr": "0.01", "batch-size": "4"}
 
 
-@click.command()
+@click.command(short_help="Try everything on phantom hearts.")
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path), default=Path("rwtool-demo"))
 @click.option("--subjects", type=click.IntRange(min=2), default=14, show_default=True, help="Phantom hearts to make.")
 @click.option("--epochs", type=click.IntRange(min=1), default=48, show_default=True, help="Of each training.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LABELS, _RUNS = Path("labels"), Path("runs")
 
 
-@click.command()
+@click.command(short_help="Measure segmentations in 3D, and test them.")
 @click.argument("reference", required=False)
 @click.argument("predictions", nargs=-1)
 @options.out

@@ -13,7 +13,7 @@ from rwtool.errors import UsageError
 _WIDEST = 100  # longer lines are hard to read
 
 
-@click.command("help")
+@click.command("help", short_help="Explain a topic or a command.")
 @click.argument("topic", required=False)
 @click.pass_context
 def help_(ctx: click.Context, topic: str | None) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rwtool.parallel import Outcome
 
 
-@click.command()
+@click.command(short_help="Make region-wise maps of label files.")
 @click.argument("labels")
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option(

@@ -16,6 +16,11 @@ from rwtool.errors import UsageError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+_PARAMETER = re.compile(
+    r"(?<![\w.-])(?P<name>[a-z][a-z0-9_]*)="
+    r"(?P<value>\([^()]*\)|\{[^{}]*\}|\"[^\"]*\"|'[^']*'|[\w.+-]*\w)?(?!=)"
+)
+
 
 def of_record(record: type[Any], name: str, help: str, *, option: str | None = None, **more: Any) -> Decorator:  # noqa: A002
     """An option for the field of a record, whose default stands there alone: None where it is not given.
@@ -75,14 +80,11 @@ def for_shell(text: str, command: click.Command) -> str:
             value = (" " if parameter.nargs > 1 else ",").join(parts)
             if parameter.metavar and not any(letter.isdigit() for letter in value):
                 value = parameter.metavar
-        elif value.startswith("{"):
-            value = value.strip("{}").replace(": ", "=").replace('"', "").replace("'", "")
+        elif re.match(r"\{[^{}:]+:", value):
+            value = re.sub(r"[{}()\"' ]", "", value).replace(":", "=")
         return f"{option} {value}"
 
-    pattern = (
-        r"(?<![\w.-])(?P<name>[a-z][a-z0-9_]*)=(?P<value>\([^()]*\)|\{[^{}]*\}|\"[^\"]*\"|'[^']*'|[\w.+-]*\w)?(?!=)"
-    )
-    return re.sub(pattern, said, text)
+    return _PARAMETER.sub(said, text)
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -139,6 +141,21 @@ def parse_margins(ctx: click.Context, parameter: click.Parameter, pairs: tuple[s
         if metric.strip() in found:
             raise click.BadParameter(f"it names {metric.strip()} twice", ctx, parameter)
         found[metric.strip()] = value
+    return found
+
+
+def parse_columns(ctx: click.Context, parameter: click.Parameter, text: str | None) -> dict[str, str]:
+    """Parse ``NAME=COLUMN,...``."""
+    found: dict[str, str] = {}
+    for pair in [] if text is None else text.split(","):
+        name, _, column = (part.strip() for part in pair.partition("="))
+        if not name or not column or name in found:
+            raise click.BadParameter(
+                f"it is NAME=COLUMN with commas, each once, such as case=patient,method=model; found {text!r}",
+                ctx,
+                parameter,
+            )
+        found[name] = column
     return found
 
 
@@ -242,8 +259,8 @@ out = click.option(
     "-o",
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex; pairs.csv and "
-    "rankings.csv if asked for.",
+    help="Folder for cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex; pairs.csv, "
+    "rankings.csv and agreement.csv where there are such.",
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rwtool.network.predict import PredictPlan
 
 
-@click.command()
+@click.command(short_help="Segment images with a trained network.")
 @click.argument("run", type=click.Path(exists=True, path_type=Path))
 @click.argument("images")
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))

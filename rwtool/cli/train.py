@@ -24,7 +24,7 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
     return options.of_record(TrainConfig, name, help, **more)
 
 
-@click.command()
+@click.command(short_help="Train a 2D U-Net with one of the losses.")
 @click.argument("images", required=False)
 @click.argument("labels", required=False)
 @click.argument("run", required=False, type=click.Path(file_okay=False, path_type=Path))

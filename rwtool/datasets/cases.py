@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -97,7 +98,7 @@ def search_cases(source: str | Path, *, name: str | None = None, strict: bool = 
         if not named:
             raise UsageError(f"{source}: none of {len(files)} files, such as {files[0]}, is of the form {pattern.text}")
     else:
-        named = _by_layout(source, _published(source, files) if nested else files)
+        named = _by_layout(source, _published(source, files, passed_over) if nested else files)
     cases: dict[str, Path] = {}
     for case, path in named:
         if case in cases and companion(cases[case]) != path:
@@ -109,7 +110,7 @@ def search_cases(source: str | Path, *, name: str | None = None, strict: bool = 
     return Found(dict(sorted(cases.items())), passed_over, tuple(_alike(cases)))
 
 
-def _published(source: str | Path, files: list[Path]) -> list[Path]:
+def _published(source: str | Path, files: list[Path], passed_over: dict[Path, str]) -> list[Path]:
     """Of the files of a folder's folders, those that a published layout has there, and the series of DICOM."""
     roles = known_roles(files)
     kept = [path for path in files if path.is_dir() or path in roles]
@@ -118,6 +119,14 @@ def _published(source: str | Path, files: list[Path]) -> list[Path]:
             f"{source}: no volumes found in this folder, but in its folders, such as {files[0]}; name one of them, or "
             "a glob, or give name=PATTERN to say which part of the path is the name of the case"
         )
+    cases = {role.case for role in roles.values() if role.labels}
+    passed_over.update(
+        {
+            path: "it is no file of the layout that the others have"
+            for path in files
+            if path not in kept and not is_other(path) and case_name(path) not in cases
+        }
+    )
     return kept
 
 
@@ -175,10 +184,19 @@ def list_volumes(source: str | Path, inner: str, *, deep: bool = False) -> tuple
     ------
     UsageError
         Nothing is found.
+    VolumeError
+        A folder cannot be read.
     """
-    text, path = str(source), Path(source)
+    text = str(source)
     if "\0" in text:
         raise UsageError(f"{text!a}: no file has a NUL in its name")
+    try:
+        return _list_volumes(text, Path(source), inner, deep)
+    except OSError as error:
+        raise VolumeError(f"{error.filename or text}: cannot be read: {error.strerror or error}") from error
+
+
+def _list_volumes(text: str, path: Path, inner: str, deep: bool) -> tuple[list[Path], dict[Path, str], bool]:
     passed_over: dict[Path, str] = {}
     nested = False
     if path.is_dir():
@@ -187,6 +205,8 @@ def list_volumes(source: str | Path, inner: str, *, deep: bool = False) -> tuple
         nested = not files
         if deep or nested:
             files += _in_folders(folder, passed_over)
+        else:
+            passed_over.update(_in_unread_folders(folder))
     elif path.is_file():
         return [path], {}, False
     else:
@@ -208,6 +228,24 @@ def list_volumes(source: str | Path, inner: str, *, deep: bool = False) -> tuple
 def _in_folder(folder: Path, passed_over: dict[Path, str]) -> list[Path]:
     """Volumes of a folder; where it is that of one DICOM series, the folder itself."""
     return _volumes(sorted(folder.iterdir()), passed_over)
+
+
+def _in_unread_folders(folder: Path) -> dict[Path, str]:
+    """What looks like cases in the folders of a folder that holds some itself, so that nobody looks into those."""
+    unread: dict[Path, str] = {}
+    for inner in sorted(folder.iterdir()):
+        if inner.name.startswith(".") or not inner.is_dir():
+            continue
+        if split_name(inner)[1]:
+            unread[inner] = "it is a folder; give a glob, such as '*/*.nii', to take what it holds"
+        elif os.access(inner, os.R_OK | os.X_OK):
+            roles = known_roles([path for path in sorted(inner.iterdir()) if split_name(path)[1]])
+            unread |= {
+                path: "it lies in a folder beside files; move those away, or give name=PATTERN with that folder"
+                for path, role in roles.items()
+                if role.labels
+            }
+    return unread
 
 
 def _in_folders(folder: Path, passed_over: dict[Path, str], depth: int = 1) -> list[Path]:

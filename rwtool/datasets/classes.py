@@ -81,6 +81,8 @@ def make_classes(
     """Make a class list from file values: sorted, checked, `ignore` left out, names filled in."""
     if wrong := [value for value in (*values, ignore or 0) if not -(1 << 63) <= value < 1 << 63]:
         raise UsageError(f"a label value is a whole number of 64 bits; found {wrong[0]}")
+    if ignore == 0:
+        raise UsageError("ignore=0 is the background, a class like any other; name the value of voxels without a class")
     kept = check_class_values([value for value in values if value != ignore])
     known = {0: "background", **(names or {})}
     named = tuple(known.get(value, str(value)) for value in kept)

@@ -213,7 +213,7 @@ def read_groups(path: Path | None, names: Iterable[str]) -> dict[str, str]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             lines = [[cell.strip() for cell in line] for line in csv.reader(stream) if any(map(str.strip, line))]
     except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as CSV: {error}") from error
+        raise UsageError(f"{path}: cannot be read as CSV: {getattr(error, 'strerror', None) or error}") from error
     for number, line in enumerate(lines):
         if len(line) != 2:
             raise UsageError(f"{path}: expected two columns, case,group; found {','.join(line)!r}")

@@ -7,6 +7,7 @@ from importlib import resources
 TOPICS = (
     "maps",
     "losses",
+    "integrations",
     "training",
     "evaluation",
     "statistics",

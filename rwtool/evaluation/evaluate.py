@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import DataSet, plan_dataset
@@ -17,7 +18,7 @@ from rwtool.evaluation.pairing import Pairing, Run, pair_files
 from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import make_folder
 from rwtool.io.grids import SAME_GRID
-from rwtool.metrics.measures import METRICS, check_tolerance, diagonal_mm
+from rwtool.metrics.measures import METRICS, HD95Rule, check_tolerance, diagonal_mm
 from rwtool.parallel import GOES_ON, STARTS_ANEW, Outcome, Work, run_cases, schedule
 
 _CACHE = "cache"
@@ -166,6 +167,8 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         Files do not pair, or an option does not fit.
     """
     _check_metrics(request.rules.metrics)
+    if request.rules.hd95 not in (None, *get_args(HD95Rule)):
+        raise UsageError(f"found hd95={request.rules.hd95!r}; give 'directed' or 'pooled'")
     pairing = pair_files(
         request.reference,
         request.predictions,
@@ -274,6 +277,7 @@ def _rows(plan: EvaluationPlan, run: Run, case: str, result: Measured) -> list[R
             status=found.status,
             diagonal_mm=diagonal,
             share=found.reference_voxels / result.voxels if result.voxels else 0.0,
+            reference_ml=found.reference_volume_ml if metric == "volume_ml" else math.nan,
         )
         for found in result.metrics
         # a class that is not there is not rightly empty where there is no prediction at all: the pair is undefined
@@ -315,10 +319,8 @@ def _tolerances(request: Request, labels: Sequence[Label]) -> dict[Label, float]
         )
     lacking = [] if None in given else [label for label in labels if label not in given]
     if lacking:
-        raise UsageError(
-            f"nsd needs a tolerance for label {', '.join(map(str, lacking))}: give nsd_tolerance_mm= for all "
-            "labels, or for each"
-        )
+        what = f"label{'s' if len(lacking) > 1 else ''} {', '.join(map(str, lacking))}"
+        raise UsageError(f"nsd needs a tolerance for {what}: give nsd_tolerance_mm= for all labels, or for each")
     for mm in given.values():
         check_tolerance(mm)
     return {label: given[label] if label in given else given[None] for label in labels}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +44,8 @@ class Row:
         Physical diagonal of the volume, for the rule 'diagonal'.
     share : float
         Share of the reference's voxels that the class takes.
+    reference_ml : float
+        Of a volume: that of the reference. NaN otherwise, or where unknown.
     """
 
     method: str
@@ -58,6 +61,7 @@ class Row:
     status: Status
     diagonal_mm: float
     share: float
+    reference_ml: float = math.nan
 
 
 @dataclass(frozen=True)

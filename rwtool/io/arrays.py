@@ -41,7 +41,7 @@ def npy_geometry(array_shape: tuple[int, ...], spacing_mm: Sequence[float] | Non
     spacing = settle_spacing((), spacing_mm, (), what="an .npy file")
     assert spacing is not None
     if slice_axis is not None:
-        raise UsageError("slice_axis is not for .npy files, whose arrays are (z, y, x) already")
+        raise UsageError("slice_axis= is not for .npy files, whose arrays are (z, y, x) already")
     shape = array_shape if len(array_shape) != 2 else (1, *array_shape)
     while len(shape) > 3 and 1 in (shape[0], shape[-1]):  # a singleton axis first or last is no axis
         shape = shape[:-1] if shape[-1] == 1 else shape[1:]

@@ -1,28 +1,21 @@
-"""Volumes in and out of files: the only place where axes turn, units are settled and bytes are checked.
-
-NIfTI (``.nii``, ``.nii.gz``) is read and written through nibabel, its gzip stream through ISA-L; ``.npy``
-through numpy with a spacing that the caller names; everything else through SimpleITK.
-"""
+"""Volumes out of files: each by the module of its format."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from isal import igzip
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from rwtool.errors import RwtoolError, UsageError, VolumeError
-from rwtool.files import atomic, naming
+from rwtool.files import naming
 from rwtool.io.arrays import map_npy, npy_geometry, open_npy
 from rwtool.io.dicom import is_dicom, open_dicom
-from rwtool.io.geometry import Geometry, NoSpacingError, settle_spacing
-from rwtool.io.itk import open_sitk, write_sitk
+from rwtool.io.geometry import NoSpacingError, settle_spacing
+from rwtool.io.itk import open_sitk
 from rwtool.io.labels import ignored_value, label_counts, map_labels, round_labels, to_classes
 from rwtool.io.metaimage import describe_meta
 from rwtool.io.names import (
@@ -42,15 +35,13 @@ from rwtool.io.names import (
     split_name,
 )
 from rwtool.io.neuro import open_neuro
-from rwtool.io.nifti import describe_nifti, is_nifti_pair, nifti_header, nifti_stream, open_nifti, read_nifti_header
+from rwtool.io.nifti import describe_nifti, is_nifti_pair, nifti_stream, open_nifti, read_nifti_header
 from rwtool.io.nrrd import describe_nrrd
 from rwtool.io.pictures import open_picture
 from rwtool.io.placement import of_space
 from rwtool.io.raster import open_raster
 from rwtool.io.volume import Header, Stored, Volume, to_volume
 
-_FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
-_GZIP_LEVEL = 1
 _MINC_1 = b"CDF"
 
 
@@ -346,145 +337,9 @@ def check_suited(
         with naming(bare):
             settle_spacing((), spacing_mm, (), what=_carrier(bare))
     elif spacing_mm is not None and paths:
-        raise UsageError(f"spacing_mm is for files without one, such as .npy; {paths[0]} carries its own spacing")
+        raise UsageError(f"spacing_mm= is for files without one, such as .npy; {paths[0]} carries its own spacing")
     if slice_axis is not None and paths and all(map(is_bare_array, paths)):
-        raise UsageError(f"{paths[0]}: slice_axis is not for .npy files, whose arrays are (z, y, x) already")
-
-
-def write(path: str | Path, volume: Volume) -> None:
-    """Write a volume on its own grid, in the format that the suffix names.
-
-    The file appears under its name only when it is whole. A NIfTI header that the volume came with is kept:
-    affine, sform and qform codes, units.
-
-    Parameters
-    ----------
-    path : path
-        ``.nii.gz``, ``.nii``, ``.npy`` (the array alone, without its grid) or any suffix that SimpleITK writes.
-    volume : Volume
-
-    Raises
-    ------
-    VolumeError
-        If the format cannot hold the volume, or the file cannot be written.
-    UsageError
-        If no format has that suffix.
-    """
-    path = Path(path)
-    suffix = split_name(path)[1]
-    if not suffix:
-        raise UsageError(f"{path}: no format has this suffix; expected one of {', '.join(SUFFIXES)}")
-    array = volume.array.view(np.uint8) if volume.array.dtype == bool else volume.array
-    if array.shape != volume.geometry.array_shape:
-        raise VolumeError(
-            f"{path}: the array's shape is {array.shape}, its grid's {volume.geometry.array_shape}; expected the same"
-        )
-    if suffix in NIFTI_SUFFIXES or suffix == ".npy":
-        with create(path, volume.geometry, array.dtype) as put:
-            put(array)
-        return
-    if suffix in _FLAT_SUFFIXES and volume.geometry.shape[2] != 1:
-        raise VolumeError(
-            f"{path}: {suffix} holds one slice, this volume has {volume.geometry.shape[2]} along its last file axis; "
-            "choose .nii.gz, .mha or .nrrd"
-        )
-    with atomic(path) as temporary, naming(path, OSError, RuntimeError, TypeError, doing="written"):
-        write_sitk(temporary, array, volume.geometry)
-
-
-def storage_axes(geometry: Geometry, suffix: str) -> tuple[int, ...]:
-    """Axes of a ``(z, y, x)`` array from slowest to fastest in a file of that format.
-
-    An array in this memory order is written without being turned.
-    """
-    if suffix == ".npy":
-        return (0, 1, 2)
-    return tuple(geometry.axes.index(axis) for axis in (2, 1, 0))
-
-
-@contextmanager
-def create(
-    path: Path, geometry: Geometry, dtype: DTypeLike, *, channels: int | None = None, slope: float = 1.0
-) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Open a NIfTI or ``.npy`` file to be written piece by piece.
-
-    Parameters
-    ----------
-    path : Path
-        ``.nii.gz``, ``.nii`` or ``.npy``; it gets its name when the block ends well.
-    geometry : Geometry
-        The grid.
-    dtype : dtype
-        Stored type. Floats in a signed integer type are stored as ``round(value / slope)``, NaN as its lowest value.
-    channels : int, optional
-        Makes a 4D file: the fourth axis of a NIfTI, the first of an ``.npy``.
-    slope : float
-        The ``scl_slope`` of a NIfTI.
-
-    Yields
-    ------
-    callable
-        Takes the next ``(z, y, x)`` block, a slab along the first of :func:`storage_axes`, channel after channel.
-
-    Raises
-    ------
-    VolumeError
-        If the file cannot be written, or a value does not fit its type.
-    """
-    suffix = split_name(path)[1]
-    dtype = np.dtype(dtype)
-    order = storage_axes(geometry, suffix)
-    expected = math.prod(geometry.array_shape) * (channels or 1)
-    written = 0
-
-    with atomic(path) as temporary, temporary.open("wb") as raw:
-        stream: Any = raw
-        if suffix == ".nii.gz":
-            stream = igzip.IGzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0)
-        if suffix == ".npy":
-            shape = (channels, *geometry.array_shape) if channels else geometry.array_shape
-            description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, description)
-        else:
-            header = nifti_header(path, geometry, dtype, channels, slope)
-            header.write_to(stream)
-
-        def put(block: NDArray[Any]) -> None:
-            nonlocal written
-            with naming(path, OSError, doing="written"):
-                stream.write(_in_type(block.transpose(order), dtype, slope).data.cast("B"))
-            written += block.size
-
-        try:
-            yield put
-            if written != expected:
-                raise RuntimeError(f"{path}: {written} of {expected} voxels were written")
-        finally:
-            with naming(path, OSError, doing="written"):
-                if stream is not raw:
-                    stream.close()
-                raw.flush()
-
-
-def _in_type(block: NDArray[Any], dtype: np.dtype[Any], slope: float) -> NDArray[Any]:
-    """A block as it is stored, in C order."""
-    if dtype.kind == "i" and block.dtype.kind == "f":
-        numbers = np.rint(block / np.float32(slope))
-        missing = np.isnan(numbers)
-        numbers[missing] = 0
-        largest = float(max(numbers.max(initial=0), -numbers.min(initial=0)))
-        if largest > np.iinfo(dtype).max:
-            raise VolumeError(
-                f"the value {largest * slope:g} does not fit {dtype} with scl_slope {slope:g}; use float32"
-            )
-        stored = np.ascontiguousarray(numbers, dtype=dtype)
-        stored[missing] = np.iinfo(dtype).min
-        return stored
-    try:
-        with np.errstate(over="raise"):
-            return np.ascontiguousarray(block, dtype=dtype)
-    except FloatingPointError:
-        raise VolumeError(f"the value {np.abs(block).max():g} does not fit {dtype}; use float32") from None
+        raise UsageError(f"{paths[0]}: slice_axis= is not for .npy files, whose arrays are (z, y, x) already")
 
 
 def _open(
@@ -516,6 +371,8 @@ def _open_as(
     """Read a file through the module of its format."""
     suffix = split_name(path)[1]
     where = (path, slice_axis, voxels, spacing_mm)
+    if path.is_dir() or suffix in DICOM_SUFFIXES or (not suffix and is_dicom(path)):  # a folder whatever its name
+        return open_dicom(*where)
     if suffix == ".npy":
         return open_npy(path, spacing_mm, slice_axis)
     if suffix in NIFTI_SUFFIXES or is_nifti_pair(path):
@@ -525,8 +382,6 @@ def _open_as(
     if suffix in (*META_SUFFIXES, *NRRD_SUFFIXES):
         raster = describe_meta(path) if suffix in META_SUFFIXES else describe_nrrd(path)
         return open_raster(raster, slice_axis, voxels, spacing_mm)
-    if path.is_dir() or suffix in DICOM_SUFFIXES or (not suffix and is_dicom(path)):
-        return open_dicom(*where)
     if not suffix:
         raise VolumeError(f"rwtool knows no format of this name; expected one of {', '.join(SUFFIXES)}")
     through_itk = suffix in OTHER_SUFFIXES and not first_bytes(path).startswith(_MINC_1)

@@ -27,6 +27,7 @@ _AXES_BY_SLICE_AXIS = {0: (0, 1, 2), 1: (1, 2, 0), 2: (2, 1, 0)}
 SHEAR_REFUSED = 0.01
 SHEAR_REPORTED = 0.001
 SAME_SPACING = 0.01  # relative
+_SMALLEST, _LARGEST = 1e-9, 1e9  # of a voxel in mm: a picometre, and what float32 squares without overflow
 NOT_PLACED = "the header states no position or orientation"
 
 
@@ -67,6 +68,14 @@ class Geometry:
     header: Any = field(default=None, repr=False)
     placed: bool = True
     spaced: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = column_norms(self.affine_mm)
+        if not ((sizes >= _SMALLEST) & (sizes <= _LARGEST)).all():
+            raise GeometryError(
+                f"its voxels measure {' x '.join(f'{size:.6g}' for size in sizes)} mm along the file's axes; expected "
+                f"{_SMALLEST:g} to {_LARGEST:g} mm; mend the header, or the unit that it states"
+            )
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -112,7 +121,8 @@ def column_norms(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> column_norms(np.diag([2.0, 3.0, 4.0, 1.0])).tolist()
     [2.0, 3.0, 4.0]
     """
-    return np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    with np.errstate(over="ignore"):
+        return np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
 
 
 def check_affine(affine: NDArray[np.float64]) -> list[str]:
@@ -235,7 +245,7 @@ def settle_spacing(
         raise NoSpacingError(f"{what} carries no spacing{found}; give spacing_mm=(z, y, x)")
     if not missing:
         if spacing_mm is not None:
-            raise UsageError("spacing_mm is for files without one, such as .npy; this file carries its own spacing")
+            raise UsageError("spacing_mm= is for files without one, such as .npy; this file carries its own spacing")
         return None
     return check_spacing(spacing_mm)
 
@@ -243,8 +253,10 @@ def settle_spacing(
 def check_spacing(spacing_mm: Sequence[float] | None) -> tuple[float, float, float]:
     """Refuse what is no spacing: three positive numbers."""
     spacing = tuple(float(value) for value in spacing_mm or ())
-    if len(spacing) != 3 or not all(0 < value < math.inf for value in spacing):
-        raise UsageError(f"a spacing is three positive numbers (z, y, x) in mm; found {spacing}")
+    if len(spacing) != 3 or not all(_SMALLEST <= value <= _LARGEST for value in spacing):
+        raise UsageError(
+            f"a spacing is three positive numbers (z, y, x) in mm, {_SMALLEST:g} to {_LARGEST:g}; found {spacing}"
+        )
     return spacing
 
 

@@ -70,6 +70,11 @@ def _files(path: Path, header: TextHeader) -> tuple[list[Path], int]:
         raise VolumeError(f"its header states HeaderSize = {skip}; expected -1, 0 or more")
     name = header.fields["elementdatafile"]
     if name.upper() == "LOCAL":
+        if 0 < skip < header.end:
+            raise VolumeError(
+                f"its header states HeaderSize = {skip}, which is within the header; the voxels begin at byte "
+                f"{header.end}; leave that field out"
+            )
         return [path], skip or header.end
     return stated_files(path, name, header), skip
 

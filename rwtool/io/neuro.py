@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from io import IOBase
+from io import BytesIO, IOBase
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,8 @@ def _load(path: Path, streams: Sequence[IOBase]) -> Any:
         if suffix in MGH_SUFFIXES:
             return nib.MGHImage.from_file_map({"image": nib.FileHolder(fileobj=streams[0])})
         if suffix in PAIR_SUFFIXES:
-            named = zip(("header", "image"), streams, strict=True)
-            return nib.AnalyzeImage.from_file_map({name: nib.FileHolder(fileobj=stream) for name, stream in named})
+            named = zip(("header", "image", "mat"), (*streams, BytesIO()), strict=True)
+            return nib.Spm99AnalyzeImage.from_file_map({name: nib.FileHolder(fileobj=stream) for name, stream in named})
         return nib.load(path)
     except Exception as error:  # nibabel's formats raise errors of their own at a damaged header
         raise VolumeError(f"nibabel cannot read it: {error}") from error
@@ -100,13 +100,16 @@ def _grid(path: Path, image: Any, stream: Any) -> tuple[NDArray[np.float64], boo
     affine = np.array(image.affine, dtype=np.float64)
     stream.seek(0)
     if suffix in PAIR_SUFFIXES:  # Analyze 7.5 has voxel sizes alone
-        header = nib.AnalyzeHeader(stream.read(nib.AnalyzeHeader.sizeof_hdr), check=False)
+        header = nib.Spm99AnalyzeHeader(stream.read(nib.Spm99AnalyzeHeader.sizeof_hdr), check=False)
         unit = bytes(header["vox_units"]).split(b"\0")[0].decode("latin-1").strip().lower()
         if unit not in _ANALYZE_UNITS:
             raise GeometryError(f"its header states lengths in {unit!a} (vox_units); expected mm, cm, m or um")
         scale = _ANALYZE_UNITS[unit]
         steps = np.array([float(step) for step in header["pixdim"][1:4]])
         notes = (f"lengths are in {unit} and were converted to mm",) if scale != 1 else ()
+        factor = header.get_slope_inter()[0]  # which SPM put where Analyze 7.5 has a field of no use
+        if factor not in (None, 1):
+            notes = (*notes, f"its voxels are scaled by {factor:.6g}, as SPM's Analyze files are")
         return np.diag([*(steps * scale), 1.0]), False, notes
     if suffix in MGH_SUFFIXES:
         raw = stream.read(_MGH_FLAG + 14)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from rwtool.errors import UsageError
 
 _HALF = 2**63  # of what 64 bits can hold
-_WHOLE = 1e-3  # how far a float may be from the whole number that it stands for, as in files
+WHOLE = 1e-3  # how far a float may be from the whole number that it stands for, as in files
 
 
 def check_logits(name: str, logits: Any) -> None:
@@ -95,8 +96,8 @@ def class_indices(labels: Tensor, logits: Tensor, *, one_hot: bool, check: bool)
     if not labels.is_floating_point():
         return labels
     whole = labels.round()
-    if check and not bool(((labels - whole).abs() <= _WHOLE).all()):
-        found = labels[~((labels - whole).abs() <= _WHOLE)][0].item()
+    if check and not bool(((labels - whole).abs() <= WHOLE).all()):
+        found = labels[~((labels - whole).abs() <= WHOLE)][0].item()
         raise UsageError(f"labels are whole numbers, the index of a class; found {found:g}; resample them by nearest")
     return whole.long()
 
@@ -123,3 +124,14 @@ def plain_tensor(name: str, tensor: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise UsageError(f"{name} are a tensor; found {type(tensor).__name__}")
     return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)
+
+
+def spacing_of_images(steps: NDArray[np.float64], shape: Sequence[int]) -> NDArray[np.float64]:
+    """Spacing of each image, (B, D), of labels of a shape (B, *spatial)."""
+    wanted = (len(shape) - 1,)
+    if steps.shape not in (wanted, (shape[0], *wanted)):
+        raise UsageError(
+            f"spacing_mm= has one number for each spatial axis of the labels, {wanted}, or such a row for each "
+            f"image, {(shape[0], *wanted)}; found shape {steps.shape}"
+        )
+    return np.broadcast_to(steps, (shape[0], *wanted))

@@ -18,9 +18,16 @@ from rwtool.losses.functional import (
     packed_region_wise_loss,
     region_wise_loss,
 )
-from rwtool.losses.inputs import check_logits, class_indices, plain_tensor, positive_numbers, true_class
+from rwtool.losses.inputs import (
+    check_logits,
+    class_indices,
+    plain_tensor,
+    positive_numbers,
+    spacing_of_images,
+    true_class,
+)
 from rwtool.losses.mixing import authors_weight, gradual_weight, mix_losses
-from rwtool.maps.kinds import make_map
+from rwtool.maps.kinds import map_in_order
 from rwtool.maps.parameters import KINDS, RECTIFIED, Absent, Convention, Kind, Layout, Units, choose_parameters
 
 Common = Literal["dice", "ce"]
@@ -304,39 +311,39 @@ class RegionWiseLoss(nn.Module):
         images = labels.detach().cpu().numpy()
         steps = self._spacing(images.shape, spacing_mm)
         layout: Layout = "packed" if self.map_parameters.rectified else "dense"
-        volumetric = images.ndim == 4
         threads = torch.get_num_threads() if self.threads is None else self.threads
-        made = []
-        for image, step in zip(images, steps, strict=True):
-            order = [self.slice_axis, *(n for n in range(3) if n != self.slice_axis)] if volumetric else [0, 1]
-            turned = image.transpose(order)
-            mm = step[order] if volumetric else (1.0, *step)  # a slice is a volume of one
-            z = make_map(turned, mm, n_classes, self.map_parameters, self.ignore, layout, threads)
-            made.append(np.moveaxis(z, -3, self.slice_axis - 3) if volumetric else z)
+        made = [
+            map_in_order(
+                image,
+                step,
+                n_classes,
+                self.map_parameters,
+                slice_axis=self.slice_axis,
+                ignore=self.ignore,
+                layout=layout,
+                threads=threads,
+            )
+            for image, step in zip(images, steps, strict=True)
+        ]
         return torch.from_numpy(np.stack(made))
 
     def _spacing(self, shape: tuple[int, ...], given: ArrayLike | Tensor | None) -> NDArray[np.float64]:
         """Spacing of each image, (B, D), of labels of a shape (B, *spatial)."""
         spatial = shape[1:]
-        wanted = (len(shape) - 1,)
         if self.map_parameters.units == "voxel":
-            return np.ones((shape[0], *wanted))
+            return np.ones((shape[0], len(spatial)))
         steps = self.spacing_mm if given is None else positive_numbers("spacing_mm", given)
         if steps is None:
             raise UsageError("the loss was made with spacing_mm=None; give spacing_mm= to this call, or maps")
-        if steps.shape not in (wanted, (shape[0], *wanted)):
+        steps = spacing_of_images(steps, shape)
+        if self.shape is None:
+            return steps
+        if len(self.shape) != len(spatial) or any(n > full for n, full in zip(spatial, self.shape, strict=True)):
             raise UsageError(
-                f"spacing_mm= has one number for each spatial axis of the labels, {wanted}, or such a row for each "
-                f"image, {(shape[0], *wanted)}; found shape {steps.shape}"
+                f"spacing_mm= is that of labels of shape={self.shape}, and of coarser ones of the same field of "
+                f"view; found {spatial}; make another loss for labels of other fields"
             )
-        if self.shape is not None:
-            if len(self.shape) != len(spatial) or any(n > full for n, full in zip(spatial, self.shape, strict=True)):
-                raise UsageError(
-                    f"spacing_mm= is that of labels of shape={self.shape}, and of coarser ones of the same field of "
-                    f"view; found {spatial}; make another loss for labels of other fields"
-                )
-            steps = steps * np.divide(self.shape, spatial)
-        return np.broadcast_to(steps, (shape[0], *wanted))
+        return steps * np.divide(self.shape, spatial)
 
     def _other_values(self, n_classes: int) -> list[float]:
         """The other value by class."""

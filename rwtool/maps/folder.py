@@ -213,7 +213,7 @@ def open_map_set(new: MapSet, *, overwrite: bool) -> MapSet | None:
         if not overwrite:
             raise
         return None
-    if old is not None and not overwrite and (changed := difference(old.settings, new.settings)):
+    if old is not None and old.cases and not overwrite and (changed := difference(old.settings, new.settings)):
         raise UsageError(
             f"{new.folder} holds maps of other settings ({'; '.join(changed)}); give overwrite=True to make them anew, "
             "or another out="

@@ -202,6 +202,46 @@ def make_map(
     return result.reshape(given.shape if layout == "packed" else (n_classes, *given.shape))
 
 
+def map_in_order(
+    labels: NDArray[Any],
+    spacing_mm: Sequence[float],
+    n_classes: int,
+    parameters: MapParameters,
+    *,
+    slice_axis: int = 0,
+    ignore: int | None = None,
+    layout: Literal["dense", "packed"] = "dense",
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Region-wise map of an array whose axes stand in any order.
+
+    Parameters
+    ----------
+    labels : (D1, D2) or (D1, D2, D3) integer array
+    spacing_mm : (2,) or (3,) float
+        Along the axes of `labels`, in their order.
+    slice_axis : int
+        The axis of a volume across which its slices lie; ``dims=2`` measures in slices.
+    n_classes, parameters, ignore, layout, threads
+        As for :func:`make_map`.
+
+    Returns
+    -------
+    (K, *labels.shape) or, if packed, labels.shape float32 array
+    """
+    if len(spacing_mm) != labels.ndim:
+        raise UsageError(
+            f"found spacing_mm={tuple(map(float, spacing_mm))} for labels of shape {labels.shape}; give a number of mm "
+            "for each axis"
+        )
+    if labels.ndim != 3:  # a slice is a volume of one
+        return make_map(labels, (1.0, *spacing_mm), n_classes, parameters, ignore, layout, threads)
+    turned = np.moveaxis(labels, slice_axis, 0)
+    mm = [spacing_mm[slice_axis], *(step for axis, step in enumerate(spacing_mm) if axis != slice_axis)]
+    z = make_map(turned, mm, n_classes, parameters, ignore, layout, threads)
+    return np.moveaxis(z, -3, slice_axis - 3)
+
+
 def rectify(
     z: NDArray[Any], labels: ArrayLike, *, other: ArrayLike | None = None, kind: str | None = None
 ) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from rwtool.console import count
 from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
 from rwtool.errors import UsageError
-from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
+from rwtool.io.write import write
 from rwtool.maps.core import chosen_core
 from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import (
@@ -33,7 +35,7 @@ from rwtool.maps.parameters import (
     Units,
     choose_parameters,
 )
-from rwtool.maps.settings import MapRecord, make_settings
+from rwtool.maps.settings import SIDECAR, MapRecord, make_settings
 from rwtool.maps.write import MapJob, write_maps
 from rwtool.parallel import GOES_ON, WITHOUT_OVERWRITE, Outcome, Work, run_cases, schedule
 
@@ -225,6 +227,9 @@ def _plan(
             raise UsageError(
                 f"the {kind} maps would go to {maps.folder}, where the label files are; choose another out="
             )
+    if not overwrite:
+        for maps in sets.values():
+            _refuse_strangers(maps, [f"{name}.{storage.format}" for name in dataset.files])
     work, skipped = [], []
     for name, file in dataset.files.items():
         outputs = tuple(
@@ -326,6 +331,18 @@ def _weighted(
         )
     weights = {classes.values.index(value): weight for value, weight in class_weights.items()}
     return [replace(p, class_weights=weights) for p in parameters]
+
+
+def _refuse_strangers(maps: MapSet, files: Sequence[str]) -> None:
+    """Refuse to replace files of a folder that no run of ours has begun: it would have left a sidecar."""
+    if (maps.folder / SIDECAR).exists():
+        return
+    there = [file for file in files if os.path.lexists(maps.folder / file)]
+    if there:
+        raise UsageError(
+            f"{maps.folder} holds {count(len(there), 'file')} that maps would replace, first {there[0]}, and no "
+            f"{SIDECAR}, so rwtool did not make them; give overwrite=True to replace them, or another out="
+        )
 
 
 def _open_set(out: Path, parameters: MapParameters, storage: Storage, dataset: DataSet, *, overwrite: bool) -> MapSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rwtool.errors import UsageError
 
@@ -65,11 +65,11 @@ class MapParameters:
     absent: Absent = "zero"
 
     def __post_init__(self) -> None:
-        self._refuse_unknown("kind", KINDS)
-        self._refuse_unknown("convention", ("across", "inner", "kervadec"))
-        self._refuse_unknown("units", ("mm", "voxel"))
-        self._refuse_unknown("dims", (2, 3))
-        self._refuse_unknown("absent", ("zero", "farthest"))
+        _refuse_unknown("kind", self.kind, KINDS)
+        _refuse_unknown("convention", self.convention, ("across", "inner", "kervadec"))
+        _refuse_unknown("units", self.units, ("mm", "voxel"))
+        _refuse_unknown("dims", self.dims, (2, 3))
+        _refuse_unknown("absent", self.absent, ("zero", "farthest"))
         if self.convention == "kervadec" and self.units == "mm" and self.kind in ("boundary", "rrw"):
             raise UsageError(
                 "the kervadec convention subtracts one voxel, whatever its size, so it has no meaning in mm; "
@@ -99,10 +99,6 @@ class MapParameters:
             raise UsageError(f"the exponent alpha of an hd map is positive; found {self.alpha:g}")
         for weight in self.class_weights.values() if self.kind == "constant" else ():
             _check_float32("alpha times a class weight", self.alpha * weight)  # type: ignore[operator]
-
-    def _refuse_unknown(self, name: str, known: Sequence[object]) -> None:
-        if getattr(self, name) not in known:
-            raise UsageError(f"{name} is one of {', '.join(map(str, known))}; found {getattr(self, name)!r}")
 
     @property
     def rectified(self) -> bool:
@@ -140,6 +136,7 @@ def choose_parameters(kinds: Sequence[str], given: Mapping[str, Any]) -> list[Ma
     UsageError
         A kind is none, or a parameter means nothing to any of the kinds, or different things to two of them.
     """
+    kinds = (kinds,) if isinstance(kinds, str) else kinds
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise UsageError(f"kinds= are some of {', '.join(KINDS)}; found {', '.join(map(str, kinds)) or 'none'}")
@@ -154,6 +151,11 @@ def choose_parameters(kinds: Sequence[str], given: Mapping[str, Any]) -> list[Ma
         for kind in KINDS
         if kind in kinds
     ]
+
+
+def _refuse_unknown(name: str, value: object, known: Sequence[object]) -> None:
+    if value not in known:
+        raise UsageError(f"{name} is one of {', '.join(map(str, known))}; found {value!r}")
 
 
 def _check_float32(what: str, value: float) -> None:
@@ -216,6 +218,11 @@ class Storage:
     format: Format = "nii.gz"
     dtype: DType = "float32"
     layout: Layout = "dense"
+
+    def __post_init__(self) -> None:
+        _refuse_unknown("format", self.format, get_args(Format))
+        _refuse_unknown("dtype", self.dtype, get_args(DType))
+        _refuse_unknown("layout", self.layout, get_args(Layout))
 
     def check(self, kind: str, rectified: bool) -> None:
         """Refuse what a kind, or a format, cannot hold."""

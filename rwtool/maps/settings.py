@@ -22,6 +22,7 @@ from rwtool.records import check_format, field_path, read_json, to_record
 SIDECAR = "maps.json"
 SIDECAR_FORMAT = 2
 SIDECAR_REFUSAL = "not a readable sidecar"
+_FOLLOWS = ("unit", "other_values")  # from the other settings
 SIDECAR_MEND = "make the maps again with overwrite=True"
 
 Count = Annotated[int, Meta(ge=0)]
@@ -148,7 +149,10 @@ def make_settings(parameters: MapParameters, storage: Storage, classes: Classes)
 
 def difference(old: MapSettings, new: MapSettings) -> list[str]:
     """Name what differs between two settings: ``parameters.units: 'mm' and 'voxel'``."""
-    return _difference(old.as_dict(), new.as_dict())
+    first, second = (
+        {key: value for key, value in settings.as_dict().items() if key not in _FOLLOWS} for settings in (old, new)
+    )
+    return _difference(first, second)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -158,11 +162,15 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(a, dict) and isinstance(b, dict):
             found += _difference(a, b, f"{prefix}{key}.")
         elif a != b and key == "classes":
-            values = [", ".join(f"{entry['value']} {entry['name']}" for entry in part or []) for part in (a, b)]
+            values = [", ".join(_named(entry["value"], entry["name"]) for entry in part or []) for part in (a, b)]
             found.append(f"classes: {values[0]} and {values[1]}")
         elif a != b:
             found.append(f"{prefix}{key}: {a!r} and {b!r}")
     return found
+
+
+def _named(value: int, name: str) -> str:
+    return str(value) if name == str(value) else f"{value} {name}"
 
 
 # The file

@@ -10,8 +10,8 @@ import numpy as np
 
 from rwtool.datasets.plan import LabelFile
 from rwtool.files import file_crc32
-from rwtool.io.formats import create, storage_axes
 from rwtool.io.volume import Volume
+from rwtool.io.write import create, storage_axes
 from rwtool.maps.folder import file_times, relative
 from rwtool.maps.parameters import MapParameters, MapSummary, Storage
 from rwtool.maps.settings import MapRecord

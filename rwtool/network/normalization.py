@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,11 +48,6 @@ class Normalization:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and checkpoints."""
         return {"kind": self.kind, "channels": [list(channel) for channel in self.channels]}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Normalization:
-        """Undo :meth:`as_dict`."""
-        return cls(content["kind"], tuple(tuple(channel) for channel in content["channels"]))
 
 
 def ct_normalization(samples: Sequence[NDArray[np.float32]]) -> Normalization:

@@ -19,10 +19,11 @@ from rwtool.console import show_progress
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.errors import RwtoolError, UsageError, told_when_interrupted
 from rwtool.files import make_folder, remove_leftovers
-from rwtool.io.formats import check_suited, create, read_header, suited
+from rwtool.io.formats import check_suited, read_header, suited
 from rwtool.io.geometry import Geometry
 from rwtool.io.grids import Turn, turn_to
 from rwtool.io.names import channels_name, label_name
+from rwtool.io.write import create
 from rwtool.network.checkpoint import Checkpoint, Which, find_checkpoint, load_checkpoint
 from rwtool.network.config import Amp
 from rwtool.network.devices import resolve_amp, resolve_device, to_device

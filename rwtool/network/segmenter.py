@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from rwtool.datasets.classes import Classes
-from rwtool.io.formats import write
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import label_name
 from rwtool.io.volume import Volume
+from rwtool.io.write import write
 from rwtool.network.config import Amp, Flip
 from rwtool.network.devices import autocast
 from rwtool.network.unet import UNet2d

@@ -14,9 +14,9 @@ import math
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -28,12 +28,17 @@ from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import atomic
 from rwtool.metrics.measures import METRICS, HD95Rule
 from rwtool.records import check_format, read_json, to_record
+from rwtool.report.foreign import Reading, read_foreign
 from rwtool.statistics.arms import STATUSES
 
 CASE_COLUMNS = (
     "method", "run", "case", "subject", "group", "class", "metric", "value", "unit", "status", "class_name",
     "diagonal_mm", "share",
 )  # fmt: skip
+
+
+REFERENCE_COLUMN = "reference_ml"
+"""In a cases.csv with volumes, after the others."""
 
 
 _TEXTS = ("method", "run", "case", "subject", "group", "class_name", "metric", "unit")
@@ -59,6 +64,11 @@ TEST_COLUMNS = (
 RANK_COLUMNS = (
     "group", "class", "metric", "rule", "method", "score", "rank", "rank_low", "rank_high", "subjects", "tau_mean",
     "tau_low", "tau_high", "class_name",
+)  # fmt: skip
+
+
+AGREEMENT_COLUMNS = (
+    "method", "group", "class", "n", "bias_ml", "sd_ml", "low_ml", "high_ml", "icc", "class_name",
 )  # fmt: skip
 
 
@@ -95,36 +105,59 @@ def read_cases_csv(path: str | Path) -> list[Row]:
     RwtoolError
         It cannot be read or is no such table; the message names the line.
     """
-    return [row for _, row in _read_rows(Path(path))]
+    return [row for _, row in _read_table(Path(path))[0]]
 
 
-def read_tables(paths: Sequence[str | Path], *, subject: str | None = None) -> tuple[list[Row], Rules]:
-    """Read several cases.csv as one table.
+class Tables(NamedTuple):
+    """What several tables hold.
+
+    Attributes
+    ----------
+    rows : list of Row
+    rules : Rules
+        What the values mean, from the summary.json beside each table: `metrics`, `hd95`, `nsd_tolerance_mm`, `ignore`
+        and `subject`. The others are the defaults. Without a summary the HD95 rule is unknown, None.
+    readings : dict of str to str
+        How tables of other tools were read, by path.
+    """
+
+    rows: list[Row]
+    rules: Rules
+    readings: dict[str, str]
+
+
+def read_tables(
+    paths: Sequence[str | Path], *, subject: str | None = None, columns: Mapping[str, str] | None = None
+) -> Tables:
+    """Read several cases.csv, or tables of other tools, as one table.
 
     Parameters
     ----------
     paths : sequence of str or Path
     subject : str, optional
         Regex that names the subject of a case, in place of the subjects in the tables.
+    columns : dict of str to str, optional
+        Which column of another tool's table is case, method, metric, value, class, group, subject or run.
 
     Returns
     -------
-    rows : list of Row
-    rules : Rules
-        What the values mean, from the summary.json beside each table: `metrics`, `hd95`, `nsd_tolerance_mm`, `ignore`
-        and `subject`. The others are the defaults. Without a summary the HD95 rule is unknown, None.
+    Tables
 
     Raises
     ------
     RwtoolError
         As `read_cases_csv`.
     UsageError
-        Two lines give the same value, or two tables were made under different definitions.
+        Two lines give the same value, two tables were made under different definitions, or a column is not there.
     """
     rows: list[Row] = []
     seen: dict[tuple[str, str, str, Label, str], str] = {}
+    readings: dict[str, str] = {}
     for path in map(Path, paths):
-        for line, row in _read_rows(path):
+        lines, reading = _read_table(path, columns or {})
+        if reading is not None:
+            readings[str(path)] = reading.describe()
+        for line, row in lines:
             place = f"{path}, line {line}"
             first = seen.setdefault((row.method, row.run, row.case, row.label, row.metric), place)
             if first is not place:
@@ -139,7 +172,8 @@ def read_tables(paths: Sequence[str | Path], *, subject: str | None = None) -> t
         subjects = find_subjects({row.case for row in rows}, subject)
         rows = [dataclasses.replace(row, subject=subjects[row.case]) for row in rows]
         rules = dataclasses.replace(rules, subject=subject)
-    return rows, dataclasses.replace(rules, metrics=tuple(dict.fromkeys(row.metric for row in rows)))
+    metrics = tuple(dict.fromkeys(row.metric for row in rows))
+    return Tables(rows, dataclasses.replace(rules, metrics=metrics), readings)
 
 
 def _read_rules(path: Path) -> Rules | None:
@@ -175,22 +209,30 @@ def _common_rules(found: dict[Path, Rules | None]) -> Rules:
     return rules
 
 
-def _read_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield the line number and the row of each line."""
+def _read_table(path: Path, columns: Mapping[str, str] | None = None) -> tuple[list[tuple[int, Row]], Reading | None]:
+    """Read the line number and the row of each line; a table of another tool is read as the second item says."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.DictReader(file, strict=True)
             lacking = [name for name in CASE_COLUMNS if name not in (lines.fieldnames or ())]
+            if lacking and columns is not None:
+                foreign = read_foreign(
+                    path, lines.fieldnames or (), ((lines.line_num, line) for line in lines), columns
+                )
+                if foreign is not None:
+                    return foreign
             if lacking:
                 raise RwtoolError(
                     f"{path}, line 1: the columns {', '.join(lacking)} are missing; expected a cases.csv of rwtool "
                     f"evaluate, with {', '.join(CASE_COLUMNS)}; give that, or evaluate again"
                 )
+            rows = []
             for record in lines:
                 try:
-                    yield lines.line_num, _row(record)
+                    rows.append((lines.line_num, _row(record)))
                 except ValueError as error:
                     raise RwtoolError(f"{path}, line {lines.line_num}: {error}") from error
+            return rows, None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RwtoolError(
@@ -212,6 +254,8 @@ def _row(record: dict[str, Any]) -> Row:
         if not fields[name]:
             raise ValueError(f"{name} is empty; give each line one")
     fields |= {name: _number(name, record[name]) for name in _NUMBERS}
+    if REFERENCE_COLUMN in record:
+        fields[REFERENCE_COLUMN] = _number(REFERENCE_COLUMN, record[REFERENCE_COLUMN])
     return Row(**fields, label=_label(record["class"], fields["class_name"]), status=record["status"])
 
 

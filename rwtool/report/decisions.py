@@ -23,7 +23,7 @@ from rwtool.statistics.ranking import RANK_RULES, SAMPLES, MethodRank, Ranking
 
 def decision_tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[Table]:
     """All of them that a comparison has something for."""
-    makers = (effect_table, equivalence_table, significance_map, rank_table, share_table)
+    makers = (effect_table, equivalence_table, significance_map, rank_table, share_table, agreement_table)
     yield from (table for make in makers if (table := make(comparison, rules, group)) is not None)
 
 
@@ -154,3 +154,21 @@ def share_table(comparison: Comparison, rules: Rules, group: str) -> Table | Non
         return None
     heads = ("rule", "method", *(f"rank {r + 1}" for r in range(len(comparison.methods))))
     return Table(table_title(comparison, group, "share of each rank, over all classes and metrics"), heads, lines, 2)
+
+
+def agreement_table(comparison: Comparison, rules: Rules, group: str) -> Table | None:
+    """Volumes beside those of the reference; None where they were not measured."""
+    titles = {summary.label: class_title(summary) for summary in comparison.classes if summary.group == group}
+    lines = []
+    above: Label | None = None
+    for found in comparison.agreement:
+        if found.group == group:
+            limits = "-" if found.low_ml is None else f"[{found.low_ml:+.2f}, {found.high_ml:+.2f}]"
+            icc = "-" if found.icc is None else f"{found.icc:.3f}"
+            opening = "" if found.label == above else titles[found.label]
+            lines.append((opening, found.method, str(found.n), f"{found.bias_ml:+.2f}", limits, icc))
+            above = found.label
+    if not lines:
+        return None
+    heads = ("class", "method", "n", "bias\n(ml)", "limits of\nagreement (ml)", "ICC(3,1)")
+    return Table(table_title(comparison, group, "volumes against the reference"), heads, lines, 2)

@@ -13,7 +13,7 @@ from rwtool.evaluation.rows import Interval, Label, Row, Rules, Undefined
 from rwtool.io.names import file_hash
 from rwtool.metrics.measures import HD95Rule
 from rwtool.report.csv import read_tables
-from rwtool.report.write import print_report, summary, write_report
+from rwtool.report.write import print_report, refuse_strangers, summary, write_report
 from rwtool.statistics.comparison import Comparison, check_margins, compare_rows
 
 
@@ -58,7 +58,7 @@ class Results:
     def write(self, out: str | Path) -> None:
         """Write ``cases.csv``, ``means.csv``, ``tests.csv``, ``summary.json``, ``summary.md`` and ``summary.tex``.
 
-        And ``pairs.csv`` and ``rankings.csv``, where there are such.
+        And ``pairs.csv``, ``rankings.csv`` and ``agreement.csv``, where there are such.
         """
         write_report(Path(out), self.rows, self._compared(), self.rules, self.provenance)
 
@@ -185,7 +185,7 @@ def evaluate(
         str(reference),
         tuple(map(str, several)),
         Rules(
-            tuple(metrics),
+            (metrics,) if isinstance(metrics, str) else tuple(metrics),
             hd95,
             undefined,
             permutations=permutations,
@@ -215,6 +215,8 @@ def evaluate(
     if margin and not permutation_test:
         raise UsageError("margin= belongs to permutation_test=True; add that")
     check_margins(request.rules, request.rules.metrics)
+    if request.out is not None:
+        refuse_strangers(request.out)
     plan = plan_evaluation(request)
     against = _baseline(plan.pairing.methods, permutation_test, baseline)
     for wanted, option in ((all_pairs, "all_pairs=True"), (rank, "rank=True")):
@@ -255,15 +257,21 @@ def compare(
     margin: Mapping[str, float] | None = None,
     all_pairs: bool = False,
     rank: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> Results:
     """Compare methods again from saved tables of cases, without touching a volume: ``rwtool compare``.
 
     Parameters
     ----------
     tables : path or sequence of path
-        Each a ``cases.csv``; what the numbers mean is read from the ``summary.json`` beside it.
+        Each a ``cases.csv``, or a table of another tool; what the numbers of a ``cases.csv`` mean is read from the
+        ``summary.json`` beside it.
     out, undefined, subject, baseline, permutations, seed, alpha, interval, margin, all_pairs, rank
         As for :func:`rwtool.evaluate`.
+    columns : dict of str to str, optional
+        For tables of other tools with a value a line: which column is the case, method, metric, value, class, group,
+        subject or run, such as ``{"case": "patient", "method": "model"}``. For the metric also the name of one, which
+        all values then are. The columns of challengeR are known.
 
     Returns
     -------
@@ -281,7 +289,11 @@ def compare(
         raise UsageError("there are no tables to compare; name one or more cases.csv")
     if out is not None and any((Path(out) / "cases.csv").resolve() == path.resolve() for path in paths):
         raise UsageError(f"out={str(out)!r} would replace a table that is read; choose another folder")
-    rows, rules = read_tables(paths, subject=subject)
+    if out is not None:
+        refuse_strangers(Path(out))
+    rows, rules, readings = read_tables(paths, subject=subject, columns=columns)
+    if not rows:
+        raise UsageError(f"{paths[0]} holds no value; give a table that does")
     rules = replace(
         rules,
         undefined=undefined,
@@ -292,7 +304,8 @@ def compare(
         margin=tuple((margin or {}).items()),
     )
     comparison = compare_rows(rows, rules, baseline=baseline, all_pairs=all_pairs, rank=rank)
-    provenance = {"command": "compare", "tables": [{"path": str(p), "sha256": file_hash(p)} for p in paths]}
+    inputs = [{"path": str(p), "sha256": file_hash(p), "read_as": readings.get(str(p))} for p in paths]
+    provenance = {"command": "compare", "tables": inputs}
     results = Results(rows, rules, comparison, provenance)
     if out is not None:
         results.write(out)

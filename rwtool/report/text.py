@@ -302,6 +302,11 @@ def definitions(comparison: Comparison, rules: Rules) -> dict[str, str]:
         )
     if comparison.rankings:
         found["ranking"] = _ranking(rules)
+    if comparison.agreement:
+        found["agreement"] = (
+            "prediction - reference over cases: bias and its limits, bias +- 1.96 SD (Bland and Altman); ICC(3,1) is "
+            "for consistency, which a constant bias does not lower"
+        )
     return found
 
 
@@ -376,7 +381,7 @@ def notes(comparison: Comparison) -> list[str]:
                 f"{_tests_named(comparison, tests)}: the differences are skewed (skewness {size} in size) and the test "
                 "presumes symmetric ones, so p may be too small (by simulation up to 9 % of tests and 24 % of families "
                 "had p < 0.05 by chance) and the interval too short; look at the subjects that stand out, weigh "
-                "better/tied/worse, which presume no symmetry, and ask for a smaller p, such as alpha=0.01"
+                "better/tied/worse, which presume no symmetry, and ask for a smaller p, such as 0.01"
             )
     for lack in comparison.no_results:
         who = f"{lack.method} run {lack.run}" if lack.run else lack.method

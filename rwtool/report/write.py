@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
@@ -14,13 +16,17 @@ import numpy as np
 
 from rwtool import __version__
 from rwtool.console import json_text, print_lines, print_table
+from rwtool.errors import RwtoolError, UsageError
 from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import atomic, locked, make_folder
 from rwtool.metrics.measures import METRICS
+from rwtool.records import read_json
 from rwtool.report.csv import (
+    AGREEMENT_COLUMNS,
     CASE_COLUMNS,
     MEAN_COLUMNS,
     RANK_COLUMNS,
+    REFERENCE_COLUMN,
     SUMMARY_FORMAT,
     TEST_COLUMNS,
     open_text,
@@ -33,13 +39,47 @@ from rwtool.report.text import Table, definitions, notes, result_tables, stateme
 from rwtool.statistics.comparison import Comparison
 from rwtool.statistics.pairs import ComparisonTest
 
+_LINE = 1 << 12  # characters of a first line
+_FILES = (
+    "cases.csv", "means.csv", "tests.csv", "pairs.csv", "rankings.csv", "summary.json", "summary.md", "summary.tex",
+)  # fmt: skip
+
+
+def refuse_strangers(out: Path) -> None:
+    """Refuse a folder with files of these names that no report was.
+
+    Raises
+    ------
+    UsageError
+        There are such, and neither ``cases.csv`` nor ``summary.json`` is that of a report.
+    """
+    there = [name for name in _FILES if os.path.lexists(out / name)]
+    if there and not _is_report(out):
+        raise UsageError(
+            f"{out} holds {', '.join(there)}, and neither cases.csv nor summary.json is that of rwtool evaluate; move "
+            "them away, or name another out="
+        )
+
+
+def _is_report(out: Path) -> bool:
+    table = out / "cases.csv"
+    with contextlib.suppress(OSError, ValueError):
+        if table.is_file():
+            with table.open(encoding="utf-8-sig") as lines:
+                if set(CASE_COLUMNS[:8]) <= set(lines.readline(_LINE).strip().split(",")):
+                    return True
+    with contextlib.suppress(RwtoolError):
+        content = read_json(out / "summary.json", refusal="", mend="")
+        return isinstance(content, dict) and {"rwtool", "rules"} <= set(content)
+    return False
+
 
 def write_report(
     out: Path, rows: Sequence[Row], comparison: Comparison, rules: Rules, provenance: dict[str, Any]
 ) -> None:
     """Write cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex, all of one report.
 
-    Where there are such, pairs.csv and rankings.csv too; where there are none, those of an earlier report go.
+    Where there are such, pairs.csv, rankings.csv and agreement.csv too; else those of an earlier report go.
 
     Parameters
     ----------
@@ -54,14 +94,18 @@ def write_report(
     """
     content = json_text(summary(comparison, rules, provenance))
     cases = ({**vars(row), "class": row.label} for row in rows)
+    case_columns = CASE_COLUMNS + (REFERENCE_COLUMN,) * any(row.reference_ml >= 0 for row in rows)
+    names = {(c.group, c.label): c.name for c in comparison.classes}
     shares = tuple(f"share_of_rank_{r + 1}" for r in range(len(comparison.methods)))
     make_folder(out)
     with locked(out / "report", named=out):
-        write_csv(out / "cases.csv", CASE_COLUMNS, cases)
+        write_csv(out / "cases.csv", case_columns, cases)
         write_csv(out / "means.csv", MEAN_COLUMNS, _mean_records(comparison, rules))
         write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison, comparison.tests))
         _write_if_any(out / "pairs.csv", TEST_COLUMNS, list(_test_records(comparison, comparison.pairs)))
         _write_if_any(out / "rankings.csv", RANK_COLUMNS + shares, list(_rank_records(comparison, shares)))
+        agreement = [_record(found) | {"class_name": names[found.group, found.label]} for found in comparison.agreement]
+        _write_if_any(out / "agreement.csv", AGREEMENT_COLUMNS, agreement)
         _write(out / "summary.json", content + "\n")
         _write(out / "summary.md", _markdown(comparison, rules))
         _write(out / "summary.tex", latex_table(comparison, rules))
@@ -97,6 +141,7 @@ def summary(comparison: Comparison, rules: Rules, provenance: dict[str, Any]) ->
         "counts": [_record(c) for c in comparison.counts],
         "tests": list(_test_records(comparison, comparison.tests)),
         "pairs": list(_test_records(comparison, comparison.pairs)),
+        "agreement": [_record(found) for found in comparison.agreement],
         "rankings": [_record(ranking) for ranking in comparison.rankings],
         "no_results": [dataclasses.asdict(lack) for lack in comparison.no_results],
         "suggested_subject": comparison.suggested_subject,

@@ -17,6 +17,7 @@ from rwtool.datasets.subjects import average_runs, average_subjects, suggest_sub
 from rwtool.errors import UsageError
 from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.metrics.measures import METRICS
+from rwtool.statistics.agreement import Agreement, volume_agreement
 from rwtool.statistics.arms import NO_ROW, STATUSES, Arm, Axes, Floats, arrays, check_rows, under
 from rwtool.statistics.intervals import mean_intervals
 from rwtool.statistics.pairs import ComparisonTest, paired_tests
@@ -133,6 +134,8 @@ class Comparison:
         Every method against every other, if that was asked for: one family a group and rule.
     rankings : tuple of Ranking
         If they were asked for.
+    agreement : tuple of Agreement
+        By group, label, method, where volumes were measured.
     """
 
     methods: tuple[str, ...]
@@ -148,6 +151,7 @@ class Comparison:
     suggested_subject: str | None
     pairs: tuple[ComparisonTest, ...] = ()
     rankings: tuple[Ranking, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
 
 
 def compare_rows(
@@ -214,6 +218,7 @@ def compare_rows(
     tests: list[ComparisonTest] = []
     pairs: list[ComparisonTest] = []
     rankings: list[Ranking] = []
+    agreement: list[Agreement] = []
     no_results: list[NoResult] = []
     for group in groups:
         members = [row for row in rows if row.group == group]
@@ -222,6 +227,7 @@ def compare_rows(
         cells += _cells(axes, arms, rules)
         counts += _counts(axes, arms)
         no_results += _no_results(axes, arms, runs)
+        agreement += _agreement(members, axes, arms)
         if tested is not None:
             for method in methods:
                 if method != tested:
@@ -235,7 +241,7 @@ def compare_rows(
     suggestion = suggest_subject_regex({row.case for row in rows}) if ungrouped and not rules.subject else None
     return Comparison(
         methods, runs, tested, groups, metrics, tuple(classes), tuple(cells), tuple(counts), tuple(tests),
-        tuple(no_results), suggestion, tuple(pairs), tuple(rankings),
+        tuple(no_results), suggestion, tuple(pairs), tuple(rankings), tuple(agreement),
     )  # fmt: skip
 
 
@@ -331,3 +337,18 @@ def _no_results(axes: Axes, arms: dict[str, Arm], runs: dict[str, tuple[str, ...
                 names = tuple(case for case, lacks in zip(axes.cases, cases, strict=True) if lacks)
                 found.append(NoResult(method, run, axes.group, names))
     return found
+
+
+def _agreement(rows: Sequence[Row], axes: Axes, arms: dict[str, Arm]) -> list[Agreement]:
+    """Volumes beside those of the reference, where both are known."""
+    known = {(r.case, r.label): r.reference_ml for r in rows if r.metric == "volume_ml" and r.reference_ml >= 0}
+    if not known:
+        return []
+    m = axes.metrics.index("volume_ml")
+    found = []
+    for c, label in enumerate(axes.labels):
+        reference = [known.get((case, label), math.nan) for case in axes.cases]
+        for method, arm in arms.items():
+            measured = average_runs(arm.values[:, :, c, m])
+            found.append(volume_agreement(measured, reference, method=method, group=axes.group, label=label))
+    return [agreement for agreement in found if agreement is not None]

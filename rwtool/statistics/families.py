@@ -61,9 +61,14 @@ def step_down_maxt(d: Floats, sums: Floats, p: Floats) -> Floats:
     hits = np.zeros(len(order))
     step = max(1, _BLOCK_ELEMENTS // max(1, len(order)))
     for start in range(0, len(sums), step):
-        statistic = (np.abs(sums[start : start + step]) / norm)[:, order[::-1]]
-        # Step j compares with the largest statistic of the columns from the j-th on.
-        hits += (np.maximum.accumulate(statistic, axis=1)[:, ::-1] >= least).sum(axis=0)
+        statistic = np.ascontiguousarray(sums[start : start + step].T)[order]  # a column a row: its flips lie together
+        np.abs(statistic, out=statistic)
+        statistic /= norm[order, None]
+        for j in range(len(order) - 1, -1, -1):
+            # Step j compares with the largest statistic of the columns from the j-th on.
+            if j + 1 < len(order):
+                np.maximum(statistic[j], statistic[j + 1], out=statistic[j])
+            hits[j] += np.count_nonzero(statistic[j] >= least[j])
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(np.maximum(hits / len(sums), p[order]))
     return adjusted

@@ -185,6 +185,7 @@ def _train(request: _Request, on_plan: Callable[[TrainPlan], None] | None) -> li
         quiet = request.quiet or not processes.first
         verbosity = 0 if sys.stderr.isatty() and not quiet else -1
         cohort = plan_cohort(request.source, config, jobs=request.jobs, verbosity=verbosity)
+        _refuse_inputs(folders, cohort)
         cohort = read_cohort(cohort, config, jobs=request.jobs, verbosity=verbosity)
         config = settle(config, cohort, processes)
         data = prepare_slices(cohort, config, device, processes)
@@ -217,6 +218,16 @@ def _folders(request: _Request) -> dict[Path, int | None]:
     if not request.seeds:
         return {request.run: None}
     return {seed_folder(request.run, seed): seed for seed in request.seeds}
+
+
+def _refuse_inputs(folders: Iterable[Path], cohort: Cohort) -> None:
+    """Refuse to put a run among the images or labels that it is trained on."""
+    taken = cohort.dataset.folders | {path.resolve().parent for paths in cohort.images.values() for path in paths}
+    for folder in folders:
+        if folder.resolve() in taken:
+            raise UsageError(
+                f"the run would go to {folder}, among the files that it is trained on; choose another run="
+            )
 
 
 def _begun(request: _Request, folders: Iterable[Path]) -> dict[Path, Checkpoint]:

@@ -60,7 +60,7 @@ def test_a_margin_gives_a_verdict_on_the_terminal_and_in_every_file(tmp_path):
     rows = [*series("old", [0.1 * i for i in range(8)]), *series("old", [9.0] * 8, metric="hd")]
     rows += [*series("new", [0.1 * i + 0.01 for i in range(8)]), *series("new", [8.0, 5.0] * 4, metric="hd")]
     table = saved(tmp_path / "a", rows)
-    text = run(table, "--margin", "dice=0.3", "--margin", "hd=2", "-o", tmp_path / "b").stdout
+    text = run("compare", table, "--margin", "dice=0.3", "--margin", "hd=2", "-o", tmp_path / "b").stdout
     lines = text[text.index("equivalence with old") :].splitlines()
     assert [line.split()[-2:] for line in lines if line.split()[2:4] == ["Dice", "new"]] == [["+0.0100]", "equivalent"]]
     assert [line.split()[-2:] for line in lines if line.split()[:1] == ["HD"]] == [["not", "worse"]]
@@ -74,7 +74,7 @@ def test_a_margin_gives_a_verdict_on_the_terminal_and_in_every_file(tmp_path):
 
 def test_all_pairs_and_ranks_are_printed(tmp_path):
     rows = [r for k, m in enumerate("abc") for r in series(m, [0.1 * i + 0.01 * k * (i + 1) for i in range(8)])]
-    text = run(saved(tmp_path, rows), "--all-pairs", "--rank").stdout
+    text = run("compare", saved(tmp_path, rows), "--all-pairs", "--rank").stdout
     assert "all pairs: p max-T, the row against the column (8 cases)" in text
     assert "rank [95 % CI by 1,000 bootstrap samples] (8 cases)" in text
     assert "share of each rank, over all classes and metrics" in text
@@ -83,8 +83,61 @@ def test_all_pairs_and_ranks_are_printed(tmp_path):
 
 @pytest.mark.parametrize("option", ["--rank", "--all-pairs"])
 def test_one_method_has_no_rank(tmp_path, option):
-    error = run(saved(tmp_path, series("a", [0.5, 0.6])), option, code=2).stderr
+    error = run("compare", saved(tmp_path, series("a", [0.5, 0.6])), option, code=2).stderr
     assert f"{option} compares methods and there is one, a" in error
+
+
+CHALLENGE = "task,algorithm,case,value\n" + "".join(
+    f"T{task},{name},C{case},{0.5 + 0.01 * gain * case + 0.1 * task}\n"
+    for task in (1, 2)
+    for gain, name in enumerate(("A1", "A2"))
+    for case in range(1, 9)
+)
+
+
+def test_the_table_of_challenger_is_read_as_it_is(tmp_path):
+    (tmp_path / "challenge.csv").write_text(CHALLENGE)
+    result = run("compare", tmp_path / "challenge.csv", "--rank", "--format", "json")
+    assert "read as case=case, method=algorithm, metric=dice, value=value, group=task" in result.stderr
+    content = json.loads(result.stdout)
+    assert content["groups"] == ["T1", "T2"]
+    assert [(t["baseline"], t["method"], t["n"], t["p"]) for t in content["tests"]] == [("A1", "A2", 8, 2 / 256)] * 2
+    assert [t["mean_difference"] for t in content["tests"]] == pytest.approx([0.045, 0.045])
+    assert content["rankings"][0]["ranks"][1]["rank"] == 1
+
+
+def test_columns_name_those_of_another_tool(tmp_path):
+    (tmp_path / "scores.csv").write_text(
+        "patient,model,score,result,organ\n"
+        + "".join(f"p{i},{m},DSC,{0.5 + 0.01 * i * (m == 'new')},liver\n" for m in ("old", "new") for i in range(1, 8))
+    )
+    columns = "case=patient,method=model,metric=score,value=result,class=organ"
+    content = json.loads(run("compare", tmp_path / "scores.csv", "--columns", columns, "--format", "json").stdout)
+    (test,) = content["tests"]
+    assert (test["class"], test["metric"], test["n"], test["p"]) == ("liver", "dice", 7, 2 / 128)
+    assert content["provenance"]["tables"][0]["read_as"] == (
+        "case=patient, method=model, metric=score, value=result, class=organ"
+    )
+    run("compare", tmp_path / "scores.csv", "--columns", columns, "-o", tmp_path / "out")
+    again = json.loads(run("compare", tmp_path / "out" / "cases.csv", "--format", "json").stdout)
+    assert again["tests"] == content["tests"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("case", "it is NAME=COLUMN with commas, each once"),
+        ("case=a,case=b", "each once"),
+        ("organ=a", "--columns names organ; give some of case, method, metric, value, class, group, subject, run"),
+        ("case=patient", "no column 'patient' for the case; its columns are task, algorithm, case, value: give"),
+        ("metric=sharpness", "no column 'sharpness' for the metric"),
+    ],
+)
+def test_wrong_columns_are_one_readable_line(tmp_path, columns, message):
+    (tmp_path / "challenge.csv").write_text(CHALLENGE)
+    error = run("compare", tmp_path / "challenge.csv", "--columns", columns, code=2).stderr
+    assert message in error
+    assert "Traceback" not in error
 
 
 def test_subject_groups_the_scans_again(tmp_path):

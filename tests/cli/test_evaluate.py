@@ -46,6 +46,33 @@ def test_without_arguments_the_folders_of_a_project_are_compared(project):
     assert not list(project.glob("**/cache"))
 
 
+def test_the_decisions_are_asked_for_as_in_compare(project):
+    options = ["--permutation-test", "--all-pairs", "--rank", "--margin", "dice=0.9", "--interval", "bca", "-o", "out"]
+    output = evaluate(*options).output
+    for title in ("equivalence with far", "all pairs: p max-T", "rank [95 % CI", "share of each rank", "BCa bootstrap"):
+        assert title in output
+    assert {"pairs.csv", "rankings.csv"} <= {path.name for path in (project / "out").iterdir()}
+    names = ("means.csv", "tests.csv", "pairs.csv", "rankings.csv")
+    again = ["--all-pairs", "--rank", "--margin", "dice=0.9", "--interval", "bca", "-o", "again"]
+    run("compare", "out/cases.csv", *again)
+    for name in names:
+        assert (project / "again" / name).read_text() == (project / "out" / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--margin", "dice=0.1"], "--margin belongs to --permutation-test; add that"),
+        (["--permutation-test", "--margin", "nsd=0.1"], "--margin names 'nsd', which is not measured"),
+        (["labels", "runs/far", "--rank"], "--rank compares methods and there is one, far; name another folder"),
+        (["labels", "runs/far", "--all-pairs"], "--all-pairs compares methods and there is one, far"),
+    ],
+)
+def test_a_decision_that_cannot_be_is_refused_before_anything_is_measured(project, options, message):
+    assert message in evaluate(*options, "-o", "out", code=2).output
+    assert not (project / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("remove", "message"),
     [("labels", "there is no folder ./labels; name the folder"), ("runs", "there is no folder in ./runs; name one")],

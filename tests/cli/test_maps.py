@@ -53,7 +53,7 @@ def test_a_rerun_says_what_is_left_to_do(labels, tmp_path):
     result = run("maps", labels, tmp_path / "maps", "-j", 1)
     assert "2 cases to do, 1 at once; 1 case unchanged since the last run" in result.output
     result = run("maps", labels, tmp_path / "maps", "--units", "voxel", "-j", 1, code=2)
-    assert "maps of other settings (parameters.units: 'mm' and 'voxel'; unit: 'mm' and 'voxel')" in result.output
+    assert "maps of other settings (parameters.units: 'mm' and 'voxel')" in result.output
     assert "--overwrite" in result.output
     run("maps", labels, tmp_path / "maps", "--units", "voxel", "-j", 1, "--overwrite")
     assert sidecar(tmp_path / "maps" / "rrw")["unit"] == "voxel"
@@ -113,7 +113,7 @@ def test_dataset_json_beside_or_above_the_labels_names_the_classes(tmp_path):
             "--convention belongs to boundary and rrw maps",
         ),
         (["LABELS", "OUT", "--class-weight", "1=2", "--class-weight", "1=3"], 2, "names label 1 twice"),
-        (["LABELS", "OUT", "--ignore", "0"], 2, "the background, which cannot be ignored"),
+        (["LABELS", "OUT", "--ignore", "0"], 2, "--ignore 0 is the background, a class like any other"),
         (["LABELS", "OUT", "-q", "-v"], 2, "exclude each other"),
         (["LABELS", "OUT", "--slice-axis", "3"], 2, "0<=x<=2"),
         (["LABELS", "OUT", "--spacing", "1", "1", "1"], 2, "carries its own spacing"),

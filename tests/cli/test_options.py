@@ -25,6 +25,8 @@ class Settings:
 @click.option("--spacing", "spacing_mm", nargs=3, type=float, metavar="Z Y X")
 @click.option("--classes")
 @click.option("--map", "map_values")
+@click.option("--region", "regions")
+@click.option("--name")
 @click.argument("labels")
 def command(**given):
     print(given)
@@ -51,6 +53,9 @@ def test_an_option_of_a_record_shows_its_default_and_leaves_it_to_the_record():
         ("spacing_mm= is for files without one", "--spacing is for files without one"),
         ("try epochs=3, or loss='dice'", "try --epochs 3, or --loss dice"),
         ("map_values={255: 1} maps it", "--map 255=1 maps it"),
+        ("such as regions={core: (2, 3)}", "such as --region core=2,3"),
+        ("name='{cas}': expected {case}", "--name {cas}: expected {case}"),
+        ("give classes={'case': 'p', 'value': 'v'}", "give --classes case=p,value=v"),
         ("other=5 stays, as does x.epochs=3 and epochs==3", "other=5 stays, as does x.epochs=3 and epochs==3"),
         ("choose another labels=", "choose another LABELS"),
     ],
@@ -81,3 +86,7 @@ def test_an_option_that_two_commands_share_means_the_same():
                 for spelling in parameter.opts:
                     first = seen.setdefault(spelling, (name, parameter))
                     assert first is None or parameter.name == first[1].name, f"{spelling} in {name} and in {first[0]}"
+
+
+def test_the_list_of_commands_ends_no_line_in_dots():
+    assert "..." not in CliRunner().invoke(main, ["--help"]).output.split("Commands:")[1]

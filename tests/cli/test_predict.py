@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cohorts import QUICK, discs, names_in, save, train, voxels, write_cohort
+from cohorts import QUICK, discs, names_in, save, voxels
 from commands import run, said
 
 import rwtool
@@ -13,14 +13,9 @@ from rwtool.network.checkpoint import load_checkpoint
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def trained(cohort):
-    return train(cohort, cohort / "run").folder
+@pytest.fixture
+def trained(quick):
+    return quick.folder
 
 
 def predict(*arguments, code=0):

@@ -17,11 +17,6 @@ torch.set_num_threads(1)
 BARE = {**QUICK, "epochs": 1}
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
 def train(cohort, folder, *options, code=0, settings=QUICK):
     return run("train", cohort / "images", cohort / "labels", folder, *words(settings), *options, code=code)
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -10,7 +11,7 @@ from rwtool.datasets.cases import find_cases, search_cases
 from rwtool.datasets.classes import Classes, find_dataset_json, make_classes, parse_values
 from rwtool.datasets.classes import read_dataset_json as read_classes
 from rwtool.datasets.plan import plan_dataset
-from rwtool.errors import RwtoolError, UsageError
+from rwtool.errors import RwtoolError, UsageError, VolumeError
 
 
 def touch(folder, *names):
@@ -320,3 +321,29 @@ def test_a_name_that_is_no_utf_8_is_a_name_and_a_nul_is_refused(tmp_path):
     assert list(find_cases(tmp_path)) == [os.fsdecode(b"a\xffb")]
     with pytest.raises(UsageError, match="no file has a NUL in its name"):
         find_cases("a\0b")
+
+
+def test_files_of_a_published_layout_that_are_no_labels_are_named(tmp_path):
+    touch(tmp_path / "case_00000", "segmentation.nii.gz", "imaging.nii.gz", "aggregated_MAJ_seg.nii.gz")
+    touch(tmp_path / "maps", "case_00000.nii.gz")
+    found = search_cases(tmp_path)
+    assert list(found.cases) == ["case_00000"]
+    assert [path.name for path in found.passed_over] == ["aggregated_MAJ_seg.nii.gz"]
+
+
+@pytest.mark.parametrize("inner", ["case_1.nii/case_1.nii", "case_1/segmentation.nii.gz"])
+def test_a_file_beside_the_folders_of_cases_hides_none_of_them_unsaid(tmp_path, inner):
+    touch(tmp_path, "stray.nii.gz")
+    touch((tmp_path / inner).parent, (tmp_path / inner).name)
+    found = search_cases(tmp_path)
+    assert list(found.cases) == ["stray"]
+    assert [path.relative_to(tmp_path).parts[0] for path in found.passed_over] == [inner.split("/")[0]]
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, monkeypatch):
+    def denied(self):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(VolumeError, match=f"^{re.escape(str(tmp_path))}: cannot be read: Permission denied$"):
+        search_cases(tmp_path)

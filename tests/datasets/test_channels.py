@@ -1,5 +1,3 @@
-import json
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -280,11 +278,6 @@ def test_ct_without_any_foreground_is_refused():
     assert str(caught.value) == (
         "normalize=ct takes its statistics from the foreground of the training images; it is empty"
     )
-
-
-def test_a_normalisation_survives_json(image):
-    for normalization in (ct_normalization([image.reshape(2, -1)]), Normalization("none"), Normalization()):
-        assert Normalization.from_dict(json.loads(json.dumps(normalization.as_dict()))) == normalization
 
 
 def test_a_file_on_disk_is_not_changed_by_normalising_its_image(tmp_path):

@@ -194,6 +194,9 @@ def test_the_volume_of_a_class_in_neither_file_is_0_and_has_no_error(tmp_path):
     ml = 8 * math.prod(SPACING) / 1000
     volumes = {row.label: row.value for row in found.rows if row.metric == "volume_ml"}
     assert volumes == pytest.approx({1: ml, 2: 0.0, 3: ml, 4: 0.0})
+    references = {row.label: row.reference_ml for row in found.rows if row.metric == "volume_ml"}
+    assert references == pytest.approx({1: ml, 2: ml, 3: 0.0, 4: 0.0})
+    assert all(math.isnan(row.reference_ml) for row in found.rows if row.metric == "volume_error")
     errors = {row.label: row.value for row in found.rows if row.metric == "volume_error"}
     assert (errors[1], errors[2]) == (0.0, -1.0)
     assert math.isnan(errors[3])

@@ -5,7 +5,8 @@ import pytest
 from volumes import SPACED, some_labels, volume_of
 
 from rwtool.errors import UsageError, VolumeError
-from rwtool.io.formats import read_channels, read_image, read_labels, write
+from rwtool.io.formats import read_channels, read_image, read_labels
+from rwtool.io.write import write
 
 
 def test_npy_round_trip_is_z_y_x(tmp_path):

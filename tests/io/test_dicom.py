@@ -140,3 +140,10 @@ def test_a_folder_without_dicom_and_a_file_that_is_none(tmp_path):
     (tmp_path / "a.dcm").write_bytes(bytes(500))
     with pytest.raises(VolumeError, match="this is no DICOM file: it lacks the mark DICM"):
         read_labels(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("name", ["x.nii.gz", "x.nii", "x.npy", "x.mha", "x.png"])
+def test_a_folder_is_no_file_whatever_its_name(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(VolumeError, match="it is a folder without DICOM files"):
+        read_labels(tmp_path / name, spacing_mm=(1, 1, 1) if name.endswith(("npy", "png")) else None)

@@ -7,6 +7,7 @@ from rwtool.io.geometry import (
     NoSpacingError,
     axes_for,
     check_affine,
+    check_spacing,
     column_norms,
     find_slice_axis,
     settle_spacing,
@@ -138,3 +139,15 @@ def test_a_given_spacing_is_along_z_y_x(axes):
     geometry = unplaced((4, 2, 1), (5, 6, 7), axes, (5, 6, 7))
     assert geometry.spacing_mm == (4, 2, 1)
     assert (geometry.placed, geometry.spaced, geometry.directions) == (False, False, None)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30, np.inf, np.nan])
+def test_voxels_of_a_size_that_no_distance_can_be_told_in_are_refused(size):
+    with np.errstate(all="raise"), pytest.raises(GeometryError, match="its voxels measure 1 x 2 x "):
+        Geometry(np.diag([1, 2, size, 1]), (2, 2, 2), (2, 1, 0), (2, 2, 2))
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_a_given_spacing_has_the_same_bounds(size):
+    with pytest.raises(UsageError, match=r"in mm, 1e-09 to 1e\+09; found \(1.0, 1.0, 1e"):
+        check_spacing((1, 1, size))

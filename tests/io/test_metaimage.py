@@ -192,3 +192,18 @@ def test_what_simpleitk_writes_is_read_as_simpleitk_reads_it(tmp_path, dtype, su
     for index in ((0, 0, 0), (5, 4, 3)):
         lps = np.array(image.TransformIndexToPhysicalPoint(index))
         assert affine[:3] @ (*index, 1) == pytest.approx(lps * (-1, -1, 1), abs=1e-4)
+
+
+@pytest.mark.parametrize("size", ["1", "100"])
+def test_a_header_size_within_the_header_would_read_it_as_voxels(tmp_path, size):
+    with pytest.raises(
+        VolumeError, match=rf"HeaderSize = {size}, which is within the header; the voxels begin at byte 3"
+    ):
+        read_labels(metaimage(tmp_path / "a.mha", LABELS, HeaderSize=size, Comment="x" * 40))
+
+
+def test_a_header_size_that_is_right_is_taken(tmp_path):
+    path = metaimage(tmp_path / "a.mha", LABELS, HeaderSize="100")
+    start = path.read_bytes().index(b"LOCAL\n") + 6
+    path.write_bytes(path.read_bytes().replace(b"HeaderSize = 100", f"HeaderSize = {start}".encode()))
+    assert (voxels(path) == LABELS).all()

@@ -1,9 +1,12 @@
+import gzip
 import unicodedata
 
+import numpy as np
 import pytest
 from byhand import metaimage
-from volumes import some_labels
+from volumes import some_labels, volume_of
 
+from rwtool.io.formats import read_labels
 from rwtool.io.names import (
     SUFFIXES,
     case_name,
@@ -18,6 +21,7 @@ from rwtool.io.names import (
     parts,
     split_name,
 )
+from rwtool.io.write import write
 
 
 @pytest.mark.parametrize(
@@ -82,3 +86,19 @@ def test_the_hash_of_a_header_covers_its_voxels(tmp_path):
 def test_a_folder_may_be_a_series_and_a_device_is_nothing(tmp_path):
     assert may_be_volume(tmp_path)
     assert not may_be_volume(tmp_path / "none")
+
+
+def test_upper_case_suffixes_are_read(tmp_path, write_nifti):
+    path = write_nifti(some_labels())
+    (tmp_path / "A.NII").write_bytes(path.read_bytes())
+    (tmp_path / "B.NII.GZ").write_bytes(gzip.compress(path.read_bytes()))
+    for name in ("A.NII", "B.NII.GZ"):
+        assert np.array_equal(read_labels(tmp_path / name).array, some_labels().transpose(2, 1, 0))
+
+
+def test_hash_covers_both_files_of_a_pair(tmp_path):
+    write(tmp_path / "a.hdr", volume_of(some_labels()))
+    before = file_hash(tmp_path / "a.hdr")
+    assert file_hash(tmp_path / "a.img") == before
+    (tmp_path / "a.img").write_bytes(bytes(120))
+    assert file_hash(tmp_path / "a.hdr") != before

@@ -114,3 +114,15 @@ def test_what_is_none_of_these_is_refused(tmp_path, suffix):
         (tmp_path / f"a{suffix}").write_bytes(content)
         with pytest.raises(VolumeError):
             read_labels(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0, 1), (np.nan, 1), (1, 1), (2, 2), (0.5, 0.5)])
+def test_analyze_is_scaled_as_spm_says(tmp_path, factor, expected):
+    path = analyze(tmp_path)
+    header = bytearray((tmp_path / "a.hdr").read_bytes())
+    header[112:116] = np.float32(factor).tobytes()  # of no use in Analyze 7.5
+    (tmp_path / "a.hdr").write_bytes(header)
+    (volume,) = read_image_channels(path)
+    assert volume.geometry.to_file(volume.array) == pytest.approx(LABELS * expected)
+    assert volume.array == pytest.approx(nib.load(path).get_fdata().transpose(2, 1, 0))
+    assert (f"its voxels are scaled by {expected:g}, as SPM's Analyze files are" in volume.notes) == (expected != 1)

@@ -4,11 +4,12 @@ import struct
 import nibabel as nib
 import numpy as np
 import pytest
-from volumes import SPACED, oblique, some_labels
+from volumes import SPACED, oblique, some_labels, volume_of
 
 from rwtool.errors import GeometryError, VolumeError
-from rwtool.io.formats import carries_spacing, read_channels, read_header, read_image, read_labels, write
+from rwtool.io.formats import carries_spacing, read_channels, read_header, read_image, read_labels
 from rwtool.io.geometry import NoSpacingError
+from rwtool.io.write import write
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -432,3 +433,59 @@ def test_a_first_axis_of_one_voxel_leaves_the_last_without_a_place(write_nifti):
     path = write_nifti(some_labels((1, 4, 5, 6)))
     with pytest.raises(VolumeError, match=r"its shape is \(1, 4, 5, 6\): .*save it without the first axis"):
         read_labels(path)
+
+
+# --- compressed files ---
+
+
+def gz_of(tmp_path, labels=None):
+    write(tmp_path / "whole.nii.gz", volume_of(some_labels((20, 20, 20)) if labels is None else labels))
+    return (tmp_path / "whole.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize("cut", [5, 30, 0.3, 0.9, -9, -8, -4, -1])
+def test_truncated_gz_is_refused(tmp_path, cut):
+    whole = gz_of(tmp_path)
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(whole[: int(cut * len(whole)) if isinstance(cut, float) else cut])
+    with pytest.raises(VolumeError, match=rf"^{path}: .*(truncated|ends after).*copy it again from its source"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize("at", [-6, -1], ids=["checksum", "length"])
+@pytest.mark.parametrize("side", [20, 128, 161], ids=["small", "whole chunks less the header", "chunks"])
+def test_gz_with_a_wrong_checksum_or_length_is_refused(tmp_path, at, side):
+    broken = bytearray(gz_of(tmp_path, some_labels((side,) * 3)))
+    broken[at] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(broken)
+    with pytest.raises(VolumeError, match="it is truncated or damaged; copy it again from its source"):
+        read_labels(tmp_path / "a.nii.gz")
+
+
+def test_gz_is_checked_to_its_end_beyond_the_voxels(tmp_path):
+    broken = bytearray(gzip.compress(gzip.decompress(gz_of(tmp_path)) + bytes(3_000_000)))
+    (tmp_path / "a.nii.gz").write_bytes(broken)
+    assert np.array_equal(read_labels(tmp_path / "a.nii.gz").array, read_labels(tmp_path / "whole.nii.gz").array)
+    broken[-6] ^= 1
+    (tmp_path / "a.nii.gz").write_bytes(broken)
+    with pytest.raises(VolumeError, match="it is truncated or damaged"):
+        read_labels(tmp_path / "a.nii.gz")
+
+
+def test_gz_in_several_members_is_fine(tmp_path):
+    raw = gzip.decompress(gz_of(tmp_path))
+    parts = [raw[start : start + 1000] for start in range(0, len(raw), 1000)]
+    (tmp_path / "a.nii.gz").write_bytes(b"".join(map(gzip.compress, parts)))
+    assert np.array_equal(read_labels(tmp_path / "a.nii.gz").array, read_labels(tmp_path / "whole.nii.gz").array)
+
+
+def test_suffix_that_lies_about_gzip_is_named(tmp_path):
+    packed = gz_of(tmp_path)
+    (tmp_path / "a.nii").write_bytes(packed)
+    with pytest.raises(VolumeError, match=r"the file is gzip-compressed.*rename it to end in \.nii\.gz"):
+        read_labels(tmp_path / "a.nii")
+    (tmp_path / "a.nii.gz").write_bytes(gzip.decompress(packed))
+    with pytest.raises(
+        VolumeError, match=r"not gzip-compressed.*if it is a NIfTI file, rename it to end in \.nii, else copy"
+    ):
+        read_labels(tmp_path / "a.nii.gz")

@@ -1,10 +1,14 @@
+import os
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from byhand import bmp, png, tiff
+from volumes import some_labels, volume_of
 
 from rwtool.errors import UsageError, VolumeError
 from rwtool.io.formats import count_channels, read_image_channels, read_labels
+from rwtool.io.write import write
 
 MM = {"spacing_mm": (1, 1, 1)}
 PIXELS = np.arange(12).reshape(3, 4) % 3
@@ -126,3 +130,30 @@ def test_a_picture_has_no_place_and_the_spacing_that_is_given(tmp_path):
     assert (geometry.spacing_mm, geometry.placed, geometry.file_shape) == ((1, 2, 3), False, (4, 3))
     with pytest.raises(UsageError, match=r"an \.png file carries no spacing"):
         read_labels(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_pictures_need_a_spacing(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(some_labels((5, 4))), str(path))
+    with pytest.raises(UsageError, match=rf"an \{suffix} file carries no spacing; give spacing_mm="):
+        read_labels(path)
+    found = read_labels(path, spacing_mm=(9, 0.75, 0.5))
+    assert found.spacing_mm == (9, 0.75, 0.5)
+    assert np.array_equal(found.array[0], some_labels((5, 4)))
+
+
+def test_stack_of_pictures_takes_its_spacing_as_z_y_x(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(some_labels((3, 5, 4))), str(tmp_path / "a.tif"))
+    found = read_labels(tmp_path / "a.tif", spacing_mm=(9, 0.75, 0.5))
+    assert found.spacing_mm == (9, 0.75, 0.5)
+    assert np.array_equal(found.array, some_labels((3, 5, 4)))
+    turned = read_labels(tmp_path / "a.tif", spacing_mm=(9, 0.75, 0.5), slice_axis=0)
+    assert turned.spacing_mm == (9, 0.75, 0.5)
+    assert turned.array.shape == (4, 5, 3)
+
+
+def test_picture_of_many_slices_is_refused(tmp_path):
+    with pytest.raises(VolumeError, match=r"\.png holds one slice, this volume has 6"):
+        write(tmp_path / "a.png", volume_of(some_labels()))
+    assert os.listdir(tmp_path) == []

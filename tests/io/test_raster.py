@@ -2,8 +2,12 @@ import math
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from volumes import some_labels
 
-from rwtool.errors import VolumeError
+from rwtool.errors import UsageError, VolumeError
+from rwtool.io.formats import read_labels
+from rwtool.io.names import file_hash
 from rwtool.io.raster import Raster, open_raster
 
 
@@ -42,3 +46,39 @@ def test_a_step_that_is_not_stated_is_none(tmp_path):
     affine = np.diag([1.0, 2, math.nan, 1])
     stored = open_raster(Raster([path], np.dtype("u1"), (12, 10, 1), None, "raw", affine, True), None)
     assert stored.header.geometry.spacing_mm == (1, 2, 1)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_colour_images_are_refused(tmp_path, suffix):
+    sitk.WriteImage(sitk.GetImageFromArray(some_labels((4, 5, 6, 3)), isVector=True), str(tmp_path / f"a{suffix}"))
+    with pytest.raises(VolumeError, match=r"found 3 per voxel .a colour, vector or 4D image."):
+        read_labels(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize(("suffix", "field"), [(".mhd", "ElementDataFile = "), (".nhdr", "data file: ")])
+def test_voxels_in_a_file_of_another_name(tmp_path, suffix, field):
+    labels = np.zeros((100, 100, 100), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(labels), str(tmp_path / f"a{suffix}"))
+    (tmp_path / "a.raw").rename(tmp_path / "other.bin")
+    header = tmp_path / f"a{suffix}"
+    if suffix == ".nhdr":
+        header.write_text(header.read_text().replace("encoding: gzip", "encoding: raw"))
+    header.write_text(header.read_text().replace(f"{field}a.raw", f"{field}other.bin"))
+    before = file_hash(header)
+    assert read_labels(header).array.shape == (100, 100, 100)
+    (tmp_path / "other.bin").write_bytes(bytes(999_999) + b"\1")
+    assert file_hash(header) != before
+    (tmp_path / "other.bin").unlink()
+    with pytest.raises(VolumeError, match=r"its voxels are in other\.bin, which is not there; put it where the header"):
+        read_labels(header)
+
+
+@pytest.mark.parametrize(("suffix", "line"), [(".mha", b"ElementSpacing"), (".nrrd", b"space directions")])
+def test_header_without_spacing_is_refused(tmp_path, suffix, line):
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(some_labels()), str(path))
+    kept = [part for part in path.read_bytes().split(b"\n") if not part.startswith((line, b"space", b"measurement"))]
+    path.write_bytes(b"\n".join(kept))
+    with pytest.raises(UsageError, match=r"the header carries no spacing .*; give spacing_mm=\(z, y, x\)"):
+        read_labels(path)
+    assert read_labels(path, spacing_mm=(3, 2, 1)).spacing_mm == (3, 2, 1)

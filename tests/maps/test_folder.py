@@ -132,6 +132,13 @@ def test_a_run_of_other_settings_that_planned_at_the_same_time_is_refused_before
         ).read_bytes()
 
 
+def test_settings_that_made_no_map_stand_in_nobodys_way(labels):
+    make(labels, classes=(0, 5))  # no file has that class
+    assert read_map_set(folder_of(labels)).cases == {}
+    make(labels)
+    assert sorted(read_map_set(folder_of(labels)).cases) == list(CASES)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_run_of_other_settings_is_told_who_holds_the_folder(labels, overwrite):
     first = rwtool.make_maps(labels, labels.parent / "maps", kinds=["boundary"], format="npy", dry_run=True)
@@ -325,3 +332,17 @@ def test_a_moved_project_still_finds_its_labels(tmp_path):
     np.testing.assert_array_equal(rwtool.read_map(path, labels=tmp_path / "labels2" / "case_0.nii.gz"), truth)
     with pytest.raises(rwtool.VolumeError, match="not the label file"):
         rwtool.read_map(path, labels=tmp_path / "labels2" / "case_1.nii.gz")
+
+
+def test_files_of_another_tool_are_not_replaced_unasked(labels):
+    theirs = folder_of(labels) / "c1.npy"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("precious")
+    with pytest.raises(
+        UsageError, match=r"holds 1 file that maps would replace, first c1.npy, and no maps.json, so rw"
+    ):
+        make(labels)
+    assert [path.name for path in theirs.parent.iterdir()] == ["c1.npy"]
+    assert theirs.read_text() == "precious"
+    assert make(labels, overwrite=True) == list(CASES)
+    assert theirs.read_bytes()[:6] == b"\x93NUMPY"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rwtool.errors import UsageError
-from rwtool.maps.parameters import MapParameters
+from rwtool.maps.parameters import MapParameters, Storage, choose_parameters
 
 HELD = "whose size is 1.18e-38 to 3.4e+38, which is what float32 holds; found "
 
@@ -39,3 +39,21 @@ def test_the_largest_and_the_smallest_numbers_of_float32_are_taken():
     most, least = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
     values = MapParameters("constant", alpha=1, beta=0, class_weights={0: most, 1: least}).other_values(3)
     assert values.tolist() == [most, least, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"format": "mha"}, "format is one of nii.gz, nii, npy; found 'mha'"),
+        ({"dtype": "int8"}, "dtype is one of float32, float16, int16; found 'int8'"),
+        ({"layout": "thin"}, "layout is one of dense, packed; found 'thin'"),
+    ],
+)
+def test_maps_are_stored_in_no_other_way(given, message):
+    with pytest.raises(UsageError) as caught:
+        Storage(**given)
+    assert str(caught.value) == message
+
+
+def test_one_kind_may_be_named_alone():
+    assert choose_parameters("hd", {}) == [MapParameters("hd")]

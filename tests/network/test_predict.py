@@ -33,13 +33,8 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def trained(cohort):
-    return train(cohort, cohort / "run", THOROUGH).folder
+def trained(cohort, tmp_path_factory):
+    return train(cohort, tmp_path_factory.mktemp("runs") / "thorough", THOROUGH).folder
 
 
 def predict(*arguments, code=0):

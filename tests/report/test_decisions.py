@@ -6,7 +6,8 @@ import json
 from handmade import row, structure
 
 from rwtool.evaluation.rows import Rules
-from rwtool.report.decisions import decision_tables, rank_table, share_table, significance_map
+from rwtool.report.csv import read_cases_csv
+from rwtool.report.decisions import agreement_table, decision_tables, rank_table, share_table, significance_map
 from rwtool.report.write import write_report
 from rwtool.statistics.comparison import compare_rows as compare
 
@@ -113,6 +114,38 @@ def test_every_table_is_in_every_file(tmp_path):
     )
     assert lines[1] == ",,,mean-then-rank,old,3.0,3,3.0,3.0,6,1.0,1.0,1.0,,0.0,0.0,1.0"
     assert lines[10].startswith(",1,dice,mean-then-rank,old,0.5,3,3.0,3.0,6,")
+
+
+def test_volumes_beside_those_of_the_reference(tmp_path):
+    rows = [
+        row(m, f"c{i}", 10.0 + i + bias, metric="volume_ml", reference_ml=10.0 + i)
+        for m, bias in (("old", 1.0), ("new", 0.0))
+        for i in range(6)
+    ]
+    rows += [row(m, f"c{i}", 0.5 + 0.1 * i) for m in ("old", "new") for i in range(6)]
+    comparison, rules = compare(rows, Rules()), Rules()
+    lines = cells(agreement_table(comparison, rules, ""))
+    assert lines == [
+        ("1 RV", "old", "6", "+1.00", "[+1.00, +1.00]", "1.000"),
+        ("", "new", "6", "+0.00", "[+0.00, +0.00]", "1.000"),
+    ]
+    write_report(tmp_path, rows, comparison, rules, {})
+    assert (tmp_path / "agreement.csv").read_text() == (
+        "method,group,class,n,bias_ml,sd_ml,low_ml,high_ml,icc,class_name\n"
+        "old,,1,6,1.0,0.0,1.0,1.0,1.0,RV\nnew,,1,6,0.0,0.0,0.0,0.0,1.0,RV\n"
+    )
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["agreement"][0]["bias_ml"] == 1
+    assert (tmp_path / "cases.csv").read_text().splitlines()[0].endswith(",share,reference_ml")
+    again = compare(read_cases_csv(tmp_path / "cases.csv"), rules)
+    assert again.agreement == comparison.agreement
+
+
+def test_without_volumes_there_is_no_agreement_and_no_column_for_it(tmp_path):
+    rows, rules = rows_of_three(), Rules()  # volumes, but not those of the reference
+    comparison = compare(rows, rules)
+    assert agreement_table(comparison, rules, "") is None
+    write_report(tmp_path, rows, comparison, rules, {})
+    assert (tmp_path / "cases.csv").read_text().splitlines()[0].endswith(",share")
 
 
 def test_a_report_without_them_leaves_none_of_an_earlier_one(tmp_path):

@@ -7,7 +7,7 @@ from volumes import volume_of
 
 import rwtool
 from rwtool.evaluation.rows import Rules
-from rwtool.io.formats import write
+from rwtool.io.write import write
 from rwtool.report.csv import read_cases_csv
 from rwtool.report.results import Results
 from rwtool.statistics.comparison import compare_rows
@@ -129,6 +129,7 @@ def test_there_is_no_test_without_the_baseline_or_a_method_to_test(project, fail
         ({"nsd_tolerance_mm": 1.0}, "nsd_tolerance_mm= belongs to nsd; add it to the metrics, such as "),
         ({"metrics": ("nsd",)}, "nsd needs a tolerance for label 1: give nsd_tolerance_mm= for all labels, or for"),
         ({"metrics": ("nsd",), "nsd_tolerance_mm": {9: 1.0}}, "nsd_tolerance_mm= names label 9, which is not measured"),
+        ({"hd95": "max"}, "found hd95='max'; give 'directed' or 'pooled'"),
         ({"predictions": []}, "no predictions to evaluate; name a folder of them"),
     ],
 )

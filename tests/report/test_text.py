@@ -55,7 +55,7 @@ def skewed_rows(labels=(1,), **changes):
 def test_skewed_differences_are_said_once_with_what_to_do():
     (note,) = notes(compare(skewed_rows((1, 2)), Rules()))
     assert note.startswith("all tests: the differences are skewed (skewness 2.3 to 2.3 in size)")
-    for words in ("presumes symmetric ones", "p may be too small", "subjects that stand out", "alpha=0.01"):
+    for words in ("presumes symmetric ones", "p may be too small", "subjects that stand out", "such as 0.01"):
         assert words in note
 
 

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from handmade import row, series, structure, tiny
 
 import rwtool
 from rwtool.evaluation.rows import Rules
 from rwtool.report.csv import read_cases_csv
-from rwtool.report.write import print_report, summary, write_report
+from rwtool.report.write import print_report, refuse_strangers, summary, write_report
 from rwtool.statistics.comparison import compare_rows as compare
 
 
@@ -76,7 +77,7 @@ empty: in a pair, where the reference lacks a class that only one method halluci
 effect: approximate, by Student's t: d_z = mean / SD of the differences; subjects for 80 % power at the observed d_z, alpha 0.05; the chance that the method is not better, given the data
 star: * p < 0.05 (not adjusted) against old, ↑ better or ↓ worse; p max-T and p Holm are adjusted over the foreground classes and metrics of one method
 note: new/1/hd (exclude): n = 5: p < 0.05 is out of reach: with 5 non-zero differences the smallest p is 0.0625
-note: new/1/hd: the differences are skewed (skewness 1.8 in size) and the test presumes symmetric ones, so p may be too small (by simulation up to 9 % of tests and 24 % of families had p < 0.05 by chance) and the interval too short; look at the subjects that stand out, weigh better/tied/worse, which presume no symmetry, and ask for a smaller p, such as alpha=0.01"""
+note: new/1/hd: the differences are skewed (skewness 1.8 in size) and the test presumes symmetric ones, so p may be too small (by simulation up to 9 % of tests and 24 % of families had p < 0.05 by chance) and the interval too short; look at the subjects that stand out, weigh better/tied/worse, which presume no symmetry, and ask for a smaller p, such as 0.01"""
 
 
 def test_without_tests_there_are_means_and_no_stars(capsys):
@@ -248,3 +249,19 @@ def test_no_file_says_nan(tmp_path):
 def test_a_report_leaves_nothing_but_its_files(report):
     names = ["cases.csv", "means.csv", "summary.json", "summary.md", "summary.tex", "tests.csv"]
     assert sorted(path.name for path in report.iterdir()) == names
+
+
+@pytest.mark.parametrize("name", ["cases.csv", "summary.md", "summary.json"])
+def test_files_that_no_report_wrote_are_refused(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(rwtool.UsageError, match=f"holds {name}, and neither cases.csv nor summary.json is that of rw"):
+        refuse_strangers(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["cases.csv", "summary.json"])
+def test_an_earlier_report_may_be_replaced_whole_or_in_part(report, left):
+    refuse_strangers(report)
+    for path in list(report.iterdir()):
+        if path.name not in (left, "summary.md"):
+            path.unlink()
+    refuse_strangers(report)

@@ -110,5 +110,6 @@ def test_a_null_study_rarely_claims_a_difference_between_any_pair():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "gains"), [(12, (0.0,) * 4), (25, (0.0,) * 4), (20, (0.0, 0.0, 0.0, 3.0))])
-def test_at_most_5_and_a_half_percent_of_2000_null_studies_claim_a_difference(n, gains):
-    assert 0.01 < false_claims(2000, n, gains) <= 0.055
+def test_of_2000_studies_5_percent_claim_a_difference_where_there_is_none(n, gains):
+    """Each of these shares has a standard error of half a percent; test_families.py has ten times as many studies."""
+    assert 0.01 < false_claims(2000, n, gains) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)

@@ -152,7 +152,7 @@ def test_bare_labels_need_the_spacing_of_the_option_that_train_has(tmp_path):
 
 def test_a_file_spacing_that_no_label_file_needs_is_refused(study):
     assert refusal(source(study, spacing_mm=(4, 1, 1))) == (
-        f"spacing_mm is for files without one, such as .npy; {study / 'labels' / 'a.nii.gz'} carries its own spacing"
+        f"spacing_mm= is for files without one, such as .npy; {study / 'labels' / 'a.nii.gz'} carries its own spacing"
     )
 
 

@@ -1,16 +1,11 @@
 import pytest
 import torch
-from cohorts import FILES, QUICK, metrics, names_in, start, train, words, write_cohort
+from cohorts import FILES, QUICK, metrics, names_in, start, train, words
 
 from rwtool.network.checkpoint import load_checkpoint
 from rwtool.training.distributed import ALONE, Processes, device_of, join_processes, mean_over
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
 
 
 def test_two_processes_train_the_network_of_one(cohort, tmp_path):

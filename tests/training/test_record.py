@@ -121,16 +121,6 @@ def test_a_run_leaves_its_files_alone_each_with_its_format(tmp_path):
 torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def quick(cohort, tmp_path_factory):
-    return train(cohort, tmp_path_factory.mktemp("runs") / "quick")
-
-
 def test_metrics_csv_has_one_row_an_epoch_and_dice_where_there_was_a_validation(cohort, tmp_path):
     train(cohort, tmp_path, epochs=5, val_every=2)
     lines = (tmp_path / "metrics.csv").read_text().splitlines()

@@ -2,22 +2,12 @@ import shutil
 
 import pytest
 import torch
-from cohorts import FILES, QUICK, all_of, names_in, train, train_and_stop, weights, write_cohort
+from cohorts import FILES, QUICK, all_of, names_in, train, train_and_stop, weights
 
 import rwtool
 from rwtool.network.checkpoint import load_checkpoint
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def quick(cohort, tmp_path_factory):
-    return train(cohort, tmp_path_factory.mktemp("runs") / "quick")
 
 
 @pytest.fixture
@@ -74,3 +64,13 @@ def test_overwrite_costs_nothing_where_the_new_run_cannot_start(cohort, finished
     with pytest.raises(rwtool.UsageError):
         train(cohort, finished, overwrite=True, **wrong)
     assert all_of(finished) == before
+
+
+@pytest.mark.parametrize("folder", ["images", "labels"])
+def test_a_run_is_not_put_among_the_files_that_it_is_trained_on(cohort, folder):
+    before = names_in(cohort / folder)
+    with pytest.raises(
+        rwtool.UsageError, match=f"the run would go to {cohort / folder}, among the files that it is tr"
+    ):
+        train(cohort, cohort / folder)
+    assert names_in(cohort / folder) == before

@@ -3,23 +3,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from cohorts import dice, metrics, train, voxels, write_cohort
+from cohorts import dice, metrics, train, voxels
 
 import rwtool
 from rwtool.network.segmenter import Segmenter
 from rwtool.training.validation import ClassResult, Validation
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"))
-
-
-@pytest.fixture(scope="module")
-def quick(cohort, tmp_path_factory):
-    return train(cohort, tmp_path_factory.mktemp("runs") / "quick")
 
 
 def test_the_validation_is_that_of_the_predictions_on_disk(cohort, quick):

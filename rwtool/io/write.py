@@ -1,0 +1,160 @@
+"""Volumes into files, whole or piece by piece: NIfTI and ``.npy`` by hand, other formats through SimpleITK."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isal import igzip
+from numpy.typing import DTypeLike, NDArray
+
+from rwtool.errors import UsageError, VolumeError
+from rwtool.files import atomic, naming
+from rwtool.io.geometry import Geometry
+from rwtool.io.itk import write_sitk
+from rwtool.io.names import NIFTI_SUFFIXES, SUFFIXES, split_name
+from rwtool.io.nifti import nifti_header
+from rwtool.io.volume import Volume
+
+_FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
+_GZIP_LEVEL = 1
+
+
+def write(path: str | Path, volume: Volume) -> None:
+    """Write a volume on its own grid, in the format that the suffix names.
+
+    The file appears under its name only when it is whole. A NIfTI header that the volume came with is kept:
+    affine, sform and qform codes, units.
+
+    Parameters
+    ----------
+    path : path
+        ``.nii.gz``, ``.nii``, ``.npy`` (the array alone, without its grid) or any suffix that SimpleITK writes.
+    volume : Volume
+
+    Raises
+    ------
+    VolumeError
+        If the format cannot hold the volume, or the file cannot be written.
+    UsageError
+        If no format has that suffix.
+    """
+    path = Path(path)
+    suffix = split_name(path)[1]
+    if not suffix:
+        raise UsageError(f"{path}: no format has this suffix; expected one of {', '.join(SUFFIXES)}")
+    array = volume.array.view(np.uint8) if volume.array.dtype == bool else volume.array
+    if array.shape != volume.geometry.array_shape:
+        raise VolumeError(
+            f"{path}: the array's shape is {array.shape}, its grid's {volume.geometry.array_shape}; expected the same"
+        )
+    if suffix in NIFTI_SUFFIXES or suffix == ".npy":
+        with create(path, volume.geometry, array.dtype) as put:
+            put(array)
+        return
+    if suffix in _FLAT_SUFFIXES and volume.geometry.shape[2] != 1:
+        raise VolumeError(
+            f"{path}: {suffix} holds one slice, this volume has {volume.geometry.shape[2]} along its last file axis; "
+            "choose .nii.gz, .mha or .nrrd"
+        )
+    with atomic(path) as temporary, naming(path, OSError, RuntimeError, TypeError, doing="written"):
+        write_sitk(temporary, array, volume.geometry)
+
+
+def storage_axes(geometry: Geometry, suffix: str) -> tuple[int, ...]:
+    """Axes of a ``(z, y, x)`` array from slowest to fastest in a file of that format.
+
+    An array in this memory order is written without being turned.
+    """
+    if suffix == ".npy":
+        return (0, 1, 2)
+    return tuple(geometry.axes.index(axis) for axis in (2, 1, 0))
+
+
+@contextmanager
+def create(
+    path: Path, geometry: Geometry, dtype: DTypeLike, *, channels: int | None = None, slope: float = 1.0
+) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Open a NIfTI or ``.npy`` file to be written piece by piece.
+
+    Parameters
+    ----------
+    path : Path
+        ``.nii.gz``, ``.nii`` or ``.npy``; it gets its name when the block ends well.
+    geometry : Geometry
+        The grid.
+    dtype : dtype
+        Stored type. Floats in a signed integer type are stored as ``round(value / slope)``, NaN as its lowest value.
+    channels : int, optional
+        Makes a 4D file: the fourth axis of a NIfTI, the first of an ``.npy``.
+    slope : float
+        The ``scl_slope`` of a NIfTI.
+
+    Yields
+    ------
+    callable
+        Takes the next ``(z, y, x)`` block, a slab along the first of :func:`storage_axes`, channel after channel.
+
+    Raises
+    ------
+    VolumeError
+        If the file cannot be written, or a value does not fit its type.
+    """
+    suffix = split_name(path)[1]
+    dtype = np.dtype(dtype)
+    order = storage_axes(geometry, suffix)
+    expected = math.prod(geometry.array_shape) * (channels or 1)
+    written = 0
+
+    with atomic(path) as temporary, temporary.open("wb") as raw:
+        stream: Any = raw
+        if suffix == ".nii.gz":
+            stream = igzip.IGzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0)
+        if suffix == ".npy":
+            shape = (channels, *geometry.array_shape) if channels else geometry.array_shape
+            description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, description)
+        else:
+            header = nifti_header(path, geometry, dtype, channels, slope)
+            header.write_to(stream)
+
+        def put(block: NDArray[Any]) -> None:
+            nonlocal written
+            with naming(path, OSError, doing="written"):
+                stream.write(_in_type(block.transpose(order), dtype, slope).data.cast("B"))
+            written += block.size
+
+        try:
+            yield put
+            if written != expected:
+                raise RuntimeError(f"{path}: {written} of {expected} voxels were written")
+        finally:
+            with naming(path, OSError, doing="written"):
+                if stream is not raw:
+                    stream.close()
+                raw.flush()
+
+
+def _in_type(block: NDArray[Any], dtype: np.dtype[Any], slope: float) -> NDArray[Any]:
+    """A block as it is stored, in C order."""
+    if dtype.kind == "i" and block.dtype.kind == "f":
+        numbers = np.rint(block / np.float32(slope))
+        missing = np.isnan(numbers)
+        numbers[missing] = 0
+        largest = float(max(numbers.max(initial=0), -numbers.min(initial=0)))
+        if largest > np.iinfo(dtype).max:
+            raise VolumeError(
+                f"the value {largest * slope:g} does not fit {dtype} with scl_slope {slope:g}; use float32"
+            )
+        stored = np.ascontiguousarray(numbers, dtype=dtype)
+        stored[missing] = np.iinfo(dtype).min
+        return stored
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(block, dtype=dtype)
+    except FloatingPointError:
+        raise VolumeError(f"the value {np.abs(block).max():g} does not fit {dtype}; use float32") from None
