@@ -19,7 +19,7 @@ parallel
 blocks
 io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats write
 datasets: values classes layouts cases channels subjects splits runs plan
-maps: parameters distances streaming kinds settings folder write make check
+maps: core parameters distances streaming kinds settings folder write make check
 losses: inputs functional mixing module
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
@@ -92,6 +92,8 @@ def test_the_package_itself_gives_its_version_alone(path):
 
 def test_every_module_has_a_test_of_its_own_name_and_every_test_its_module():
     modules = {path.relative_to(PACKAGE) for path in FILES if not path.stem.startswith("_") and path.suffix == ".py"}
+    in_c = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.c")}
+    modules |= {path.with_name(path.stem.removeprefix("_") + ".py") for path in in_c}
     folders = {module.parent for module in modules} - {Path()}
     here = Path(__file__).parent
     tests = {path.relative_to(here) for path in here.rglob("test_*.py")}

@@ -26,6 +26,7 @@ from rwtool.cli.predict import predict
 from rwtool.cli.train import train
 from rwtool.console import printable_lines
 from rwtool.errors import RwtoolError, UsageError
+from rwtool.maps.core import chosen_core
 
 
 class _Stopped(KeyboardInterrupt):
@@ -89,8 +90,22 @@ def _stoppable() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def _show_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    """Print the version, and what measures distances."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    try:
+        core = chosen_core()
+    except UsageError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(f"rwtool, version {__version__} ({core} core)")
+    ctx.exit()
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="rwtool")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it and exit."
+)
 def main() -> None:
     """Region-wise maps, losses, training and evaluation for biomedical image segmentation.
 

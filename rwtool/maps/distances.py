@@ -9,16 +9,18 @@ are no target, and their own distance is 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
 from rwtool.errors import UsageError
+from rwtool.maps.core import LONGEST, chosen_core
 
 Labels = NDArray[Any]
 Distances = NDArray[np.float32]
+Regions = Literal["all", "both", "to"]
+"""What distances lead to: from each label to any other, from a label to all others and back, or to a label."""
 
 
 def distance_to_other_class(
@@ -48,12 +50,13 @@ def distance_to_other_class(
         In mm; ``inf`` where the volume (or slice) holds no other class; never 0 but at ignored voxels.
     """
     if ignore is None or not (labels == ignore).any():
-        return _edt(_plus_one(labels), spacing_mm, dims, threads)
+        return _transform(labels, spacing_mm, dims, threads)
     ignored = labels == ignore
     result = np.zeros_like(labels, dtype=np.float32)
     for k in _classes_of(labels, ignore):
         inside = labels == k
-        np.copyto(result, _edt((inside | ignored).view(np.uint8), spacing_mm, dims, threads), where=inside)
+        solid = (inside | ignored).view(np.uint8)
+        np.copyto(result, _transform(solid, spacing_mm, dims, threads, "to", 0), where=inside)
     return result
 
 
@@ -72,15 +75,14 @@ def distance_to_inner_boundary(
     """
     edges = boundary_voxels(labels, dims=dims, ignore=ignore)
     if ignore is None or not (labels == ignore).any():
-        # The nearest voxel that is not of the interior of a class is always a boundary voxel of that class: on the
-        # way from a voxel to one of another class, face by face and never farther, the last of its own comes first.
-        seeds = _plus_one(labels)
-        seeds[edges] = 0
-        return _edt(seeds, spacing_mm, dims, threads)
+        # The nearest boundary voxel of all is always one of the voxel's own class: on the way from a voxel to one of
+        # another class, face by face and ever farther, the last of its own comes first.
+        return _transform(edges.view(np.uint8), spacing_mm, dims, threads, "to", 1)
     result = np.zeros_like(labels, dtype=np.float32)
     for k in _classes_of(labels, ignore):
         inside = labels == k
-        np.copyto(result, _edt((~(edges & inside)).view(np.uint8), spacing_mm, dims, threads), where=inside)
+        own = (edges & inside).view(np.uint8)
+        np.copyto(result, _transform(own, spacing_mm, dims, threads, "to", 1), where=inside)
     return result
 
 
@@ -96,7 +98,7 @@ def distance_to_class(
     (Z, Y, X) float32 array
         In mm; 0 inside the class; ``inf`` where the volume (or slice) does not hold it.
     """
-    return _edt((labels != k).view(np.uint8), spacing_mm, dims, threads)
+    return _transform(labels, spacing_mm, dims, threads, "to", k)
 
 
 def signed_distance(
@@ -111,9 +113,8 @@ def signed_distance(
     (Z, Y, X) float32 array
         In mm; ``inf`` or ``-inf`` where the volume (or slice) does not hold the class, or holds nothing else.
     """
-    inside = labels == k
-    distance = _edt(_plus_one(inside.view(np.uint8)), spacing_mm, dims, threads)
-    return np.negative(distance, out=distance, where=inside)
+    distance = _transform(labels, spacing_mm, dims, threads, "both", k)
+    return np.negative(distance, out=distance, where=labels == k)
 
 
 def boundary_voxels(labels: Labels, *, dims: int = 3, ignore: int | None = None) -> NDArray[np.bool_]:
@@ -142,23 +143,54 @@ def boundary_voxels(labels: Labels, *, dims: int = 3, ignore: int | None = None)
     return edges
 
 
-def _edt(regions: NDArray[Any], spacing: Sequence[float], dims: int, threads: int) -> Distances:
-    """Multi-label transform by `edt`, in the memory order of `regions`; its 0 is distance 0."""
+def _transform(
+    labels: Labels, spacing: Sequence[float], dims: int, threads: int, regions: Regions = "all", value: int = 0
+) -> Distances:
+    """Distance from each voxel to the nearest of another region, or to label `value`, in the memory order of labels."""
     if dims not in (2, 3):
         raise UsageError(f"dims is 3 (in the volume) or 2 (slice by slice); found {dims}")
     if len(spacing) != 3 or not all(0 < step < np.inf for step in spacing):
         raise UsageError(f"a spacing is three positive numbers (z, y, x); found {tuple(spacing)}")
+    limits = np.iinfo(labels.dtype)
+    if not limits.min <= value <= limits.max:  # no voxel has it
+        return np.full_like(labels, np.inf, dtype=np.float32)
+    native = chosen_core() == "native" and max(labels.shape) <= LONGEST
+    measure = _by_native if native else _by_edt
     if dims == 2:
-        distance = np.empty_like(regions, dtype=np.float32)
-        for z in range(regions.shape[0]):
-            plane = np.ascontiguousarray(regions[z])
-            distance[z] = edt.edt(plane, anisotropy=tuple(spacing[1:]), black_border=False, parallel=threads)
+        distance = np.empty_like(labels, dtype=np.float32)
+        for z in range(labels.shape[0]):
+            plane = _stored(labels[z : z + 1])
+            distance[z] = measure(plane, spacing, threads, regions, value)[0]
         return distance
-    order = np.argsort(regions.strides, kind="stable")[::-1]
-    stored = np.ascontiguousarray(regions.transpose(order))  # no copy unless the array has gaps
-    anisotropy = tuple(float(spacing[axis]) for axis in order)
-    result = edt.edt(stored, anisotropy=anisotropy, black_border=False, parallel=threads)
+    order = np.argsort(labels.strides, kind="stable")[::-1]
+    along = [float(spacing[axis]) for axis in order]
+    result = measure(_stored(labels.transpose(order)), along, threads, regions, value)
     return result.transpose(np.argsort(order))
+
+
+def _stored(labels: Labels) -> Labels:
+    """Labels as both cores read them; no copy unless the array has gaps or a foreign byte order."""
+    return np.require(labels, labels.dtype.newbyteorder("="), ["C", "A"])
+
+
+def _by_native(labels: Labels, spacing: Sequence[float], threads: int, regions: Regions, value: int) -> Distances:
+    from rwtool.maps import _native
+
+    distance = np.empty(labels.shape, np.float32)
+    kind = ("all", "both", "to").index(regions)
+    bits = value & (1 << 8 * labels.itemsize) - 1  # of a negative value too
+    _native.transform(labels, distance, tuple(spacing), kind, bits, threads)
+    return distance
+
+
+def _by_edt(labels: Labels, spacing: Sequence[float], threads: int, regions: Regions, value: int) -> Distances:
+    import edt
+
+    if regions == "to":
+        numbered = (labels != value).view(np.uint8)  # its 0 is at distance 0
+    else:
+        numbered = _plus_one(labels if regions == "all" else (labels == value).view(np.uint8))
+    return edt.edt(numbered, anisotropy=tuple(spacing), black_border=False, parallel=threads)
 
 
 def _plus_one(labels: Labels) -> Labels:

@@ -20,6 +20,7 @@ from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.io.write import write
+from rwtool.maps.core import chosen_core
 from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import (
     RECTIFIED,
@@ -188,6 +189,7 @@ def make_maps(
     storage = Storage(format, dtype, layout)
     for one in parameters:
         storage.check(one.kind, one.rectified)
+    chosen_core()  # refuses a wrong one once, not for each case
     dataset = plan_dataset(
         labels,
         classes=classes,

@@ -1,0 +1,3 @@
+def transform(
+    labels: object, distances: object, spacing: tuple[float, ...], regions: int, value: int, threads: int, /
+) -> None: ...
