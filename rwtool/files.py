@@ -162,7 +162,11 @@ def _alive(process: int) -> bool:
         return False
     except (OSError, OverflowError):
         return True
-    return True
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # no such folder, as on macOS
+        return True
+    return state not in ("Z", "X")  # ended, but its parent has not asked how
 
 
 @contextmanager

@@ -1,10 +1,14 @@
 import os
 import signal
+import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+# Processes that tests start import the tests' functions by name; last, so that the rwtool that is installed is found first.
+sys.path.append(str(Path(__file__).parents[1]))
 
 
 @pytest.fixture

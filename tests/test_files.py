@@ -195,3 +195,21 @@ def test_of_an_error_of_several_lines_the_last_is_the_reason(tmp_path):
         f"{tmp_path / 'a'}: cannot be read: ITK ERROR: the row is missing; it is truncated or damaged; copy it again "
         "from its source"
     )
+
+
+KILLED = """
+import os, pathlib
+from rwtool.files import atomic
+writing = atomic(pathlib.Path("a"))
+writing.__enter__()
+os._exit(1)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
+def test_a_process_that_has_ended_is_gone_whether_its_parent_has_asked_or_not(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", KILLED], cwd=tmp_path) as killed:
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # ended, and not asked
+        assert len(names(tmp_path)) == 1
+        remove_leftovers(tmp_path)
+        assert names(tmp_path) == []
