@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-# Processes that tests start import the tests' functions by name; last, so that the rwtool that is installed is found first.
+# Processes that tests start import the functions of tests by name; last, so that an installed rwtool is found first.
 sys.path.append(str(Path(__file__).parents[1]))
 
 
