@@ -35,7 +35,7 @@ def demo(ctx: click.Context, out: Path, subjects: int, epochs: int, seed: int, j
     """Try everything on a small cohort of phantom hearts, made on the spot in OUT (default ./rwtool-demo).
 
     Maps of their labels and the check of them; trainings with Dice loss, with rrw and with Boundary loss alone, side by
-    side; predictions; and a comparison of the three. It takes about a minute and a half on 2 cores. Each command is
+    side; predictions; and a comparison of the three. It takes about a minute on 2 quiet cores. Each command is
     printed before it runs. A second demo in OUT goes on where the first was stopped.
     """
     _refuse_other_epochs(out, epochs)
