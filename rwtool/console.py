@@ -70,7 +70,9 @@ def json_text(content: Any, *, ascii_only: bool = False) -> str:
 def say(text: str, *, err: bool = False) -> None:
     """Print a line, or a message with lines of its own, to standard output or standard error."""
     stream = sys.stderr if err else sys.stdout
-    print(_fitted(printable_lines(text), stream.encoding), file=stream, flush=True)
+    # in one piece: `print` writes the line's end on its own, and a signal may come between
+    stream.write(_fitted(printable_lines(text), stream.encoding) + "\n")
+    stream.flush()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: int = 1) -> None:

@@ -58,7 +58,8 @@ class TrainingDisplay:
         line += f"{self._dice} ({parts})" if validated else ""
         if self._bar is None:
             line += f"  {row['slices_per_second']:.0f} slices/s  {self._left(done)}"
-            print(printable(line.rstrip()), file=self._console.file, flush=True)
+            self._console.file.write(printable(line.rstrip()) + "\n")
+            self._console.file.flush()
         elif validated:
             self._bar.console.print(printable(line), highlight=False, markup=False)
 
