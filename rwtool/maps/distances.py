@@ -186,11 +186,21 @@ def _by_native(labels: Labels, spacing: Sequence[float], threads: int, regions: 
 def _by_edt(labels: Labels, spacing: Sequence[float], threads: int, regions: Regions, value: int) -> Distances:
     import edt
 
-    if regions == "to":
-        numbered = (labels != value).view(np.uint8)  # its 0 is at distance 0
+    if regions == "to":  # its 0 is at distance 0
+        mask = value == 0 and labels.dtype == np.uint8 and labels.max(initial=0) <= 1
+        numbered = labels if mask else (labels != value).view(np.uint8)
     else:
         numbered = _plus_one(labels if regions == "all" else (labels == value).view(np.uint8))
+    if numbered.dtype == np.uint8:
+        numbered = numbered.view(_Uncopied)
     return edt.edt(numbered, anisotropy=tuple(spacing), black_border=False, parallel=threads)
+
+
+class _Uncopied(np.ndarray[Any, np.dtype[np.uint8]]):
+    """Bytes that `edt` reads in place. It asks for a copy it does not need: one byte per voxel too many."""
+
+    def astype(self, *_: Any, **__: Any) -> _Uncopied:  # type: ignore[override]
+        return self
 
 
 def _plus_one(labels: Labels) -> Labels:

@@ -20,7 +20,7 @@ from rwtool.blocks import blocks
 SAME_SPACING = 2e-7  # relative: what rounding to float32 leaves of equal spacings, and of the columns of an affine
 ROUGH = 4e-6  # relative: float32 distances of `edt` 3.1 were within 1.6e-6 of the true ones wherever tried
 _MOST_STEPS = 2**20  # of one voxel: squares of distances then fit in 64 bits for 2,000 voxels an axis
-_MOST_PARTS = 2**16  # of the smallest spacing
+_MOST_PARTS = 2**12, 2**16  # of the smallest spacing: tried first, and at most
 _BLOCK = 2**15  # offsets looked at together: 1 MB
 _SIGNS = np.array(list(product((1, -1), repeat=3)))
 
@@ -35,7 +35,7 @@ class Lattice(NamedTuple):
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size in mm, within 2e-7 of what was given."""
+        """Voxel size in mm: what was given, to the precision that `find_lattice` names."""
         z, y, x = self.steps
         return z * self.unit_mm, y * self.unit_mm, x * self.unit_mm
 
@@ -51,8 +51,9 @@ class Lattice(NamedTuple):
 def find_lattice(spacing_mm: tuple[float, float, float]) -> Lattice:
     """Find the unit of which the spacings are whole multiples.
 
-    The smallest spacing is cut into the fewest parts that make all of them so within 2e-7, at most 65,536; the largest
-    keeps its value.
+    The smallest spacing is cut into the fewest parts that make all of them so within 2e-7; where none of up to 65,536
+    (fewer where the largest would have over 2**20) does, into those that come closest, within 2e-5 where the largest
+    is no more than eight times the smallest. The largest keeps its value.
 
     Parameters
     ----------
@@ -68,9 +69,11 @@ def find_lattice(spacing_mm: tuple[float, float, float]) -> Lattice:
     Lattice(steps=(25, 7, 7), unit_mm=0.1)
     """
     ratios = np.asarray(spacing_mm) / min(spacing_mm)
-    most = int(np.clip(_MOST_STEPS / ratios.max(), 1, _MOST_PARTS))
-    exact = ratios * np.arange(1, most + 1)[:, None]
-    off = np.abs(np.rint(exact) / exact - 1).max(axis=1)
+    for most in _MOST_PARTS:
+        exact = ratios * np.arange(1, int(np.clip(_MOST_STEPS / ratios.max(), 1, most)) + 1)[:, None]
+        off = np.abs(np.rint(exact) / exact - 1).max(axis=1)
+        if off.min() <= SAME_SPACING:
+            break
     parts = int(np.argmax(off <= SAME_SPACING)) if off.min() <= SAME_SPACING else int(np.argmin(off))
     z, y, x = (int(step) for step in np.rint(exact[parts]))
     return Lattice((z, y, x), max(spacing_mm) / max(z, y, x))

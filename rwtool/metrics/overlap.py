@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from rwtool.errors import VolumeError
 from rwtool.metrics.surface import Box, Labels, cached_blocks
@@ -30,7 +29,7 @@ def joint_counts(
         Voxels of each reference class (row) and predicted class (column), without ignored ones. An ignored
         background is not left out of its own count, which nothing reads then.
     boxes : dict of class to box
-        Around the class in both arrays; the whole volume for the background.
+        Around the voxels of the class in both arrays that are not ignored; the whole volume for the background.
 
     Raises
     ------
@@ -53,15 +52,14 @@ def joint_counts(
         pairs = rows.astype(np.intp)
         pairs *= n_classes
         pairs += columns.astype(np.intp, copy=False)  # uint64 and int64 would meet in float64
-        joint += np.bincount(pairs, minlength=n_classes**2).reshape(joint.shape)
-        offset = tuple(s.start + c.start for s, c in zip(block, crop, strict=True))
-        for labels in (a, b):
-            # find_objects knows no unsigned 64 bits; an ignored 2^64 - 1 becomes -1, which it passes over
-            plain = labels.astype(np.int64) if labels.dtype == np.uint64 else labels
-            for c, found in enumerate(find_objects(plain, n_classes), start=1):
-                if found is not None:
-                    placed = tuple(slice(s.start + o, s.stop + o) for s, o in zip(found, offset, strict=True))
-                    boxes[c] = _union(boxes[c], placed) if c in boxes else placed
+        found = np.bincount(pairs, minlength=n_classes**2).reshape(joint.shape)
+        joint += found
+        for c in (np.flatnonzero(found.sum(axis=0) + found.sum(axis=1))).tolist():
+            extent = _extent((a == c) | (b == c)) if c else None
+            if extent is not None:
+                parts = zip(extent, block, crop, strict=True)
+                placed = tuple(slice(e.start + s.start + k.start, e.stop + s.start + k.start) for e, s, k in parts)
+                boxes[c] = _union(boxes[c], placed) if c in boxes else placed
     return joint, boxes
 
 

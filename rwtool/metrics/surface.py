@@ -13,25 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from rwtool.blocks import blocks
+from rwtool.maps.core import chosen_core
+from rwtool.maps.distances import distance_to_class
 from rwtool.metrics.lattice import Candidates, Lattice, find_lattice
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 Labels = NDArray[np.integer[Any]]
 Box = tuple[slice, ...]
 Spacing = tuple[float, float, float]
 _Chosen = tuple[Box, NDArray[np.bool_]]  # a block, and which of its voxels are meant
+_Codes = Callable[[Box], Iterator[tuple[Box, NDArray[np.uint8]]]]  # of a box: its blocks, and the codes in each
 
 REFERENCE, PREDICTION = 1, 2  # bits of a boundary code: of which boundary (1 | 2 is of both) a voxel is
 
 TOLERANCE_SLACK = 1e-6  # a float32 spacing of 0.8 is 0.80000001 mm, and must count as within 0.8 mm
 _TREE_STARTS = 2**16  # lookups whose offsets are in memory at once
+_BLOCK = 2**16, 2**18  # voxels: what a block may have in any volume, and at most
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Pair:
     label : int
         The value of the class in both.
     box : tuple of 3 slices
-        Holds every voxel of the class in either array.
+        Holds every voxel of the class in either array that is not ignored.
     spacing_mm : (z, y, x) float
         Voxel size in mm.
     ignore : int, optional
@@ -131,7 +136,9 @@ def surface_distances(pair: Pair, threads: int = 1) -> tuple[DirectedDistances, 
     tuple of 2 DirectedDistances, or None
         None where either mask has no boundary voxel, so that no distance is defined.
     """
-    boundary = _boundary_voxels(pair, most=tree_limit(_voxels(pair.box), pair.reference.size))
+    boundary = None
+    if not _is_small(pair.box) or chosen_core() != "native":
+        boundary = _boundary_voxels(pair, most=tree_limit(_voxels(pair.box), pair.reference.size))
 
     found: list[DirectedDistances | None] = [None, None]
     ways = (REFERENCE, PREDICTION), (PREDICTION, REFERENCE)
@@ -141,11 +148,17 @@ def surface_distances(pair: Pair, threads: int = 1) -> tuple[DirectedDistances, 
             return None
         found = [_by_tree(pair, boundary, way, threads) for way in ways]
         del boundary  # its memory is wanted for the transform
+    codes = _held_codes(pair) if None in found and _is_small(pair.box) else _found_codes(pair)
     forth, back = (
-        _by_transform(pair, way, threads, far) if tally is None else tally
+        _by_transform(pair, codes, way, threads, far) if tally is None else tally
         for tally, way in zip(found, ways, strict=True)
     )
     return None if forth is None or back is None else (forth, back)
+
+
+def _is_small(box: Box) -> bool:
+    """Whether a box is measured in one piece; in C, that takes no longer than a tree, which is to be imported too."""
+    return _voxels(box) <= _BLOCK[1]
 
 
 def tree_limit(n_box: int, n_volume: int) -> int:
@@ -188,9 +201,9 @@ def tree_is_slow(tree: cKDTree, starts: NDArray[np.float64], spacing: Sequence[f
 def cached_blocks(box: Box, n_volume: int) -> Iterator[Box]:
     """Cut a box into blocks small enough for the cache and for the memory bound.
 
-    Temporary arrays of a block take about 20 bytes per voxel of it, hence at most 1/32 of the volume.
+    Temporary arrays of a block take about 20 bytes per voxel of it, hence at most 1/32 of a large volume.
     """
-    limit = min(2**18, max(2**12, n_volume // 32))
+    limit = min(_BLOCK[1], max(_BLOCK[0], n_volume // 32))
     return blocks([s.stop - s.start for s in box], limit, start=[s.start for s in box])
 
 
@@ -208,6 +221,24 @@ def _boundary_codes(pair: Pair) -> Iterator[tuple[Box, NDArray[np.uint8]]]:
             if mask.any():
                 codes += _boundary(mask, ignored, shape)[inside].view(np.uint8) * np.uint8(bit)
         yield block, codes
+
+
+def _found_codes(pair: Pair) -> _Codes:
+    """Boundary codes of any box within the pair's, found as often as they are asked for."""
+    return lambda box: _boundary_codes(replace(pair, box=box))
+
+
+def _held_codes(pair: Pair) -> _Codes:
+    """Boundary codes of any box within the pair's, found once: a byte per voxel."""
+    held = np.empty([s.stop - s.start for s in pair.box], np.uint8)
+    for block, codes in _boundary_codes(pair):
+        held[_within(pair.box, block)] = codes
+    return lambda box: iter([(box, held[_within(pair.box, box)])])
+
+
+def _within(box: Box, block: Box) -> Box:
+    """Place of a block in a box."""
+    return tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(block, box, strict=True))
 
 
 def _boundary(mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -261,6 +292,8 @@ def _by_tree(pair: Pair, boundary: _Boundary, way: tuple[int, int], threads: int
     starts = places[codes == source] * np.asarray(lattice.steps, np.float64)  # in units of the lattice: whole numbers
     if len(starts):
         ends = places[codes & target > 0] * np.asarray(lattice.steps, np.float64)
+        from scipy.spatial import cKDTree
+
         tree = cKDTree(ends, leafsize=32, compact_nodes=False, balanced_tree=False)
         if tree_is_slow(tree, starts, lattice.steps, _voxels(pair.box)):
             return None
@@ -271,7 +304,7 @@ def _by_tree(pair: Pair, boundary: _Boundary, way: tuple[int, int], threads: int
     return DirectedDistances.tally(distances)
 
 
-def _by_transform(pair: Pair, way: tuple[int, int], threads: int, far: bool) -> DirectedDistances | None:
+def _by_transform(pair: Pair, codes: _Codes, way: tuple[int, int], threads: int, far: bool) -> DirectedDistances | None:
     """Measure with distance transforms of the box; None without a boundary to measure to.
 
     A transform takes 5 bytes per voxel. Unless distances are known to be `far`, a box of more than half the
@@ -282,7 +315,7 @@ def _by_transform(pair: Pair, way: tuple[int, int], threads: int, far: bool) -> 
     axis = int(np.argmax(sides))
     whole, n = pair.box[axis], sides[axis]
     parts = [whole]
-    if not far and n > 1 and 2 * _voxels(pair.box) > pair.reference.size:
+    if not far and not _is_small(pair.box) and 2 * _voxels(pair.box) > pair.reference.size:
         middle = whole.start + n // 2
         parts = [slice(whole.start, middle), slice(middle, whole.stop)]
     tallies = []
@@ -290,7 +323,7 @@ def _by_transform(pair: Pair, way: tuple[int, int], threads: int, far: bool) -> 
         margin, found = n // 8 + 1, None
         while found is None:
             window = slice(max(part.start - margin, whole.start), min(part.stop + margin, whole.stop))
-            found = _transform_part(pair, way, threads, (axis, part, window))
+            found = _transform_part(pair, codes, way, threads, (axis, part, window))
             if window == whole:
                 break
             if (
@@ -306,41 +339,27 @@ def _by_transform(pair: Pair, way: tuple[int, int], threads: int, far: bool) -> 
     return tallies[0] if len(tallies) == 1 else tallies[0].pooled(tallies[1])
 
 
-class _Uncopied(np.ndarray[Any, np.dtype[np.uint8]]):
-    """Bytes that `edt` reads in place. It asks for a copy it does not need: one byte per voxel too many."""
-
-    def astype(self, *_: Any, **__: Any) -> _Uncopied:  # type: ignore[override]
-        return self
-
-
 def _transform_part(
-    pair: Pair, way: tuple[int, int], threads: int, cut: tuple[int, slice, slice]
+    pair: Pair, codes: _Codes, way: tuple[int, int], threads: int, cut: tuple[int, slice, slice]
 ) -> DirectedDistances | None:
     """Measure from the boundary within a part of an axis to the boundary within a wider window of it."""
     (source, target), (axis, part, window) = way, cut
-
-    def narrowed(to: slice) -> Pair:
-        return replace(pair, box=(*pair.box[:axis], to, *pair.box[axis + 1 :]))
-
-    box = narrowed(window).box
-
-    def within_box(block: Box) -> Box:
-        return tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(block, box, strict=True))
-
-    free = np.empty([s.stop - s.start for s in box], np.uint8).view(_Uncopied)
-    for block, codes in _boundary_codes(narrowed(window)):
-        free[within_box(block)] = codes & target == 0
-    if free.all():  # `edt` would answer inf
+    box, narrow = ((*pair.box[:axis], to, *pair.box[axis + 1 :]) for to in (window, part))
+    free = np.empty([s.stop - s.start for s in box], np.bool_)
+    for block, found in codes(box):
+        free[_within(box, block)] = found & target == 0
+    if free.all():  # there is nothing to measure to
         return None
-    distances = edt.edt(free, anisotropy=find_lattice(pair.spacing_mm).spacing_mm, black_border=False, parallel=threads)
+    lattice = find_lattice(pair.spacing_mm)
+    distances = distance_to_class(free.view(np.uint8), 0, lattice.spacing_mm, threads=threads)
     del free
 
     def sources() -> Iterator[_Chosen]:
-        return ((within_box(block), codes & source > 0) for block, codes in _boundary_codes(narrowed(part)))
+        return ((_within(box, block), found & source > 0) for block, found in codes(narrow))
 
     tallies = [np.unique(distances[block][chosen], return_counts=True) for block, chosen in sources()]
     rough = DirectedDistances.tally(*(np.concatenate(each) for each in zip(*tallies, strict=True)))
-    return _settled(rough, distances, sources, find_lattice(pair.spacing_mm))
+    return _settled(rough, distances, sources, lattice)
 
 
 def _settled(
@@ -356,7 +375,7 @@ def _settled(
     rough : DirectedDistances
         Of the voxels.
     distances : (Z, Y, X) float32 array
-        What `edt` answers: 0 at the targets.
+        As a transform gives them: 0 at the targets.
     sources : callable
         Gives the blocks of `distances`, and which voxels of each are meant.
     lattice : Lattice

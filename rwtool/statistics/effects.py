@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import nctdtr, stdtr, stdtrit
 
 POWER = 0.8
 _MOST_SUBJECTS = 1_000_000
@@ -79,6 +78,8 @@ def effect_of(differences: ArrayLike, *, better: int, alpha: float = 0.05) -> Ef
     sd = float(d.std(ddof=1)) if n > 1 else 0.0
     if sd <= slack:
         return Effect(None, wins, None, None)
+    from scipy.special import stdtr
+
     d_z = float(d.mean()) / sd
     chance = _twelve_digits(float(stdtr(n - 1, -better * d_z * math.sqrt(n)))) if better else None
     return Effect(_twelve_digits(d_z), wins, subjects_for_power(d_z, alpha=alpha), chance)
@@ -122,6 +123,8 @@ def subjects_for_power(d_z: float, *, alpha: float = 0.05, power: float = POWER)
 
 def _power(d_z: float, n: int, alpha: float) -> float:
     """Chance that a t test of n subjects finds the effect, by the non-central t; that of the wrong sign left in."""
+    from scipy.special import nctdtr, stdtrit
+
     limit = float(stdtrit(n - 1, 1 - alpha / 2))
     shift = abs(d_z) * math.sqrt(n)
     if n > 100 and shift - limit > 30:  # beyond what the non-central t is computed for

@@ -11,7 +11,6 @@ from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri, stdtrit
 
 from rwtool.errors import UsageError
 from rwtool.evaluation.rows import Interval
@@ -104,6 +103,8 @@ def bootstrap_counts(n: int, draws: int, seed: int) -> Iterator[Floats]:
 
 def _student(values: Floats, alpha: float) -> Floats:
     """(n_columns, 2) of (n, n_columns), n > 1."""
+    from scipy.special import stdtrit
+
     n = len(values)
     half = stdtrit(n - 1, 1 - alpha / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
     mean = values.mean(axis=0)
@@ -112,6 +113,8 @@ def _student(values: Floats, alpha: float) -> Floats:
 
 def _bca(values: Floats, alpha: float, seed: int) -> Floats:
     """(n_columns, 2) of (n, n_columns), n > 1; the same draws for all columns."""
+    from scipy.special import ndtr, ndtri
+
     n = len(values)
     mean = values.mean(axis=0)
     deviations = values - mean

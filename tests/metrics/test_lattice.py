@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rwtool.metrics.lattice import ROUGH, Candidates, Lattice, find_lattice
@@ -22,12 +22,14 @@ def test_spacings_are_whole_multiples_of_one_unit(spacing_mm, steps, unit_mm):
     assert find_lattice(spacing_mm) == Lattice(steps, pytest.approx(unit_mm, rel=1e-12))
 
 
-@given(st.tuples(*[st.floats(0.05, 10)] * 3))
-def test_the_spacing_stays_within_a_millionth_and_the_largest_exact(spacing_mm):
+@example((1.0, 1.0, 1.00001))  # nearly, not quite, multiples
+@example((1.0, 1.0000007, 7.9))
+@given(st.tuples(*[st.floats(0.5, 4)] * 3))
+def test_the_spacing_stays_close_and_the_largest_exact(spacing_mm):
     lattice = find_lattice(spacing_mm)
-    assert lattice.spacing_mm == pytest.approx(spacing_mm, rel=1e-6)
+    assert lattice.spacing_mm == pytest.approx(spacing_mm, rel=2e-5)
     assert max(lattice.spacing_mm) == pytest.approx(max(spacing_mm), rel=1e-15)
-    assert max(lattice.steps) * 2000 < 2**31.5  # squares of distances fit in 64 bits
+    assert sum((1900 * step) ** 2 for step in lattice.steps) < 2**63  # squares of distances fit in 64 bits
 
 
 def test_lengths_by_hand():
