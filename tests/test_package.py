@@ -130,7 +130,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
 
 
 def test_the_command_offers_every_kind():
-    from rwtool.cli import maps as command
+    from rwtool.cli.maps import maps as command
     from rwtool.maps.parameters import KINDS
 
     (option,) = (parameter for parameter in command.params if parameter.name == "kinds")

@@ -8,25 +8,43 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pkgutil import resolve_name
 from types import FrameType
 from typing import Any
 
 import click
 
 from rwtool import __version__
-from rwtool.cli.check import check
-from rwtool.cli.compare import compare
-from rwtool.cli.demo import demo
-from rwtool.cli.evaluate import evaluate
-from rwtool.cli.help import help_
-from rwtool.cli.maps import maps
 from rwtool.cli.options import for_shell
-from rwtool.cli.predict import predict
-from rwtool.cli.train import train
 from rwtool.console import printable_lines
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.maps.core import chosen_core
+
+_COMMANDS = {
+    "maps": "rwtool.cli.maps:maps",
+    "check": "rwtool.cli.check:check",
+    "train": "rwtool.cli.train:train",
+    "predict": "rwtool.cli.predict:predict",
+    "evaluate": "rwtool.cli.evaluate:evaluate",
+    "compare": "rwtool.cli.compare:compare",
+    "demo": "rwtool.cli.demo:demo",
+    "help": "rwtool.cli.help:help_",
+}
+
+
+class _Commands(Mapping[str, click.Command]):
+    """The commands by name; each is imported when it is asked for, so that no other waits for it."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        command: click.Command = resolve_name(_COMMANDS[name])
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
 
 
 class _Stopped(KeyboardInterrupt):
@@ -102,7 +120,9 @@ def _show_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) 
     ctx.exit()
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Group, commands=_Commands(), context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it and exit."
 )
@@ -112,13 +132,3 @@ def main() -> None:
     Exit codes: 0 all is well, 1 some cases failed, 2 the command was used wrongly, 130 interrupted by Ctrl-C, 143 by
     SIGTERM.
     """
-
-
-main.add_command(maps)
-main.add_command(check)
-main.add_command(train)
-main.add_command(predict)
-main.add_command(evaluate)
-main.add_command(compare)
-main.add_command(demo)
-main.add_command(help_)

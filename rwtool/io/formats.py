@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +283,16 @@ def carries_spacing(path: str | Path) -> bool:
     if split_name(path)[1] in NO_SPACING:
         return False
     try:
+        known = os.stat(path)
+    except (OSError, ValueError):
+        return True
+    return _header_has_spacing(os.fspath(path), known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns)
+
+
+@lru_cache(maxsize=1 << 14)
+def _header_has_spacing(path: str, *_: int) -> bool:
+    """Look once into a file that stays as it is; the numbers are those that change with it."""
+    try:
         read_header(path)
     except NoSpacingError:
         return False
@@ -308,7 +320,7 @@ def suited(
         ``spacing_mm`` and ``slice_axis`` as :func:`read_header`, :func:`read_labels` and their sisters take them.
     """
     return {
-        "spacing_mm": None if carries_spacing(path) else spacing_mm,
+        "spacing_mm": None if spacing_mm is None or carries_spacing(path) else spacing_mm,
         "slice_axis": None if is_bare_array(path) else slice_axis,
     }
 
