@@ -216,7 +216,8 @@ def test_readme_python_type_checks(tmp_path):
     pytest.importorskip("mypy", reason="mypy belongs to the dev extra")
     for page in ("README", "losses", "python"):
         (tmp_path / f"{page}_blocks.py").write_text("\n".join(b.text for b in blocks("python") if b.page == page))
-    config = ["--config-file", str(ROOT / "pyproject.toml"), "--allow-untyped-calls"]  # torch's backward is untyped
+    # torch's backward is untyped; the package itself is checked without these two
+    config = ["--config-file", str(ROOT / "pyproject.toml"), "--allow-untyped-calls", "--no-warn-unused-ignores"]
     command = [sys.executable, "-m", "mypy", *config, *tmp_path.glob("*.py")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 0, result.stdout + result.stderr
