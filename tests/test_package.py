@@ -4,6 +4,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -88,24 +90,42 @@ def test_help_imports_no_numeric_library():
     assert not loaded_modules(code) & {"numpy", "scipy", "nibabel", "SimpleITK", "torch", "rich", "edt", "joblib"}
 
 
-@pytest.mark.parametrize("command", ["maps", "check", "evaluate"])
-def test_torch_is_imported_only_by_what_trains(tmp_path, command):
+HEAVY = {"edt", "jinja2", "joblib", "matplotlib", "nibabel", "numpy", "rich", "scipy.ndimage", "scipy.spatial",
+         "scipy.special", "SimpleITK", "torch"}  # fmt: skip
+
+IMPORTS = {  # of HEAVY, by each command for one small case; those of a core aside
+    ("--help",): set(),
+    ("maps", "labels", "more", "-j", "1"): {"nibabel", "numpy", "rich"},
+    ("check", "maps/rrw", "-j", "1"): {"nibabel", "numpy", "rich"},
+    ("evaluate", "labels", "labels", "-j", "1"): {"nibabel", "numpy", "rich"},
+    ("compare", "results/cases.csv"): {"nibabel", "numpy", "rich"},
+}
+
+
+@pytest.fixture(scope="module")
+def small_case(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    labels = np.eye(6, dtype=np.uint8)[None].repeat(3, 0)
+    (folder / "labels").mkdir()
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), folder / "labels" / "a.nii.gz")
+    rwtool.make_maps(folder / "labels", folder / "maps", jobs=1)
+    rwtool.evaluate(folder / "labels", folder / "labels", out=folder / "results", jobs=1)
+    return folder
+
+
+@pytest.mark.parametrize("arguments", IMPORTS, ids=lambda words: words[0])
+def test_a_command_imports_only_what_it_needs(small_case, arguments):
     code = (
-        "import numpy as np, nibabel as nib, os\n"
+        f"import os; os.chdir({str(small_case)!r})\n"
         "from rwtool.cli import main\n"
-        f"os.chdir({str(tmp_path)!r}); os.makedirs('labels')\n"
-        "nib.save(nib.Nifti1Image(np.eye(6, dtype=np.uint8)[None].repeat(3, 0), np.eye(4)), 'labels/a.nii.gz')\n"
-        "try: main(['maps', 'labels', 'maps', '-q', '-j', '1'], standalone_mode=False)\n"
-        "except SystemExit: pass\n"
+        "with open(os.devnull, 'w') as sys.stdout, open(os.devnull, 'w') as sys.stderr:\n"
+        f"    try: main({list(arguments)})\n"
+        "    except SystemExit as end: assert not end.code\n"
+        "sys.stdout = sys.__stdout__"
     )
-    if command == "check":
-        code += "main(['check', 'maps/rrw', '-q', '-j', '1'], standalone_mode=False)\n"
-    if command == "evaluate":
-        pytest.importorskip("rwtool.report.write")
-        code += "main(['evaluate', 'labels', 'labels', '-q', '-j', '1'], standalone_mode=False)\n"
-    modules = loaded_modules(code)
-    assert "torch" not in modules
-    assert modules & {"edt", "rwtool.maps._native"}
+    modules = loaded_modules(code) & HEAVY
+    assert modules - {"edt"} == IMPORTS[arguments]
+    assert chosen_core() == "edt" or "edt" not in modules
 
 
 def test_python_dash_m_and_version(tmp_path):
