@@ -37,7 +37,7 @@ from rwtool.io.names import (
 from rwtool.io.neuro import open_neuro
 from rwtool.io.nifti import describe_nifti, is_nifti_pair, nifti_stream, open_nifti, read_nifti_header
 from rwtool.io.nrrd import describe_nrrd
-from rwtool.io.pictures import open_picture
+from rwtool.io.pictures import open_picture, stated_spacing
 from rwtool.io.placement import of_space
 from rwtool.io.raster import open_raster
 from rwtool.io.volume import Header, Stored, Volume, to_volume
@@ -278,9 +278,9 @@ def carries_spacing(path: str | Path) -> bool:
 
     Its header is looked at. A file that cannot be read passes: reading it says why.
     """
-    if split_name(path)[1] in NO_SPACING:
-        return False
     try:
+        if split_name(path)[1] in NO_SPACING:
+            return stated_spacing(Path(path)) is not None
         read_header(path)
     except NoSpacingError:
         return False
