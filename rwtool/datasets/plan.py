@@ -149,6 +149,7 @@ def plan_dataset(
     slice_axis: int | None = None,
     regions: Mapping[str, Sequence[int]] | None = None,
     map_values: Mapping[int, int] | None = None,
+    described: Path | None = None,
     name: str | None = None,
     jobs: int | None = None,
     verbosity: int = 0,
@@ -173,6 +174,8 @@ def plan_dataset(
         voxel: then a ``dataset.json`` with regions is refused.
     map_values : dict of int to int, optional
         Values of the files that stand for others, such as ``{255: 1}``; all that is said of classes holds after it.
+    described : Path, optional
+        A ``dataset.json`` for files that have none beside or above them.
     name : str, optional
         Which part of a path is the name of the case, see :func:`search_cases`.
     jobs : int, optional
@@ -193,7 +196,7 @@ def plan_dataset(
     paths = found.cases
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
     check_suited(paths.values(), spacing_mm=spacing, slice_axis=slice_axis)
-    known = _known_classes(paths, classes, ignore, regions is not None)
+    known = _known_classes(paths, described, classes, ignore, regions is not None)
     ignored = ignore if known is None else known.ignore
     work = [
         Work(
@@ -297,12 +300,16 @@ def _look(file: _Question) -> _Answer:
 
 
 def _known_classes(
-    paths: dict[str, Path], listed: Sequence[int] | None, ignore: int | None, with_regions: bool
+    paths: dict[str, Path],
+    described: Path | None,
+    listed: Sequence[int] | None,
+    ignore: int | None,
+    with_regions: bool,
 ) -> Classes | None:
     """The class list where it does not take a look into all files."""
     if listed is not None:
         return make_classes(listed, ignore=ignore, source="classes=")
-    beside = find_dataset_json(paths)
+    beside = find_dataset_json(paths) or described
     found = None if beside is None else read_dataset_json(beside)
     if found is not None and found.regions and not with_regions:
         name, parts = next(iter(found.regions.items()))

@@ -30,8 +30,8 @@ class Request:
 
     Attributes
     ----------
-    reference : str
-        Folder, file or glob of label files.
+    reference : str, optional
+        Folder, file or glob of label files; by default the one that nnU-Net's folders hold.
     predictions : tuple of str
         As for :func:`rwtool.evaluation.pairing.pair_files`.
     rules : Rules
@@ -58,14 +58,15 @@ class Request:
     name : str, optional
         Which part of a path is the name of the case.
     cases : str, optional
-        File that limits the cases; without it run folders of ``rwtool train`` limit them to their validation cases.
+        File that limits the cases; without it run folders of ``rwtool train``, and results of nnU-Net, limit them to
+        their validation cases.
     group : Path, optional
         CSV file, case to group.
     jobs : int, optional
     verbosity : int
     """
 
-    reference: str
+    reference: str | None
     predictions: tuple[str, ...]
     rules: Rules = field(default_factory=Rules)
     out: Path | None = None
@@ -191,6 +192,7 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         spacing_mm=request.spacing_mm,
         regions=request.regions,
         map_values=request.map_values,
+        described=pairing.dataset_json,
         jobs=request.jobs,
         verbosity=request.verbosity,
     ).named(request.class_names)
@@ -333,7 +335,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "command": "evaluate",
         "versions": {name: version(name) for name in ("edt", "nibabel", "SimpleITK")},
-        "reference": request.reference,
+        "reference": plan.pairing.reference,
         "runs": [
             {
                 "method": run.method,
