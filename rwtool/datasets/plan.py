@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rwtool.console import count
+from rwtool.datasets.bids import read_names
 from rwtool.datasets.cases import Found, search_cases
 from rwtool.datasets.classes import Classes, check_regions, find_dataset_json, make_classes, read_dataset_json
 from rwtool.datasets.values import warn_of_images
@@ -162,7 +163,7 @@ def plan_dataset(
         Label files, or the cases that :func:`find_cases` found.
     classes : sequence of int, optional
         Label values of all classes; else they are read from ``dataset.json`` beside or above the files, else the values
-        that occur in the whole data set make the list.
+        that occur in the whole data set make the list, called as the ``dseg.tsv`` of BIDS says.
     ignore : int, optional
         The value of voxels without a class; wins over the one of ``dataset.json``.
     spacing_mm : (3,) float, optional
@@ -217,7 +218,7 @@ def plan_dataset(
     given = regions or {}
     values = [value for answer in answers.values() for value in answer.values]
     values += [part for parts in given.values() for part in parts]
-    settled = known or _found_classes(values, ignore, answers)
+    settled = known or _found_classes(values, ignore, answers, paths)
     settled = replace(
         settled,
         regions=check_regions({**settled.regions, **given}, settled.values),
@@ -334,12 +335,18 @@ def _check_mapping(mapping: Mapping[int, int], values: Sequence[int]) -> dict[in
     return dict(mapping)
 
 
-def _found_classes(values: Sequence[int], ignore: int | None, readable: Mapping[str, _Answer]) -> Classes:
+def _found_classes(
+    values: Sequence[int], ignore: int | None, readable: Mapping[str, _Answer], paths: Mapping[str, Path]
+) -> Classes:
     """The class list that the values in the files make."""
     found = sorted({0, *values})
     if len(found) < 2 and readable:
         raise UsageError(
             "no label but 0 in any case, so there is nothing to segment; name the classes with classes=(0, 1, ...)"
         )
+    names, tables = read_names(paths.values())
+    source = "the values in the label files"
+    if tables:
+        source += f", named by {shorten(list(map(str, tables)))}"
     # where no file can be read nothing will be made of the list
-    return make_classes(found if readable else (0, 1), ignore=ignore, source="the values in the label files")
+    return make_classes(found if readable else (0, 1), names=names, ignore=ignore, source=source)

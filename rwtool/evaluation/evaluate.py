@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
+from rwtool.datasets.bids import warn_of_names
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import DataSet, plan_dataset
 from rwtool.datasets.subjects import find_subjects, read_groups, suggest_subject_regex
@@ -196,6 +197,8 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         jobs=request.jobs,
         verbosity=request.verbosity,
     ).named(request.class_names)
+    others = (warn_of_names(dataset.classes, run.files.values()) for run in pairing.runs)
+    dataset = replace(dataset, notes=(*dataset.notes, *filter(None, others)))
     classes = dataset.classes
     measured = _measured(classes, request)
     labels: dict[Label, int] = {classes.values[k]: k for k in measured}
