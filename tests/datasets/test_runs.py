@@ -286,7 +286,7 @@ def test_the_cases_of_nnunets_validation_limit_as_those_of_run_folders_do(models
     assert (sorted(found.names), found.total) == (list("abcdef"), 6)
     assert [str(path) for path in found.sources] == [f"results/{MODEL}", f"results/{OTHER}"]
     assert sorted(common(f"results/{MODEL}/fold_1", "runs/dice").names) == ["c", "d"]
-    with pytest.raises(rwtool.UsageError, match="the runs have different validation cases: 2 in .*; 6 in results"):
+    with pytest.raises(rwtool.UsageError, match=r"the runs have different validation cases: 2 in .*; 6 in results"):
         common(f"results/{MODEL}/fold_1", f"results/{OTHER}")
 
 

@@ -195,7 +195,7 @@ def test_the_hash_of_a_tiff_is_of_its_spacing_too(tmp_path):
 def test_a_tiff_beside_other_files_has_none(tmp_path, beside, called):
     path = stack(tmp_path, beside=beside, called=called)
     assert not carries_spacing(path)
-    with pytest.raises(UsageError, match="an .tif file carries no spacing; give spacing_mm="):
+    with pytest.raises(UsageError, match=r"an \.tif file carries no spacing; give spacing_mm="):
         read_labels(path)
     assert read_labels(path, spacing_mm=(3, 2, 1)).spacing_mm == (3, 2, 1)
 
