@@ -294,6 +294,8 @@ def _print_notes(evaluation: Evaluation) -> None:
     reused = sum(result.reused for result in results)
     if reused:
         options.say(f"note: {count(reused, 'prediction')} unchanged since the last run", err=True)
+    for note in evaluation.notes:
+        options.say(f"note: {note}", err=True)
     done = Counter(result.alignment for result in results if result.error is None)
     if done["reoriented"]:
         options.say(f"note: {count(done['reoriented'], 'prediction')} with other axes turned without loss", err=True)

@@ -13,6 +13,7 @@ from rwtool.datasets.bids import warn_of_names
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import DataSet, plan_dataset
 from rwtool.datasets.subjects import find_subjects, read_groups, suggest_subject_regex
+from rwtool.datasets.values import warn_of_absent
 from rwtool.errors import UsageError
 from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, peak_bytes
 from rwtool.evaluation.pairing import Pairing, Run, pair_files
@@ -154,6 +155,18 @@ class Evaluation:
         """Runs without any row: means over runs would hide them."""
         there = {(row.method, row.run) for row in self.rows}
         return [run for run in self.plan.pairing.runs if (run.method, run.name) not in there]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of labels that were asked for and are in no file; nothing where a case failed."""
+        if self.failed:
+            return ()
+        request, values = self.plan.request, self.plan.dataset.classes.values
+        results = [result for found in self.measured.values() for result in found]
+        labels = {found.label for result in results for found in result.metrics if found.status != "absent"}
+        there = {values[label] for label in labels if label < len(values)}
+        mapped = {value for result in results for value in result.mapped}
+        return tuple(warn_of_absent(request.regions, request.map_values, there=there, mapped=mapped))
 
     def provenance(self) -> dict[str, Any]:
         """Where the rows come from, for JSON: classes, inputs with their hashes, versions of what measures them."""

@@ -136,11 +136,12 @@ def read_labels(
         array = round_labels(
             stored.array.transpose(turn), slope=stored.slope, inter=stored.inter, ignore=ignore
         ).transpose(turn)
+        mapped = tuple(old for old in map_values or () if (array == old).any())
         if map_values:
             array = map_labels(array, map_values, ignored=ignore is not None)
         if classes is not None:
             array = to_classes(array, classes, ignored=ignore is not None)
-    volume = to_volume(stored.header, array)
+    volume = replace(to_volume(stored.header, array), mapped=mapped)
     return volume if ignore is None else replace(volume, ignored=ignored_value(array.dtype))
 
 

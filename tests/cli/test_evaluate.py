@@ -370,3 +370,15 @@ def test_without_nnunets_variables_the_message_says_what_to_give(nnunet, monkeyp
     monkeypatch.delenv("nnUNet_raw")
     output = evaluate("nnUNetTrainerA__nnUNetPlans__2d", code=2).output
     assert "the variable nnUNet_raw is not set; the variable nnUNet_preprocessed is not set; give REFERENCE" in output
+
+
+def test_labels_that_are_asked_for_and_are_in_no_file_are_noted(project):
+    notes = ["region 'heart': no file holds the label 3, 7", "no file holds the label 255 that --map takes for 1"]
+    arguments = ("labels", "runs/near", "--region", "heart=1,3,7", "--map", "255=1", "-o", "out")
+    for _ in range(2):  # from the files, and from the cache
+        lines = evaluate(*arguments).stderr.splitlines()
+        assert [line for line in lines if "no file" in line] == [f"note: {note}" for note in notes]
+    save(project / "runs" / "near" / "predictions" / "case_3.nii.gz", 2, 6, 255)  # one file is enough
+    save(project / "labels" / "case_4.nii.gz", 2, 6, 7)
+    lines = evaluate(*arguments).stderr.splitlines()
+    assert [line for line in lines if "no file" in line] == ["note: region 'heart': no file holds the label 3"]
