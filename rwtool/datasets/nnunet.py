@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rwtool.datasets.cases import Found, search_cases
-from rwtool.errors import UsageError, shorten
+from rwtool.errors import UsageError, VolumeError, shorten
 from rwtool.files import is_file_name
 from rwtool.records import read_parsed
 
@@ -77,9 +77,16 @@ def find_results(folder: Path) -> NnunetResults | None:
     ------
     UsageError
         It is ``fold_all`` alone, or a fold was not validated yet.
+    VolumeError
+        It cannot be read.
     """
-    if not folder.is_dir():
-        return None
+    try:
+        return _find(folder) if folder.is_dir() else None
+    except OSError as error:
+        raise VolumeError(f"{error.filename or folder}: cannot be read: {error.strerror or error}") from error
+
+
+def _find(folder: Path) -> NnunetResults | None:
     whole = Path(os.path.abspath(folder))
     if _is_fold(whole):
         return _of_fold(folder, whole, folder / VALIDATION)

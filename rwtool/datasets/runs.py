@@ -114,7 +114,7 @@ def begins_with_predictions(text: str, *, alone: bool) -> bool:
     """
     try:
         name, paths = _parse(text)
-    except UsageError:
+    except (UsageError, OSError):  # of a reference: its reader says what is wrong
         return False
     found = [find_results(path) for path in paths]
     if name is not None:

@@ -366,6 +366,13 @@ def test_results_of_nnunet_need_no_reference(nnunet):
     assert evaluate(str(labels), *names, "--metrics", "hd").stdout == result.stdout
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "=", "a=", "a=b"])
+def test_a_first_path_that_is_none_is_an_error_of_the_reference(project, name):
+    output = evaluate(name, "runs/far", code=2 if len(name) < 5000 else 1).output
+    assert output.startswith("Error: ")
+    assert re.search("no such file or folder|has a NUL in its name|File name too long", output)
+
+
 def test_without_nnunets_variables_the_message_says_what_to_give(nnunet, monkeypatch):
     monkeypatch.delenv("nnUNet_raw")
     output = evaluate("nnUNetTrainerA__nnUNetPlans__2d", code=2).output

@@ -101,6 +101,15 @@ def test_a_copy_of_a_fold_is_known_by_what_lies_in_it(results, tmp_path):
     assert find_results(tmp_path / "copy" / "fold_0").dataset_json is None
 
 
+def test_a_folder_that_cannot_be_read_is_named(results, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(rwtool.VolumeError, match=r"plans\.json: cannot be read: Permission denied$"):
+        find_results(Path(MODEL, "fold_0"))
+
+
 def test_fold_all_is_refused_and_left_out_beside_others(results):
     make_fold(results / MODEL, "all", "abcdef")
     message = "fold_all is validated on the cases that it was trained on, so its numbers say nothing of new ones"
