@@ -29,6 +29,7 @@ _COLLECTED = re.compile(r"(crossval_results_folds|ensemble__)_.+")
 _OF_A_FOLD = (
     "validation/summary.json", "checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth", "debug.json",
 )  # fmt: skip
+_PREDICTED = "predict_from_raw_data_args.json"  # nnUNetv2_predict writes it
 _MEND = "mend it, or copy it again from its model"
 
 
@@ -258,6 +259,8 @@ def _collected(given: Path, whole: Path) -> NnunetResults | None:
     home = whole.parent if whole.name == POSTPROCESSED else whole
     if not ((home / DATASET).is_file() and (home / PLANS).is_file()):
         return None
+    if (home / _PREDICTED).is_file():
+        return NnunetResults(given, home, (given,), validated=False)
     if _folds_of(home.parent):
         part = home.name if home == whole else f"{home.name}__{whole.name}"
         return NnunetResults(given, home, (given,), (*_identity(home.parent), part))

@@ -83,7 +83,8 @@ def test_a_cross_validation_its_postprocessing_an_ensemble_and_predictions(resul
     make_predicted(results / "predicted")
     folders = [crossval, crossval / "postprocessed", *(results / "ensembles").iterdir(), results / "predicted"]
     assert cases(*folders) == ["abcd", "abcd", "abcd", "ab"]
-    assert [find_results(folder).validated for folder in folders] == [True, True, True, False]
+    folders.append(make_predicted(results / MODEL / "of_test_cases"))  # beside the folds, and yet no validation
+    assert [find_results(folder).validated for folder in folders] == [True, True, True, False, False]
 
 
 def test_the_folders_of_others_are_none_of_nnunets(results, tmp_path):
