@@ -1,5 +1,6 @@
 """README and pages against the program: options, file names, shell lines and Python blocks."""
 
+import glob
 import importlib.util
 import re
 import shlex
@@ -49,13 +50,14 @@ NOT_RUN = {
 OTHERS_OPTIONS = {
     "--nproc-per-node": "torchrun",
     "--check": "ruff format",
+    "--val_best": "nnUNetv2_train",
     "--nnunet": "tests/benchmarks/bench_train.py",
 }
 
 CHEAP = {"epochs": 1, "features": 2, "depth": 2}
 """Settings that every training of these tests ends with, so that it takes a second."""
 
-START = {"evaluation": ("runs", "predictions"), "statistics": ("runs",)}
+START = {"evaluation": ("runs", "predictions", "nnUNet_raw", "nnUNet_results"), "statistics": ("runs",)}
 """What a page presumes beside `images`, `labels` and `new`."""
 
 TABLES = {
@@ -70,6 +72,7 @@ EXAMPLES = {
     "segmentation.nii.gz": "of KiTS",
     "patient001_frame01.nii.gz": "of ACDC",
     "patient001_frame01_gt.nii.gz": "of ACDC",
+    "heart.json": "of nnU-Net",
     "sub-01_T1w.nii.gz": "of BIDS",
     "sub-01_dseg.nii.gz": "of BIDS",
     "CASES.csv": "a placeholder",
@@ -94,7 +97,9 @@ def blocks(language):
 def lacks_a_framework(text):
     """Whether a block is for a framework that is not installed."""
     named = re.findall(
-        r"^(?:from|import) (monai|torchmetrics|torchio)\b", text.replace("from rwtool.integrations.", "import "), re.M
+        r"^(?:from|import) (monai|torchmetrics|torchio|lightning)\b",
+        text.replace("from rwtool.integrations.", "import "),
+        re.M,
     )
     return any(importlib.util.find_spec(name) is None for name in named)
 
@@ -133,14 +138,32 @@ def all_options():
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
-    """Six phantom hearts, two without labels, two short runs and the predictions of one of them."""
+    """Six phantom hearts, two without labels, two short runs, the predictions of one of them, and nnU-Net's folders."""
     folder = make_cohort(tmp_path_factory.mktemp("docs"), subjects=6)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_line("rwtool train images labels runs/dice --loss dice")
         run_line("rwtool train images labels runs/rrw")
         run_line("rwtool predict runs/rrw images predictions")
+        make_nnunet(folder)
     return folder
+
+
+def make_nnunet(folder):
+    """The labels as a data set of nnU-Net, and predictions as two models of two folds."""
+    data = folder / "nnUNet_raw" / "Dataset001_Heart"
+    shutil.copytree(folder / "labels", data / "labelsTr")
+    shutil.copy(folder / "dataset.json", data)
+    cases = sorted((folder / "labels").iterdir())
+    for configuration in ("2d", "3d_fullres"):
+        model = folder / "nnUNet_results" / "Dataset001_Heart" / f"nnUNetTrainer__nnUNetPlans__{configuration}"
+        for fold in range(2):
+            validation = model / f"fold_{fold}" / "validation"
+            validation.mkdir(parents=True)
+            for case in cases[fold::2]:
+                shutil.copy(folder / "predictions" / case.name, validation)
+        shutil.copy(folder / "dataset.json", model)
+        (model / "plans.json").write_text('{"dataset_name": "Dataset001_Heart"}')
 
 
 @pytest.fixture
@@ -156,6 +179,7 @@ def at_work(cohort, tmp_path, monkeypatch):
         for name, text in TABLES.items() if page == "statistics" else ():
             (folder / name).write_text(text)
         monkeypatch.chdir(folder)
+        monkeypatch.setenv("nnUNet_raw", "nnUNet_raw")
         return folder
 
     return enter
@@ -164,6 +188,9 @@ def at_work(cohort, tmp_path, monkeypatch):
 def run_line(line):
     """Run a line of a page as a shell would; trainings are cut short by settings after their own."""
     words = shlex.split(line)
+    for word in [word for word in words if "*" in word and f"'{word}'" not in line]:  # the shell expands it
+        at = words.index(word)
+        words[at : at + 1] = sorted(glob.glob(word))
     if words[:1] != ["rwtool"]:
         subprocess.run(["sh", "-ec", line], check=True, capture_output=True)
         return

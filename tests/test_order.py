@@ -18,7 +18,7 @@ workers
 parallel
 blocks
 io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats write
-datasets: values classes layouts cases channels subjects splits runs plan
+datasets: values classes layouts bids cases channels subjects splits nnunet runs plan
 maps: core parameters distances streaming kinds settings folder write make check
 losses: inputs functional mixing module
 metrics: lattice surface overlap measures

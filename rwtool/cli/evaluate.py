@@ -79,8 +79,8 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
     "--cases",
     metavar="FILE",
     help="Evaluate these cases only: one name a line, a JSON list, or a split file's validation cases (FILE:2 for fold "
-    "2 of nnU-Net's splits_final.json).  [default: the validation cases of the run folders, if there are any, else "
-    "all]",
+    "2 of nnU-Net's splits_final.json).  [default: the validation cases of run folders and of nnU-Net's results, if "
+    "there are any, else all]",
 )
 @click.option(
     "--group",
@@ -123,18 +123,23 @@ def evaluate(
     runs of one method; where a run folder of rwtool train has its split.json, only the validation cases count, unless
     --cases names others. Cases pair by file name. A rerun with the same --out measures only what has changed.
 
+    Folders of nnU-Net's results are taken as they are: a model, a fold, a cross-validation, and what nnUNetv2_predict
+    wrote. REFERENCE may be left out before them: it is looked for in nnUNet_raw and nnUNet_preprocessed.
+
     \b
     Examples:
       rwtool evaluate labels predictions
       rwtool evaluate labels runs/dice runs/rrw
+      rwtool evaluate nnUNet_results/Dataset001_Heart/nnUNetTrainer__nnUNetPlans__2d
       rwtool evaluate labels unet=runs/a,runs/b rrw=runs/c,runs/d --permutation-test -o results
     """  # noqa: D301
     from rwtool.report.results import evaluate as evaluate_files
 
     as_json = printed == "json"
+    reference, predictions = _settle(reference, predictions)
     results = evaluate_files(
-        reference or _default_reference(),
-        predictions or _default_predictions(),
+        reference,
+        predictions,
         metrics=tuple(part.strip() for part in metrics.split(",")),
         nsd_tolerance_mm=_parse_tolerances(nsd_tolerance_mm),
         regions=_parse_regions(regions),
@@ -172,6 +177,15 @@ def _print_results(results: Results, *, as_json: bool, quiet: bool, verbose: boo
         _print_cases(results)
     if not quiet:
         results.print()
+
+
+def _settle(reference: str | None, predictions: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """Reference and predictions; None for the reference where the first path is predictions of nnU-Net."""
+    from rwtool.datasets.runs import begins_with_predictions
+
+    if reference is not None and begins_with_predictions(reference, alone=not predictions):
+        return None, (reference, *predictions)
+    return reference or _default_reference(), predictions or _default_predictions()
 
 
 def _default_reference() -> str:
@@ -280,6 +294,8 @@ def _print_notes(evaluation: Evaluation) -> None:
     reused = sum(result.reused for result in results)
     if reused:
         options.say(f"note: {count(reused, 'prediction')} unchanged since the last run", err=True)
+    for note in evaluation.notes:
+        options.say(f"note: {note}", err=True)
     done = Counter(result.alignment for result in results if result.error is None)
     if done["reoriented"]:
         options.say(f"note: {count(done['reoriented'], 'prediction')} with other axes turned without loss", err=True)

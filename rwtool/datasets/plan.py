@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rwtool.console import count
+from rwtool.datasets.bids import read_names
 from rwtool.datasets.cases import Found, search_cases
 from rwtool.datasets.classes import Classes, check_regions, find_dataset_json, make_classes, read_dataset_json
 from rwtool.datasets.values import warn_of_images
@@ -149,6 +150,7 @@ def plan_dataset(
     slice_axis: int | None = None,
     regions: Mapping[str, Sequence[int]] | None = None,
     map_values: Mapping[int, int] | None = None,
+    described: Path | None = None,
     name: str | None = None,
     jobs: int | None = None,
     verbosity: int = 0,
@@ -161,7 +163,7 @@ def plan_dataset(
         Label files, or the cases that :func:`find_cases` found.
     classes : sequence of int, optional
         Label values of all classes; else they are read from ``dataset.json`` beside or above the files, else the values
-        that occur in the whole data set make the list.
+        that occur in the whole data set make the list, called as the ``dseg.tsv`` of BIDS says.
     ignore : int, optional
         The value of voxels without a class; wins over the one of ``dataset.json``.
     spacing_mm : (3,) float, optional
@@ -173,6 +175,8 @@ def plan_dataset(
         voxel: then a ``dataset.json`` with regions is refused.
     map_values : dict of int to int, optional
         Values of the files that stand for others, such as ``{255: 1}``; all that is said of classes holds after it.
+    described : Path, optional
+        A ``dataset.json`` for files that have none beside or above them.
     name : str, optional
         Which part of a path is the name of the case, see :func:`search_cases`.
     jobs : int, optional
@@ -193,7 +197,7 @@ def plan_dataset(
     paths = found.cases
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
     check_suited(paths.values(), spacing_mm=spacing, slice_axis=slice_axis)
-    known = _known_classes(paths, classes, ignore, regions is not None)
+    known = _known_classes(paths, described, classes, ignore, regions is not None)
     ignored = ignore if known is None else known.ignore
     work = [
         Work(
@@ -214,7 +218,7 @@ def plan_dataset(
     given = regions or {}
     values = [value for answer in answers.values() for value in answer.values]
     values += [part for parts in given.values() for part in parts]
-    settled = known or _found_classes(values, ignore, answers)
+    settled = known or _found_classes(values, ignore, answers, paths)
     settled = replace(
         settled,
         regions=check_regions({**settled.regions, **given}, settled.values),
@@ -297,12 +301,16 @@ def _look(file: _Question) -> _Answer:
 
 
 def _known_classes(
-    paths: dict[str, Path], listed: Sequence[int] | None, ignore: int | None, with_regions: bool
+    paths: dict[str, Path],
+    described: Path | None,
+    listed: Sequence[int] | None,
+    ignore: int | None,
+    with_regions: bool,
 ) -> Classes | None:
     """The class list where it does not take a look into all files."""
     if listed is not None:
         return make_classes(listed, ignore=ignore, source="classes=")
-    beside = find_dataset_json(paths)
+    beside = find_dataset_json(paths) or described
     found = None if beside is None else read_dataset_json(beside)
     if found is not None and found.regions and not with_regions:
         name, parts = next(iter(found.regions.items()))
@@ -327,12 +335,18 @@ def _check_mapping(mapping: Mapping[int, int], values: Sequence[int]) -> dict[in
     return dict(mapping)
 
 
-def _found_classes(values: Sequence[int], ignore: int | None, readable: Mapping[str, _Answer]) -> Classes:
+def _found_classes(
+    values: Sequence[int], ignore: int | None, readable: Mapping[str, _Answer], paths: Mapping[str, Path]
+) -> Classes:
     """The class list that the values in the files make."""
     found = sorted({0, *values})
     if len(found) < 2 and readable:
         raise UsageError(
             "no label but 0 in any case, so there is nothing to segment; name the classes with classes=(0, 1, ...)"
         )
+    names, tables = read_names(paths.values())
+    source = "the values in the label files"
+    if tables:
+        source += f", named by {shorten(list(map(str, tables)))}"
     # where no file can be read nothing will be made of the list
-    return make_classes(found if readable else (0, 1), ignore=ignore, source="the values in the label files")
+    return make_classes(found if readable else (0, 1), names=names, ignore=ignore, source=source)

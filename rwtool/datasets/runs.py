@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rwtool.datasets.cases import Found, search_cases
+from rwtool.datasets.nnunet import NnunetResults, find_results, name_results, search_results, unite_folds
 from rwtool.datasets.splits import read_case_names
 from rwtool.errors import UsageError, shorten
 from rwtool.io.names import case_name
@@ -30,10 +32,14 @@ _SEED = re.compile(r"seed-([0-9]+)")  # folder of one seed among several
 
 @dataclass(frozen=True)
 class PredictionSource:
-    """Where the predictions of one run are: `folder` (or file, or glob), which is `given` or one of its seeds."""
+    """Where the predictions of one run are: `folder` (or file, or glob), which is `given` or one of its seeds.
+
+    `nnunet` says what they are where they are nnU-Net's.
+    """
 
     given: Path
     folder: Path
+    nnunet: NnunetResults | None = None
 
     @property
     def predictions(self) -> Path:
@@ -46,10 +52,16 @@ class PredictionSource:
         path = self.folder / SPLIT
         return path if self.predictions != self.folder and path.exists() else None
 
+    def search(self, *, name: str | None = None) -> Found:
+        """Find its label files, as for :func:`rwtool.datasets.cases.search_cases`."""
+        if self.nnunet is not None:
+            return search_results(self.nnunet, name=name)
+        return search_cases(self.predictions, name=name, strict=False)
+
 
 @dataclass(frozen=True)
 class SharedValidation:
-    """The validation cases that run folders of ``rwtool train`` have in common.
+    """The validation cases that run folders of ``rwtool train``, and results of nnU-Net, have in common.
 
     Attributes
     ----------
@@ -60,7 +72,7 @@ class SharedValidation:
     sources : tuple of Path
         Where they come from, as it was given: a run folder, or one with a run folder for each seed.
     files : tuple of Path
-        The ``split.json`` of every run.
+        What names them: the ``split.json`` of every run, and the folders of nnU-Net's predictions.
     """
 
     names: tuple[str, ...]
@@ -70,20 +82,61 @@ class SharedValidation:
 
 
 def find_sources(predictions: Sequence[str]) -> dict[str, list[PredictionSource]]:
-    """The sources of each method, one per run."""
+    """The sources of each method, one per run; folds of one nnU-Net are one run."""
+    given = [(text, *_parse(text)) for text in predictions]
+    found = [_sources(text, paths) for text, _, paths in given]
+    unnamed = [one[0].nnunet for (_, name, _), one in zip(given, found, strict=True) if name is None]
+    names = iter(name_results([results for results in unnamed if results is not None]))
     methods: dict[str, list[PredictionSource]] = {}
-    for text in predictions:
-        method, given = _parse(text)
-        sources = [PredictionSource(path, folder) for path in given for folder in _run_folders(path)]
-        if len({source.predictions.resolve() for source in sources}) < len(sources):
-            raise UsageError(f"{text}: one folder cannot be two runs; name each run's own")
+    for (text, method, _), sources in zip(given, found, strict=True):
+        if method is None:
+            method = case_name(os.path.abspath(text)) if sources[0].nnunet is None else next(names)  # noqa: PLW2901
         if method in methods:
             raise UsageError(
-                f"two predictions are called {method!r}: {methods[method][0].given} and {given[0]}; name them with "
-                "NAME=DIR, or NAME=DIR1,DIR2 for two runs of one method"
+                f"two predictions are called {method!r}: {methods[method][0].given} and {sources[0].given}; name them "
+                "with NAME=DIR, or NAME=DIR1,DIR2 for two runs of one method"
             )
         methods[method] = sources
     return methods
+
+
+def begins_with_predictions(text: str, *, alone: bool) -> bool:
+    """Whether the first of several paths is no reference but predictions, whose references nnU-Net's folders hold.
+
+    It is so for models, folds and cross-validations of nnU-Net, which nobody takes for references; and for a folder of
+    ``nnUNetv2_predict`` that stands alone or has a name, ``NAME=DIR``.
+
+    Parameters
+    ----------
+    text : str
+    alone : bool
+        Whether no other path follows.
+    """
+    try:
+        name, paths = _parse(text)
+    except (UsageError, OSError):  # of a reference: its reader says what is wrong
+        return False
+    found = [find_results(path) for path in paths]
+    if name is not None:
+        return all(results is not None for results in found)
+    return found[0] is not None and (found[0].validated or alone)
+
+
+def _sources(text: str, paths: Sequence[Path]) -> list[PredictionSource]:
+    """One per run of a method."""
+    found = [find_results(path) for path in paths]
+    known = [results for results in found if results is not None]
+    if len(known) == len(paths) > 1 and all(results.fold for results in known):
+        homes = {results.home.resolve() for results in known}
+        if len(homes) == 1:
+            return [PredictionSource(known[0].home, known[0].home, unite_folds(known))]
+    sources = []
+    for path, results in zip(paths, found, strict=True):
+        folders = [path] if results is not None else _run_folders(path)
+        sources += [PredictionSource(path, folder, results) for folder in folders]
+    if len({source.predictions.resolve() for source in sources}) < len(sources):
+        raise UsageError(f"{text}: one folder cannot be two runs; name each run's own")
+    return sources
 
 
 def _run_folders(source: Path) -> list[Path]:
@@ -107,13 +160,25 @@ def _run_folders(source: Path) -> list[Path]:
     return done
 
 
-def common_validation(sources: Sequence[PredictionSource], total: int) -> SharedValidation | None:
-    """The validation cases of the run folders among the sources, which must agree; None if there are none."""
-    runs = [(source, path) for source in sources if (path := source.split) is not None]
+def common_validation(
+    sources: Sequence[PredictionSource], total: int, cases: Mapping[PredictionSource, Collection[str]] | None = None
+) -> SharedValidation | None:
+    """The validation cases of the run folders among the sources, which must agree; None if there are none.
+
+    Parameters
+    ----------
+    sources : sequence of PredictionSource
+    total : int
+        How many references there are.
+    cases : dict of PredictionSource to collection of str, optional
+        Those of sources whose predictions are of their validation cases: nnU-Net's.
+    """
+    known = cases or {}
+    runs = [(source, place) for source in sources if (place := source.folder if source in known else source.split)]
     lists: dict[frozenset[str], list[Path]] = {}
     for source, path in runs:
         try:
-            names = read_case_names(str(path), empty=True)
+            names = tuple(known[source]) if source in known else read_case_names(str(path), empty=True)
         except UsageError as error:
             raise UsageError(f"{error}; mend this split of the run, or give cases=FILE to name the cases") from error
         lists.setdefault(frozenset(names), []).append(source.folder)
@@ -130,11 +195,11 @@ def common_validation(sources: Sequence[PredictionSource], total: int) -> Shared
     return SharedValidation(names, total, tuple(given), tuple(path for _, path in runs))
 
 
-def _parse(text: str) -> tuple[str, list[Path]]:
-    """Method name and sources of one of the predictions; an existing path may hold ``=`` and commas."""
+def _parse(text: str) -> tuple[str | None, list[Path]]:
+    """Name, if any, and paths of one of the predictions; an existing path may hold ``=`` and commas."""
     name, equals, sources = text.partition("=")
     if Path(text).exists() or not equals:
-        return case_name(os.path.abspath(text)), [Path(text)]
+        return None, [Path(text)]
     if not name or not sources or not all(sources.split(",")):
         raise UsageError(f"predictions are DIR, NAME=DIR or NAME=DIR1,DIR2 for several runs; found {text!r}")
     return name, [Path(sources)] if Path(sources).exists() else [Path(part) for part in sources.split(",")]

@@ -44,6 +44,40 @@ seems; give map_values={255: 1} to take 255 for 1
     )
 
 
+def warn_of_absent(
+    regions: Mapping[str, Collection[int]],
+    map_values: Mapping[int, int],
+    *,
+    there: Collection[int],
+    mapped: Collection[int],
+) -> list[str]:
+    """Warn of labels that were asked for by number and are in no file: a slip, most likely.
+
+    Parameters
+    ----------
+    regions : dict of str to collection of int
+    map_values : dict of int to int
+    there : collection of int
+        The values that some file holds, after the mapping.
+    mapped : collection of int
+        The values for which others were taken.
+
+    Examples
+    --------
+    >>> warn_of_absent({"core": (2, 7)}, {255: 1}, there=[1, 2], mapped=[])
+    ["region 'core': no file holds the label 7", 'no file holds the label 255 that map_values= takes for 1']
+    """
+    found = []
+    for name, parts in regions.items():
+        if absent := [str(part) for part in parts if part not in there and part != BACKGROUND]:
+            found.append(f"region {name!r}: no file holds the label {', '.join(absent)}")
+    return found + [
+        f"no file holds the label {old} that map_values= takes for {new}"
+        for old, new in map_values.items()
+        if old not in mapped
+    ]
+
+
 def warn_of_images(values: Mapping[str, Collection[int]]) -> str | None:
     """Warn of label files that hold so many values that they look like images.
 

@@ -30,7 +30,7 @@ from rwtool.io.volume import Volume
 from rwtool.metrics.measures import ClassMetrics, HD95Rule, evaluate_labels
 from rwtool.records import check_format, read_json, to_json, to_record, write_json
 
-_CACHE_FORMAT = 2
+_CACHE_FORMAT = 3
 _IGNORED = 2  # in the mask of a region
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 
@@ -107,6 +107,8 @@ class Measured:
         Voxels of the reference without the ignored ones.
     alignment : {"same", "reoriented", "resampled"}
     notes : tuple of str
+    mapped : tuple of int
+        Values, of the reference or the prediction, for which others were taken.
     reused : bool
         Taken from the cache.
     error : str or None
@@ -118,6 +120,7 @@ class Measured:
     voxels: int = 0
     alignment: Alignment = "same"
     notes: tuple[str, ...] = ()
+    mapped: tuple[int, ...] = ()
     reused: bool = False
     error: str | None = None
 
@@ -194,6 +197,7 @@ def _measure(job: CaseJob, reference: Volume, path: Path | None) -> Measured:
     n_classes = len(settings.classes)
     notes = [f"reference: {note}" for note in reference.notes]
     alignment: Alignment = "same"
+    mapped = {*reference.mapped}
     if path is None:
         prediction = np.broadcast_to(np.uint16(n_classes), labels.shape)
         n_classes += 1
@@ -203,6 +207,7 @@ def _measure(job: CaseJob, reference: Volume, path: Path | None) -> Measured:
         )
         prediction, alignment = aligned.array, aligned.alignment
         notes += [f"prediction: {note}" for note in aligned.notes]
+        mapped |= {*aligned.mapped}
     measure = partial(
         evaluate_labels,
         spacing_mm=reference.spacing_mm,
@@ -223,7 +228,7 @@ def _measure(job: CaseJob, reference: Volume, path: Path | None) -> Measured:
         masks = [_union(array, parts, reference.ignored) for array in (labels, prediction)]
         (found,) = measure(*masks, n_classes=2, nsd_tolerance_mm=settings.nsd_tolerance_mm.get(index), ignore=_IGNORED)
         metrics.append(replace(found, label=index))
-    return Measured(tuple(metrics), alignment=alignment, notes=tuple(notes))
+    return Measured(tuple(metrics), alignment=alignment, notes=tuple(notes), mapped=tuple(sorted(mapped)))
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -234,6 +239,7 @@ class _Result(msgspec.Struct, frozen=True):
     voxels: Annotated[int, Meta(ge=0)]
     alignment: Alignment
     notes: tuple[str, ...]
+    mapped: tuple[int, ...]
     crc32: str = ""
 
     def checksum(self, key: str) -> str:
@@ -305,7 +311,9 @@ def _to_result(measured: Measured) -> _Result:
     for entry in measured.metrics:
         values = asdict(entry).items()
         metrics.append({name: None if isinstance(x, float) and math.isnan(x) else x for name, x in values})
-    return _Result(tuple(metrics), measured.sha256, measured.voxels, measured.alignment, measured.notes)
+    return _Result(
+        tuple(metrics), measured.sha256, measured.voxels, measured.alignment, measured.notes, measured.mapped
+    )
 
 
 def _from_result(result: _Result) -> Measured:
@@ -313,4 +321,4 @@ def _from_result(result: _Result) -> Measured:
     for entry in result.metrics:
         values: dict[str, Any] = {name: math.nan if value is None else value for name, value in entry.items()}
         metrics.append(ClassMetrics(**values))
-    return Measured(tuple(metrics), result.sha256, result.voxels, result.alignment, result.notes)
+    return Measured(tuple(metrics), result.sha256, result.voxels, result.alignment, result.notes, result.mapped)

@@ -9,9 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
+from rwtool.datasets.bids import warn_of_names
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import DataSet, plan_dataset
 from rwtool.datasets.subjects import find_subjects, read_groups, suggest_subject_regex
+from rwtool.datasets.values import warn_of_absent
 from rwtool.errors import UsageError
 from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, peak_bytes
 from rwtool.evaluation.pairing import Pairing, Run, pair_files
@@ -30,8 +32,8 @@ class Request:
 
     Attributes
     ----------
-    reference : str
-        Folder, file or glob of label files.
+    reference : str, optional
+        Folder, file or glob of label files; by default the one that nnU-Net's folders hold.
     predictions : tuple of str
         As for :func:`rwtool.evaluation.pairing.pair_files`.
     rules : Rules
@@ -58,14 +60,15 @@ class Request:
     name : str, optional
         Which part of a path is the name of the case.
     cases : str, optional
-        File that limits the cases; without it run folders of ``rwtool train`` limit them to their validation cases.
+        File that limits the cases; without it run folders of ``rwtool train``, and results of nnU-Net, limit them to
+        their validation cases.
     group : Path, optional
         CSV file, case to group.
     jobs : int, optional
     verbosity : int
     """
 
-    reference: str
+    reference: str | None
     predictions: tuple[str, ...]
     rules: Rules = field(default_factory=Rules)
     out: Path | None = None
@@ -153,6 +156,18 @@ class Evaluation:
         there = {(row.method, row.run) for row in self.rows}
         return [run for run in self.plan.pairing.runs if (run.method, run.name) not in there]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of labels that were asked for and are in no file; nothing where a case failed."""
+        if self.failed:
+            return ()
+        request, values = self.plan.request, self.plan.dataset.classes.values
+        results = [result for found in self.measured.values() for result in found]
+        labels = {found.label for result in results for found in result.metrics if found.status != "absent"}
+        there = {values[label] for label in labels if label < len(values)}
+        mapped = {value for result in results for value in result.mapped}
+        return tuple(warn_of_absent(request.regions, request.map_values, there=there, mapped=mapped))
+
     def provenance(self) -> dict[str, Any]:
         """Where the rows come from, for JSON: classes, inputs with their hashes, versions of what measures them."""
         return _provenance(self)
@@ -191,9 +206,12 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         spacing_mm=request.spacing_mm,
         regions=request.regions,
         map_values=request.map_values,
+        described=pairing.dataset_json,
         jobs=request.jobs,
         verbosity=request.verbosity,
     ).named(request.class_names)
+    others = (warn_of_names(dataset.classes, run.files.values()) for run in pairing.runs)
+    dataset = replace(dataset, notes=(*dataset.notes, *filter(None, others)))
     classes = dataset.classes
     measured = _measured(classes, request)
     labels: dict[Label, int] = {classes.values[k]: k for k in measured}
@@ -333,7 +351,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "command": "evaluate",
         "versions": {name: version(name) for name in ("edt", "nibabel", "SimpleITK")},
-        "reference": request.reference,
+        "reference": plan.pairing.reference,
         "runs": [
             {
                 "method": run.method,

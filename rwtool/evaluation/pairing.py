@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rwtool.datasets.cases import search_cases
+from rwtool.datasets.nnunet import NnunetResults, find_reference, find_results
 from rwtool.datasets.plan import search_notes
-from rwtool.datasets.runs import SharedValidation, common_validation, find_sources, run_names
+from rwtool.datasets.runs import PredictionSource, SharedValidation, common_validation, find_sources, run_names
 from rwtool.datasets.splits import read_case_names
 from rwtool.errors import UsageError, shorten
 
@@ -57,6 +58,10 @@ class Pairing:
         All runs of a method stand together.
     validation : SharedValidation, optional
         What limited the references, where run folders did.
+    reference : str
+        Where the references are.
+    dataset_json : Path, optional
+        What describes the data set of nnU-Net's predictions.
     notes : tuple of str
         What a user should know of the folders, such as files that were passed over.
     """
@@ -64,6 +69,8 @@ class Pairing:
     references: dict[str, Path]
     runs: tuple[Run, ...]
     validation: SharedValidation | None = None
+    reference: str = ""
+    dataset_json: Path | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -73,7 +80,7 @@ class Pairing:
 
 
 def pair_files(
-    reference: str,
+    reference: str | None,
     predictions: Sequence[str],
     *,
     cases: str | None = None,
@@ -84,16 +91,18 @@ def pair_files(
 
     Parameters
     ----------
-    reference : str
-        Folder, file or glob.
+    reference : str, optional
+        Folder, file or glob; by default what :func:`rwtool.datasets.nnunet.find_reference` finds.
     predictions : sequence of str
         Each ``DIR``, ``FILE``, ``NAME=DIR``, or ``NAME=DIR1,DIR2,DIR3`` for several runs of one method. A folder that
         holds ``predictions`` stands for that folder, and one that holds ``seed-0/predictions``,
-        ``seed-1/predictions``, ... for these as runs of one method. Without a name the method is called after its
-        folder or file.
+        ``seed-1/predictions``, ... for these as runs of one method. A folder of nnU-Net's results stands for its
+        predictions, see :func:`rwtool.datasets.nnunet.find_results`. Without a name the method is called after its
+        folder or file, and one of nnU-Net after what differs.
     cases : str, optional
         Limits the cases, see :func:`read_case_names`. Without it, a ``split.json`` beside ``predictions`` limits them
-        to its validation cases, unless it has none or the reference is a single file.
+        to its validation cases, unless it has none or the reference is a single file; so do the predictions of
+        nnU-Net's validation, and all of nnU-Net's where no reference is given.
     allow_missing : bool
         Go on where a run lacks a case.
     name : str, optional
@@ -111,36 +120,62 @@ def pair_files(
         Nothing is found, two methods have one name, a run is unfinished, runs were validated on different cases, a
         prediction is missing and may not be, or a run has none.
     """
+    if not predictions:
+        raise UsageError("no predictions to evaluate; name a folder of them")
+    listed = None if cases is None else read_case_names(cases)
+    methods = find_sources(predictions)
+    sources = [source for found in methods.values() for source in found]
+    held = {source: source.search(name=name) for source in sources}
+    nnunet = {source: source.nnunet for source in sources if source.nnunet is not None}
+    notes: list[str] = []
+    whole = reference is None
+    if reference is None:
+        wanted = listed or {case for source in nnunet for case in held[source].cases}
+        reference, note = _found_reference(nnunet, wanted, name)
+        notes.append(note)
+    elif find_results(Path(reference)) is not None:
+        notes.append(
+            f"{reference}: these predictions of nnU-Net are taken for the reference; to measure them, name their "
+            "reference before them, or give them a name, NAME=DIR, for nnU-Net's own"
+        )
     found = search_cases(reference, name=name, strict=False)
-    notes = [*search_notes(found)]
+    notes += search_notes(found)
     every = references = found.cases
     single = len(every) == 1 and (Path(reference).is_file() or next(iter(every.values())) == Path(reference))
     validation = None
-    if cases is not None:
-        references = _limited(every, read_case_names(cases), cases)
-    if not predictions:
-        raise UsageError("no predictions to evaluate; name a folder of them")
-    methods = find_sources(predictions)
-    if cases is None and not single:
-        validation = common_validation([source for sources in methods.values() for source in sources], len(every))
+    if listed is not None:
+        references = _limited(every, listed, str(cases))
+    elif not single:
+        limits = {source: held[source].cases for source, of in nnunet.items() if of.validated or whole}
+        validation = common_validation(sources, len(every), limits)
     if validation is not None:
         remedy = "; give cases=FILE to name the cases"
         references = _limited(every, validation.names, str(validation.files[0]), remedy)
     runs: list[Run] = []
-    for method, sources in methods.items():
-        for run_name, source in zip(run_names([source.folder for source in sources]), sources, strict=True):
-            held = search_cases(source.predictions, name=name, strict=False)
-            notes += search_notes(held)
-            run = _make_run(method, run_name, source.predictions, held.cases, references, single=single)
+    for method, of_method in methods.items():
+        for run_name, source in zip(run_names([source.folder for source in of_method]), of_method, strict=True):
+            notes += search_notes(held[source])
+            run = _make_run(method, run_name, source.predictions, held[source].cases, references, single=single)
             runs.append(replace(run, extra=tuple(case for case in run.extra if case not in every)))
     missing = [run for run in runs if run.missing]
     if missing and not allow_missing:
-        listed = "; ".join(f"{run.label} ({run.source}) lacks {shorten(run.missing)}" for run in missing)
+        lacking = "; ".join(f"{run.label} ({run.source}) lacks {shorten(run.missing)}" for run in missing)
         raise UsageError(
-            f"predictions are missing: {listed}; give allow_missing=True to count their structures as missed, "
+            f"predictions are missing: {lacking}; give allow_missing=True to count their structures as missed, "
             "or cases=FILE to leave these cases out"
         )
-    return Pairing(references, tuple(runs), validation, tuple(dict.fromkeys(notes)))
+    described = next((path for of in nnunet.values() if (path := of.dataset_json) is not None), None)
+    return Pairing(references, tuple(runs), validation, reference, described, tuple(dict.fromkeys(notes)))
+
+
+def _found_reference(
+    nnunet: Mapping[PredictionSource, NnunetResults], wanted: Collection[str], name: str | None
+) -> tuple[str, str]:
+    """The references that nnU-Net's folders hold, and what to say of it."""
+    if not nnunet:
+        raise UsageError("there are predictions alone; give reference= before them, a folder of reference labels")
+    folder = find_reference(list(nnunet.values()), wanted, name=name)
+    return str(folder), f"no reference was given, so it is nnU-Net's: {folder}"
 
 
 def _limited(references: dict[str, Path], names: Sequence[str], source: str, remedy: str = "") -> dict[str, Path]:

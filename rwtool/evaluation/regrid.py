@@ -36,11 +36,14 @@ class Aligned:
         What was done.
     notes : tuple of str
         What a user should know of the file.
+    mapped : tuple of int
+        The values of the file for which others were taken.
     """
 
     array: NDArray[Any]
     alignment: Alignment
     notes: tuple[str, ...]
+    mapped: tuple[int, ...] = ()
 
 
 def read_aligned(
@@ -93,7 +96,7 @@ def read_aligned(
         raise GeometryError(_refusal(path, grid, reference_path, onto, match))
     if classes.ignore is not None:
         _refuse_ignored(path, array, reference, classes.ignore)
-    return Aligned(array, alignment, (*volume.notes, *([match.note] if match.note else ())))
+    return Aligned(array, alignment, (*volume.notes, *([match.note] if match.note else ())), volume.mapped)
 
 
 def _coverage(path: Path, volume: Volume, reference_path: Path, onto: Geometry) -> str:

@@ -39,7 +39,7 @@ from rwtool.io.names import (
 from rwtool.io.neuro import open_neuro
 from rwtool.io.nifti import describe_nifti, is_nifti_pair, nifti_stream, open_nifti, read_nifti_header
 from rwtool.io.nrrd import describe_nrrd
-from rwtool.io.pictures import open_picture
+from rwtool.io.pictures import open_picture, stated_spacing
 from rwtool.io.placement import of_space
 from rwtool.io.raster import open_raster
 from rwtool.io.volume import Header, Stored, Volume, to_volume
@@ -138,11 +138,12 @@ def read_labels(
         array = round_labels(
             stored.array.transpose(turn), slope=stored.slope, inter=stored.inter, ignore=ignore
         ).transpose(turn)
+        mapped = tuple(old for old in map_values or () if (array == old).any())
         if map_values:
             array = map_labels(array, map_values, ignored=ignore is not None)
         if classes is not None:
             array = to_classes(array, classes, ignored=ignore is not None)
-    volume = to_volume(stored.header, array)
+    volume = replace(to_volume(stored.header, array), mapped=mapped)
     return volume if ignore is None else replace(volume, ignored=ignored_value(array.dtype))
 
 
@@ -280,11 +281,11 @@ def carries_spacing(path: str | Path) -> bool:
 
     Its header is looked at. A file that cannot be read passes: reading it says why.
     """
-    if split_name(path)[1] in NO_SPACING:
-        return False
     try:
+        if split_name(path)[1] in NO_SPACING:
+            return stated_spacing(Path(path)) is not None
         known = os.stat(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RwtoolError):
         return True
     return _header_has_spacing(os.fspath(path), known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns)
 

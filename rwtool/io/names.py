@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 import zlib
 from pathlib import Path
@@ -30,6 +31,9 @@ MGH_SUFFIXES = (".mgz", ".mgh", ".mgh.gz")
 
 
 NEURO_SUFFIXES = (*MGH_SUFFIXES, ".head", ".brik", ".brik.gz", ".par", ".rec")
+
+
+TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
@@ -150,6 +154,8 @@ def parts(path: Path) -> list[Path]:
     if suffix in NRRD_SUFFIXES:
         nrrd = read_nrrd_header(path)
         return [path, *stated_files(path, nrrd.fields["datafile"], nrrd)] if "datafile" in nrrd.fields else [path]
+    if suffix in TIFF_SUFFIXES:
+        return [path, *filter(None, [spacing_file(path)])]
     beside = companion(path)
     if beside is None:
         return [path]
@@ -163,6 +169,15 @@ def companion(path: Path) -> Path | None:
         for each in (other, other.upper()):
             if (part := path.with_name(stem + each)).is_file():
                 return part
+    return None
+
+
+def spacing_file(path: Path) -> Path | None:
+    """The JSON file in which nnU-Net keeps the spacing of a TIFF: ``a.json`` of ``a.tif`` and of ``a_0000.tif``."""
+    stem = path.name[: -len(suffix)] if (suffix := split_name(path)[1]) else path.name
+    for name in dict.fromkeys((stem, re.sub(r"_[0-9]{4}$", "", stem))):
+        if name and (beside := path.with_name(f"{name}.json")).is_file():
+            return beside
     return None
 
 

@@ -1,17 +1,19 @@
 """PNG, TIFF, BMP and JPEG: pictures of one value a pixel, of indices into a palette, or of colours.
 
 SimpleITK decodes them, but makes colours of indices and of 1 bit, makes 8 bits of shallow greys, and leaves out the
-pages of a TIFF file that was cut. So what a file says of itself is read here first. None carries a spacing or a place.
+pages of a TIFF file that was cut. So what a file says of itself is read here first. None carries a spacing or a place;
+that of a TIFF may stand in a JSON file beside it, as nnU-Net keeps it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import mmap
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,10 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rwtool.errors import VolumeError
-from rwtool.io.geometry import axes_for, settle_spacing, unplaced
-from rwtool.io.names import check_size, split_name
+from rwtool.errors import RwtoolError, VolumeError
+from rwtool.io.geometry import axes_for, check_spacing, settle_spacing, unplaced
+from rwtool.io.names import TIFF_SUFFIXES, check_size, spacing_file, split_name
 from rwtool.io.volume import Header, Stored, one_volume
+from rwtool.records import read_parsed
 
 _MOST_PAGES = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -60,13 +63,14 @@ def open_picture(
         No spacing is given.
     """
     suffix = split_name(path)[1]
-    given = settle_spacing((), spacing_mm, (), what=f"an {suffix} file")
+    beside = stated_spacing(path)
+    given = settle_spacing(beside or (), spacing_mm, (1,) * 3, what=f"an {suffix} file") or beside
     assert given is not None
     notes: tuple[str, ...] = (_LOSSY,) if indices and suffix in (".jpg", ".jpeg") else ()
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as block:
         found = _bmp(block, indices=indices) if suffix == ".bmp" else None
         if found is None:
-            said = _png(block) if suffix == ".png" else _tiff(block) if suffix in (".tif", ".tiff") else _Said()
+            said = _png(block) if suffix == ".png" else _tiff(block) if suffix in TIFF_SUFFIXES else _Said()
             if indices and said.palette:
                 with TemporaryDirectory() as folder:
                     grey = Path(folder) / f"grey{suffix}"
@@ -78,12 +82,37 @@ def open_picture(
     file_shape = (columns, rows) if pages == 1 else (columns, rows, pages)
     shape = one_volume(file_shape)
     geometry = unplaced(given, shape, axes_for(shape, given, 2 if slice_axis is None else slice_axis), file_shape)
+    geometry = replace(geometry, spaced=beside is not None)
     if channels == 4:  # of colours and how much they cover
         channels, found = 3, found[..., :3]
         notes += ("how transparent its pixels are is left out",)
     header = Header(geometry, found.dtype, notes, channels)
     array = found.transpose(2, 1, 0, 3)
     return Stored(header, array[..., 0] if channels == 1 else array)
+
+
+def stated_spacing(path: Path) -> tuple[float, float, float] | None:
+    """The spacing, along ``(z, y, x)``, that a JSON file beside a TIFF has for it; None where there is none.
+
+    Raises
+    ------
+    VolumeError
+        The file beside it cannot be read, or its spacing is none.
+    """
+    beside = spacing_file(path) if split_name(path)[1] in TIFF_SUFFIXES else None
+    if beside is None:
+        return None
+    mend = "write it again, or move it away and give spacing_mm=(z, y, x)"
+    content: Any = read_parsed(beside, json.loads, refusal="cannot be read as JSON", mend=mend, error=VolumeError)
+    if not isinstance(content, dict) or "spacing" not in content:
+        return None
+    found = content["spacing"]
+    try:
+        return check_spacing(found if isinstance(found, list) else None)
+    except (RwtoolError, TypeError, ValueError):
+        raise VolumeError(
+            f"{beside}: $.spacing: expected three positive numbers (z, y, x) in mm; found {found!r}; {mend}"
+        ) from None
 
 
 def _decode(path: Path, said: _Said, voxels: bool) -> NDArray[Any]:

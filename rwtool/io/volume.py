@@ -27,6 +27,8 @@ class Volume:
         What a user should know of the file, such as a header that disagrees with itself.
     ignored : int or None
         The value of `array` that marks voxels without a class; None where there can be none.
+    mapped : tuple of int
+        Of labels: the values of the file for which others were taken.
     """
 
     array: NDArray[Any]
@@ -34,6 +36,7 @@ class Volume:
     geometry: Geometry
     notes: tuple[str, ...] = ()
     ignored: int | None = None
+    mapped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

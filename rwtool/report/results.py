@@ -69,7 +69,7 @@ class Results:
 
 
 def evaluate(
-    reference: str | Path,
+    reference: str | Path | None,
     predictions: str | Path | Sequence[str | Path],
     *,
     out: str | Path | None = None,
@@ -107,11 +107,13 @@ def evaluate(
 
     Parameters
     ----------
-    reference : path
-        Folder, file or glob.
+    reference : path, optional
+        Folder, file or glob; None for predictions of nnU-Net whose references lie in its own folders, as the variables
+        ``nnUNet_raw`` and ``nnUNet_preprocessed`` name them.
     predictions : path or sequence of path
         Each a folder or file, ``NAME=DIR``, or ``NAME=DIR1,DIR2`` for several runs of one method. A run folder of
-        :func:`rwtool.train` stands for its predictions.
+        :func:`rwtool.train` stands for its predictions, and so does a folder of nnU-Net's results: a model (of all its
+        folds), a fold, a cross-validation, an output of ``nnUNetv2_predict``.
     out : path, optional
         Folder for the tables of :meth:`Results.write`; a second evaluation there measures only what has changed.
     metrics : sequence of str
@@ -140,7 +142,7 @@ def evaluate(
         Which part of a path is the name of the case, such as ``"{case}_gt"``, in each folder that holds such files.
     cases : path, optional
         File that limits the cases, see :func:`rwtool.datasets.splits.read_case_names`; by default the validation cases
-        of run folders, if there are any, else all.
+        of run folders and of nnU-Net's results, if there are any, else all.
     group : path, optional
         CSV file, case to group: separate tables.
     subject : str, optional
@@ -182,7 +184,7 @@ def evaluate(
     several = [predictions] if isinstance(predictions, (str, Path)) else predictions
     tolerances = nsd_tolerance_mm if isinstance(nsd_tolerance_mm, Mapping) else {None: nsd_tolerance_mm}
     request = Request(
-        str(reference),
+        None if reference is None else str(reference),
         tuple(map(str, several)),
         Rules(
             (metrics,) if isinstance(metrics, str) else tuple(metrics),

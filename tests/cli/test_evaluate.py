@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from commands import run
+from nnunetfolders import DATASET, describe
 
 import rwtool
 
@@ -330,3 +331,61 @@ def test_failures_of_one_cause_are_one_line_and_a_file(tmp_path):
         "  6 cases (c2, c3, c4, c5, c6 and 1 more): the reference holds 1 alone besides 0 and the prediction 7: "
     )
     assert lines[2:] == [f"each of them with its reason: {tmp_path / 'out' / 'failures.csv'}"]
+
+
+@pytest.fixture
+def nnunet(tmp_path, monkeypatch):
+    """Four references and two models of two folds, one off by 0.8 mm and one by 1.6 mm."""
+    raw = tmp_path / "raw" / DATASET
+    describe(raw, plans=False)
+    for case in range(4):
+        save(raw / "labelsTr" / f"case_{case}.nii.gz", 2, 6)
+    save(raw / "labelsTr" / "other.nii.gz", 2, 6)
+    for shift, trainer in ((1, "A"), (2, "B")):
+        model = tmp_path / "results" / DATASET / f"nnUNetTrainer{trainer}__nnUNetPlans__2d"
+        describe(model)
+        for case in range(4):
+            save(model / f"fold_{case % 2}" / "validation" / f"case_{case}.nii.gz", 2 + shift, 6 + shift)
+            (model / f"fold_{case % 2}" / "validation" / "summary.json").touch()
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.chdir(tmp_path / "results" / DATASET)
+    return tmp_path
+
+
+def test_results_of_nnunet_need_no_reference(nnunet):
+    names = [f"nnUNetTrainer{trainer}__nnUNetPlans__2d" for trainer in "AB"]
+    result = evaluate(*names, "--metrics", "hd", "-o", "out")
+    labels = nnunet / "raw" / DATASET / "labelsTr"
+    assert f"note: no reference was given, so it is nnU-Net's: {labels}\n" in result.stderr
+    assert f"cases: the 4 validation cases of {names[0]}, {names[1]} (of 5 references)\n" in result.stdout
+    assert re.search(r"nnUNetTrainerA +0\.80 ± 0\.00 ", result.stdout)
+    assert re.search(r"nnUNetTrainerB +1\.60 ± 0\.00 ", result.stdout)
+    provenance = json.loads((nnunet / "results" / DATASET / "out" / "summary.json").read_text())["provenance"]
+    assert provenance["reference"] == str(labels)
+    assert provenance["split"] == {"files": names, "cases": 4, "references": 5}
+    assert evaluate(str(labels), *names, "--metrics", "hd").stdout == result.stdout
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "=", "a=", "a=b"])
+def test_a_first_path_that_is_none_is_an_error_of_the_reference(project, name):
+    output = evaluate(name, "runs/far", code=2 if len(name) < 5000 else 1).output
+    assert output.startswith("Error: ")
+    assert re.search("no such file or folder|has a NUL in its name|File name too long", output)
+
+
+def test_without_nnunets_variables_the_message_says_what_to_give(nnunet, monkeypatch):
+    monkeypatch.delenv("nnUNet_raw")
+    output = evaluate("nnUNetTrainerA__nnUNetPlans__2d", code=2).output
+    assert "the variable nnUNet_raw is not set; the variable nnUNet_preprocessed is not set; give REFERENCE" in output
+
+
+def test_labels_that_are_asked_for_and_are_in_no_file_are_noted(project):
+    notes = ["region 'heart': no file holds the label 3, 7", "no file holds the label 255 that --map takes for 1"]
+    arguments = ("labels", "runs/near", "--region", "heart=1,3,7", "--map", "255=1", "-o", "out")
+    for _ in range(2):  # from the files, and from the cache
+        lines = evaluate(*arguments).stderr.splitlines()
+        assert [line for line in lines if "no file" in line] == [f"note: {note}" for note in notes]
+    save(project / "runs" / "near" / "predictions" / "case_3.nii.gz", 2, 6, 255)  # one file is enough
+    save(project / "labels" / "case_4.nii.gz", 2, 6, 7)
+    lines = evaluate(*arguments).stderr.splitlines()
+    assert [line for line in lines if "no file" in line] == ["note: region 'heart': no file holds the label 3"]

@@ -3,10 +3,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from nnunetfolders import MODEL, make_collected, make_fold, make_model, make_predicted
 from runfolders import SPLIT, make_project, make_run, touch
 
 import rwtool
-from rwtool.datasets.runs import PredictionSource, common_validation, find_sources, run_names, seed_folder
+from rwtool.datasets.runs import (
+    PredictionSource,
+    begins_with_predictions,
+    common_validation,
+    find_sources,
+    run_names,
+    seed_folder,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -236,3 +244,72 @@ def test_a_damaged_split_is_an_error_that_names_it(project, text, message):
     found = refused("runs/dice", "runs/rrw")
     assert re.match(rf"runs/rrw/seed-2/split\.json: {re.escape(message)}", found)
     assert found.endswith("; mend this split of the run, or give cases=FILE to name the cases")
+
+
+# --- nnU-Net's results ---
+
+
+OTHER = "nnUNetTrainerRRW__nnUNetPlans__3d_fullres"
+
+
+@pytest.fixture
+def models(project):
+    for name in (MODEL, OTHER):
+        make_model(project / "results", name)
+        make_fold(project / "results" / name, 2, "ef")
+    return project / "results"
+
+
+@pytest.mark.parametrize(
+    ("predictions", "methods"),
+    [
+        ([f"results/{MODEL}"], {MODEL: ["abcdef"]}),
+        ([f"results/{MODEL}", f"results/{OTHER}"], {"nnUNetTrainer": ["abcdef"], "nnUNetTrainerRRW": ["abcdef"]}),
+        ([f"results/{MODEL}", "runs/dice"], {MODEL: ["abcdef"], "dice": ["cd"]}),
+        ([f"mine=results/{MODEL}", f"results/{OTHER}"], {"mine": ["abcdef"], OTHER: ["abcdef"]}),
+        ([f"mine=results/{MODEL},results/{OTHER}"], {"mine": ["abcdef", "abcdef"]}),
+        ([f"mine=results/{MODEL}/fold_0,results/{MODEL}/fold_2/validation"], {"mine": ["abef"]}),
+        ([f"mine=results/{MODEL}/fold_0,results/{OTHER}/fold_0"], {"mine": ["ab", "ab"]}),
+    ],
+)
+def test_results_of_nnunet_are_methods_and_folds_of_one_model_are_one_run(models, predictions, methods):
+    found = find_sources(predictions)
+    assert {name: ["".join(source.search().cases) for source in of] for name, of in found.items()} == methods
+
+
+def test_the_cases_of_nnunets_validation_limit_as_those_of_run_folders_do(models):
+    def common(*predictions):
+        sources = [source for sources in find_sources(predictions).values() for source in sources]
+        return common_validation(sources, 6, {s: s.search().cases for s in sources if s.nnunet is not None})
+
+    found = common(f"results/{MODEL}", f"results/{OTHER}")
+    assert (sorted(found.names), found.total) == (list("abcdef"), 6)
+    assert [str(path) for path in found.sources] == [f"results/{MODEL}", f"results/{OTHER}"]
+    assert sorted(common(f"results/{MODEL}/fold_1", "runs/dice").names) == ["c", "d"]
+    with pytest.raises(rwtool.UsageError, match=r"the runs have different validation cases: 2 in .*; 6 in results"):
+        common(f"results/{MODEL}/fold_1", f"results/{OTHER}")
+
+
+@pytest.mark.parametrize(
+    ("text", "alone", "found"),
+    [
+        (f"results/{MODEL}", False, True),
+        (f"results/{MODEL}/fold_0", False, True),
+        (f"results/{MODEL}/crossval_results_folds_0_1", False, True),
+        ("results/predicted", False, False),
+        ("results/predicted", True, True),
+        ("mine=results/predicted", False, True),
+        (f"mine=results/{MODEL},results/{OTHER}", False, True),
+        (f"mine=results/{MODEL},labels", False, False),
+        ("labels", True, False),
+        ("runs/dice", True, False),
+        ("dice=runs/dice", True, False),
+        ("labels/*.nii.gz", True, False),
+        ("=x", True, False),
+        ("none", True, False),
+    ],
+)
+def test_what_may_stand_first_without_a_reference(models, text, alone, found):
+    make_collected(models / MODEL)
+    make_predicted(models / "predicted")
+    assert begins_with_predictions(text, alone=alone) is found

@@ -43,7 +43,7 @@ def test_what_is_unchanged_is_taken_from_the_cache_with_its_undefined_numbers(jo
     assert ([result.reused for result in first], [result.reused for result in second]) == ([False], [True])
     assert numbers(first) == numbers(second)
     assert math.isnan(second[0].metrics[1].dice)  # an absent class
-    assert json.loads(job.cache.read_text())["format"] == 2
+    assert json.loads(job.cache.read_text())["format"] == 3
 
 
 def test_any_digit_that_changes_is_measured_again(job, measured):

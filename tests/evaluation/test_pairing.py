@@ -2,6 +2,8 @@ import json
 import shutil
 
 import pytest
+from nnunetfolders import DATASET, MODEL, make_collected, make_predicted, put
+from nnunetfolders import make_project as make_nnunet
 from runfolders import SPLIT, make_project, make_run, touch
 
 import rwtool
@@ -139,3 +141,77 @@ def test_one_reference_file_is_its_own_choice_of_cases():
     pairing = pair_files("labels/c.nii.gz", ["runs/dice"])
     assert list(pairing.references) == ["c"]
     assert pairing.validation is None
+
+
+# --- nnU-Net's results ---
+
+
+@pytest.fixture
+def results(project, monkeypatch):
+    """Two models that were validated on a to d, of a data set of a to f."""
+    monkeypatch.setenv("nnUNet_raw", "raw")
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    make_nnunet(project)
+    return f"results/{DATASET}"
+
+
+def test_a_reference_that_is_not_given_is_found_and_said(results):
+    pairing = pair_files(None, [f"{results}/{MODEL}", f"{results}/nnUNetTrainerRRW__nnUNetPlans__3d_fullres"])
+    assert pairing.methods == ("nnUNetTrainer", "nnUNetTrainerRRW")
+    assert pairing.reference == f"raw/{DATASET}/labelsTr"
+    assert pairing.notes == (f"no reference was given, so it is nnU-Net's: raw/{DATASET}/labelsTr",)
+    assert (list(pairing.references), pairing.validation.total) == (["a", "b", "c", "d"], 6)
+    assert [(run.missing, run.extra) for run in pairing.runs] == [((), ())] * 2
+    assert str(pairing.dataset_json).endswith(f"{MODEL}/dataset.json")
+
+
+def test_a_reference_that_is_given_is_taken_and_limited_to_the_validation(results):
+    pairing = pair(f"{results}/{MODEL}")
+    assert (pairing.reference, pairing.notes) == ("labels", ())
+    assert list(pairing.references) == ["a", "b", "c", "d"]
+
+
+def test_predictions_of_nnunet_limit_the_cases_only_where_no_reference_is_given(results, project):
+    make_predicted(project / "predicted", "ab")
+    assert list(pair_files(None, ["predicted"]).references) == ["a", "b"]
+    assert "predicted (predicted) lacks c, d, e, f; give" in refused("predicted")
+    make_predicted(project / "other", "abc")
+    with pytest.raises(rwtool.UsageError, match="the runs have different validation cases: 2 in predicted; 3 in other"):
+        pair_files(None, ["predicted", "other"])
+
+
+def test_cases_limits_results_of_nnunet_too(results, project):
+    (project / "cases.txt").write_text("a\ne\n")
+    with pytest.raises(rwtool.UsageError, match="lacks e; give allow_missing=True"):
+        pair_files(None, [f"{results}/{MODEL}"], cases="cases.txt")
+    pairing = pair_files(None, [f"{results}/{MODEL}"], cases="cases.txt", allow_missing=True)
+    assert (list(pairing.references), pairing.runs[0].missing) == (["a", "e"], ("e",))
+
+
+def test_predictions_as_the_reference_are_noted(results, project):
+    make_predicted(project / "predicted", "ab")
+    put(project / "plain", "ab")
+    assert pair_files("predicted", ["plain"]).notes == (
+        "predicted: these predictions of nnU-Net are taken for the reference; to measure them, name their reference "
+        "before them, or give them a name, NAME=DIR, for nnU-Net's own",
+    )
+
+
+def test_folders_of_others_have_no_reference_to_be_found(results):
+    with pytest.raises(rwtool.UsageError, match="there are predictions alone; give reference= before them"):
+        pair_files(None, ["runs/dice"])
+
+
+def test_other_folders_stand_beside_those_of_nnunet(results, project):
+    put(project / "plain", "abcdef")
+    pairing = pair_files(None, [f"{results}/{MODEL}", "plain"])
+    assert pairing.methods == (MODEL, "plain")
+    assert [list(run.files) for run in pairing.runs] == [["a", "b", "c", "d"]] * 2
+
+
+def test_a_case_of_a_cross_validation_without_a_reference_is_named(results, project):
+    folder = str(make_collected(project / results / MODEL, "abxy"))
+    assert refused(folder) == (
+        f"{folder} names cases without a reference: x, y; the references are a, b, c, d, e and 1 more; give cases=FILE "
+        "to name the cases"
+    )

@@ -7,6 +7,7 @@ import torch
 
 import rwtool
 from rwtool import MapParameters, RegionWiseLoss
+from rwtool.docs import read_page
 
 pytestmark = [pytest.mark.monai, pytest.mark.filterwarnings("ignore")]
 monai = pytest.importorskip("monai", reason="MONAI is not installed")
@@ -25,9 +26,11 @@ from monai.transforms import (  # noqa: E402
     RandFlipd,
     RandSpatialCropd,
 )
-from monai.utils import set_determinism  # noqa: E402
+from monai.utils import IgniteInfo, optional_import, set_determinism  # noqa: E402
 
 from rwtool.integrations.monai import RegionWiseMapd  # noqa: E402
+
+Events, _ = optional_import("ignite.engine", IgniteInfo.OPT_IMPORT_VERSION, name="Events")
 
 SPACING = (0.8, 1.0, 2.5)
 SHAPE = (16, 12, 8)
@@ -162,28 +165,35 @@ def test_own_values_keep_their_sign_under_a_rotation(files):
     assert set(found["label"].unique().tolist()) == {0, 1, 2}
 
 
-def test_supervised_trainer_trains_with_stored_and_with_fresh_maps(files):
-    set_determinism(0)
+def trained(data, key, loss, epochs):
+    """The loss of each epoch of MONAI's own trainer, whose batch is the whole data set."""
+    torch.manual_seed(0)
+    net = UNet(3, in_channels=1, out_channels=3, channels=(4, 8), strides=(2,))
     losses = []
-    for key, loss in (
-        ("target", RegionWiseLoss(spacing_mm=None, layout="packed", map_in_labels=True, mixed_with="ce")),
-        ("label", RegionWiseLoss(spacing_mm=SPACING, mixed_with="ce")),
-    ):
-        torch.manual_seed(0)
-        net = UNet(3, in_channels=1, out_channels=3, channels=(4, 8), strides=(2,))
-        trainer = SupervisedTrainer(
-            device=torch.device("cpu"),
-            max_epochs=2,
-            train_data_loader=DataLoader(CacheDataset(files, steps(), progress=False), batch_size=3),
-            network=net,
-            optimizer=torch.optim.Adam(net.parameters(), 1e-3),
-            loss_function=loss,
-            prepare_batch=lambda batch, device, _, key=key, **__: (batch["image"].to(device), batch[key].to(device)),
-        )
-        trainer.run()
-        losses.append(trainer.state.output[0]["loss"])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert np.isfinite(losses[0])
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=DataLoader(data, batch_size=3),
+        network=net,
+        optimizer=torch.optim.Adam(net.parameters(), 1e-2),
+        loss_function=loss,
+        prepare_batch=lambda batch, device, _, **__: (batch["image"].to(device), batch[key].to(device)),
+    )
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output[0]["loss"]))
+    trainer.run()
+    return losses
+
+
+def test_supervised_trainer_trains_with_stored_and_with_fresh_maps(files, tmp_path):
+    set_determinism(0)
+    stored = RegionWiseLoss(spacing_mm=None, layout="packed", map_in_labels=True, mixed_with="ce")
+    fresh = RegionWiseLoss(spacing_mm=SPACING, mixed_with="ce")
+    cached = trained(CacheDataset(files, steps(), progress=False), "target", stored, 20)
+    assert cached[-1] < 0.5 * cached[0]
+    persistent = PersistentDataset(files, steps(), cache_dir=tmp_path / "kept")
+    for again in (trained(persistent, "target", stored, 3), trained(persistent, "label", fresh, 3)):
+        assert again == pytest.approx(cached[:3], rel=1e-5)
+    assert len(list((tmp_path / "kept").iterdir())) == 3
 
 
 @pytest.mark.parametrize("kind", ["rrw", "boundary", "hd"])
@@ -223,3 +233,31 @@ def test_auto3dseg_builds_the_loss_from_its_configuration():
         }
     ).get_parsed_content(instantiate=True)
     assert transform.parameters == MapParameters("rrw", "inner")
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_auto3dseg_trains_with_the_loss_of_the_page(files, tmp_path, amp):
+    """As its segresnet does: the configuration as a file, then deep supervision, prediction and label alone."""
+    pytest.importorskip("yaml", reason="MONAI reads YAML with PyYAML")
+    (text,) = re.findall(r"```text\n(loss:\n.*?)```", read_page("integrations"), flags=re.DOTALL)
+    config = tmp_path / "hyper_parameters.yaml"
+    config.write_text(text.replace("[96, 96, 48]", str(list(SHAPE))))
+    parser = ConfigParser()
+    parser.read_config(config)
+    loss = DeepSupervisionLoss(ConfigParser(parser["loss"]).get_parsed_content(instantiate=True))
+    assert isinstance(loss.loss, RegionWiseLoss)
+    torch.manual_seed(0)
+    net = SegResNetDS(spatial_dims=3, init_filters=4, in_channels=1, out_channels=3, blocks_down=(1, 1, 1), dsdepth=2)
+    optimizer = torch.optim.AdamW(net.parameters(), 2e-3)
+    keys = ["image", "label"]
+    data = CacheDataset(files, Compose([LoadImaged(keys), EnsureChannelFirstd(keys)]), progress=False)
+    losses = []
+    for _ in range(15):
+        for batch in DataLoader(data, batch_size=3):
+            with torch.autocast("cpu", enabled=amp):
+                found = loss(net(batch["image"].as_subclass(torch.Tensor)), batch["label"].as_subclass(torch.Tensor))
+            optimizer.zero_grad()
+            found.backward()
+            optimizer.step()
+            losses.append(found.item())
+    assert losses[-1] < losses[0] - 0.3

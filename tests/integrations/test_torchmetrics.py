@@ -175,3 +175,63 @@ def test_processes_add_up_though_one_has_had_no_case(tmp_path):
         alone.update(*pair(seed))
     for rank in range(2):
         assert str(torch.load(tmp_path / f"{rank}.pt")) == str(alone.compute())
+
+
+# --- Lightning ---
+
+
+def trained(processes, epochs=3, kind="rrw"):
+    """A model that Lightning trained and validated, and what it logged."""
+    lightning = pytest.importorskip("lightning", reason="Lightning is not installed")
+    from lightningmodule import Segmenter
+
+    model = Segmenter(kind)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy="auto" if processes == 1 else "ddp_spawn",
+        max_epochs=epochs,
+        num_sanity_val_steps=1,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model)
+    return model, {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
+def measured(model):
+    """The same means by `rwtool.evaluate_labels`, case by case."""
+    from lightningmodule import SPACING as MM
+    from lightningmodule import make_cases
+
+    images, labels = make_cases()
+    with torch.no_grad():
+        classes = model(images).argmax(1)
+    rows = [
+        rwtool.evaluate_labels(one, other, MM, n_classes=3, nsd_tolerance_mm=1.0)
+        for one, other in zip(labels.numpy(), classes.numpy(), strict=True)
+    ]
+    assert {row.status for of_case in rows for row in of_case} == {"ok"}
+    names = ("dice", "hd95_mm", "hd_mm", "nsd")
+    return {f"{name}_{c + 1}": np.mean([getattr(row[c], name) for row in rows]) for name in names for c in range(2)}
+
+
+@pytest.mark.lightning
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_lightning_trainer_learns_and_logs_what_evaluate_measures(processes):
+    """In two processes one has three cases and the other two; before the fit, one batch was validated for a trial."""
+    model, logged = trained(processes, epochs=12 * processes)
+    assert logged["loss"] < 0.6 * trained(1, epochs=1)[1]["loss"]
+    expected = measured(model)
+    assert {name: logged[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert (logged["ok_1"], logged["missed_1"]) == (5, 0)
+
+
+@pytest.mark.lightning
+@pytest.mark.parametrize("kind", ["boundary", "hd"])
+def test_every_loss_trains_in_lightning(kind):
+    _, logged = trained(1, kind=kind)
+    assert math.isfinite(logged["loss"])

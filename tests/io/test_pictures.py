@@ -1,4 +1,5 @@
 import os
+import re
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from byhand import bmp, png, tiff
 from volumes import some_labels, volume_of
 
 from rwtool.errors import UsageError, VolumeError
-from rwtool.io.formats import count_channels, read_image_channels, read_labels
+from rwtool.io.formats import carries_spacing, count_channels, read_image_channels, read_labels
+from rwtool.io.names import file_hash
 from rwtool.io.write import write
 
 MM = {"spacing_mm": (1, 1, 1)}
@@ -157,3 +159,63 @@ def test_picture_of_many_slices_is_refused(tmp_path):
     with pytest.raises(VolumeError, match=r"\.png holds one slice, this volume has 6"):
         write(tmp_path / "a.png", volume_of(some_labels()))
     assert os.listdir(tmp_path) == []
+
+
+def stack(folder, name="heart.tif", *, beside='{"spacing": [2.5, 1.0, 0.8]}', called="heart.json"):
+    """Three pages of two rows and four columns, and what lies beside them."""
+    pages = [sitk.GetImageFromArray(np.full((2, 4), k, np.uint8)) for k in range(3)]
+    path = folder / name
+    sitk.WriteImage(sitk.JoinSeries(pages), path)
+    (folder / called).write_text(beside)
+    return path
+
+
+@pytest.mark.parametrize("name", ["heart.tif", "heart.tiff", "heart_0000.tif"])
+def test_a_tiff_has_the_spacing_of_the_json_beside_it(tmp_path, name):
+    path = stack(tmp_path, name)
+    found = read_labels(path)
+    assert found.spacing_mm == (2.5, 1.0, 0.8)
+    assert found.array.shape == (3, 2, 4)
+    assert found.array[:, 0, 0].tolist() == [0, 1, 2]
+    assert (found.geometry.spaced, found.geometry.placed, carries_spacing(path)) == (True, False, True)
+    with pytest.raises(UsageError, match="this file carries its own spacing"):
+        read_labels(path, **MM)
+
+
+def test_the_hash_of_a_tiff_is_of_its_spacing_too(tmp_path):
+    first = file_hash(stack(tmp_path))
+    assert file_hash(stack(tmp_path)) == first
+    assert file_hash(stack(tmp_path, beside='{"spacing": [5, 1.0, 0.8]}')) != first
+
+
+@pytest.mark.parametrize(
+    ("beside", "called"),
+    [('{"spacing": [1, 1, 1]}', "other.json"), ("[]", "heart.json"), ('{"other": 1}', "heart.json")],
+)
+def test_a_tiff_beside_other_files_has_none(tmp_path, beside, called):
+    path = stack(tmp_path, beside=beside, called=called)
+    assert not carries_spacing(path)
+    with pytest.raises(UsageError, match=r"an \.tif file carries no spacing; give spacing_mm="):
+        read_labels(path)
+    assert read_labels(path, spacing_mm=(3, 2, 1)).spacing_mm == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ("{", "heart.json: cannot be read as JSON: "),
+        (
+            '{"spacing": "123"}',
+            "$.spacing: expected three positive numbers (z, y, x) in mm; found '123'; write it again",
+        ),
+        ('{"spacing": [1, 1]}', "$.spacing: expected three positive numbers (z, y, x) in mm; found [1, 1]; write it"),
+        ('{"spacing": [1, 1, 0]}', "found [1, 1, 0]; write it again, or move it away and give spacing_mm=(z, y, x)"),
+        ('{"spacing": [1, 1, NaN]}', "found [1, 1, nan]"),
+        ('{"spacing": [1, 1, [1]]}', "found [1, 1, [1]]"),
+    ],
+)
+def test_a_spacing_beside_a_tiff_that_is_none_is_named(tmp_path, beside, message):
+    path = stack(tmp_path, beside=beside)
+    assert carries_spacing(path)
+    with pytest.raises(VolumeError, match=re.escape(message)):
+        read_labels(path)
