@@ -17,6 +17,7 @@ import click
 from rwtool import __version__
 from rwtool.cli.check import check
 from rwtool.cli.compare import compare
+from rwtool.cli.convergence import convergence
 from rwtool.cli.demo import demo
 from rwtool.cli.evaluate import evaluate
 from rwtool.cli.help import help_
@@ -120,5 +121,6 @@ main.add_command(train)
 main.add_command(predict)
 main.add_command(evaluate)
 main.add_command(compare)
+main.add_command(convergence)
 main.add_command(demo)
 main.add_command(help_)

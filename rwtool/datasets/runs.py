@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from rwtool.datasets.splits import read_case_names
 from rwtool.errors import UsageError, shorten
 from rwtool.io.names import case_name
+from rwtool.records import check_format, read_json, to_record
 
 LAST, BEST = "last.pt", "best.pt"
 CONFIG, SPLIT, METRICS, RESULTS = "config.toml", "split.json", "metrics.csv", "run.json"
+DIVERGED, CURVES = "diverged.json", "curves.png"
 PREDICTIONS, TENSORBOARD = "predictions", "tensorboard"
 
 
@@ -26,6 +30,47 @@ def seed_folder(run: Path, seed: int) -> Path:
 
 
 _SEED = re.compile(r"seed-([0-9]+)")  # folder of one seed among several
+
+
+def find_seeds(run: Path) -> list[Path]:
+    """The folders of the seeds in a folder, by number."""
+    numbers = {path: int(found[1]) for path in run.iterdir() if (found := _SEED.fullmatch(path.name))}
+    return sorted((path for path in numbers if path.is_dir()), key=lambda path: (numbers[path], path.name))
+
+
+class Divergence(msgspec.Struct, frozen=True):
+    """The content of ``diverged.json``: where the loss of a run was not finite.
+
+    Attributes
+    ----------
+    epoch, step : int
+        From 1 on.
+    message : str
+        For people.
+    format : int
+    """
+
+    epoch: int
+    step: int
+    message: str
+    format: int = 1
+
+
+def read_divergence(run: Path) -> Divergence | None:
+    """Read where the loss of a run was not finite; None where it always was.
+
+    Raises
+    ------
+    RwtoolError
+        The file cannot be read.
+    """
+    path = run / DIVERGED
+    if not path.exists():
+        return None
+    refusal, mend = "cannot be read as what a diverged run left", "remove it and go on with resume=True"
+    content = read_json(path, refusal=refusal, mend=mend)
+    check_format(path, content, 1, refusal=refusal, mend=mend)
+    return to_record(content, Divergence, path, refusal=refusal, mend=mend)
 
 
 @dataclass(frozen=True)
@@ -73,7 +118,7 @@ def find_sources(predictions: Sequence[str]) -> dict[str, list[PredictionSource]
     """The sources of each method, one per run."""
     methods: dict[str, list[PredictionSource]] = {}
     for text in predictions:
-        method, given = _parse(text)
+        method, given = parse_source(text)
         sources = [PredictionSource(path, folder) for path in given for folder in _run_folders(path)]
         if len({source.predictions.resolve() for source in sources}) < len(sources):
             raise UsageError(f"{text}: one folder cannot be two runs; name each run's own")
@@ -90,8 +135,7 @@ def _run_folders(source: Path) -> list[Path]:
     """What a source stands for: the folders of its seeds, or itself; a run without predictions is refused."""
     if not source.is_dir() or (source / PREDICTIONS).is_dir():
         return [source]
-    numbers = {path: int(found[1]) for path in source.iterdir() if (found := _SEED.fullmatch(path.name))}
-    seeds = sorted((path for path in numbers if path.is_dir()), key=lambda path: (numbers[path], path.name))
+    seeds = find_seeds(source)
     done = [seed for seed in seeds if (seed / PREDICTIONS).is_dir()]
     begun = any((folder / name).exists() for folder in (source, *seeds) for name in (SPLIT, LAST))
     if not done and not begun:
@@ -130,13 +174,13 @@ def common_validation(sources: Sequence[PredictionSource], total: int) -> Shared
     return SharedValidation(names, total, tuple(given), tuple(path for _, path in runs))
 
 
-def _parse(text: str) -> tuple[str, list[Path]]:
-    """Method name and sources of one of the predictions; an existing path may hold ``=`` and commas."""
+def parse_source(text: str, what: str = "predictions") -> tuple[str, list[Path]]:
+    """Method name and sources of ``NAME=DIR1,DIR2`` or ``DIR``; an existing path may hold ``=`` and commas."""
     name, equals, sources = text.partition("=")
     if Path(text).exists() or not equals:
         return case_name(os.path.abspath(text)), [Path(text)]
     if not name or not sources or not all(sources.split(",")):
-        raise UsageError(f"predictions are DIR, NAME=DIR or NAME=DIR1,DIR2 for several runs; found {text!r}")
+        raise UsageError(f"{what} are DIR, NAME=DIR or NAME=DIR1,DIR2 for several runs; found {text!r}")
     return name, [Path(sources)] if Path(sources).exists() else [Path(part) for part in sources.split(",")]
 
 
