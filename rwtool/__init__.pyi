@@ -117,6 +117,10 @@ from .network.unet import (
 from .parallel import (
     Outcome,
 )
+from .report.convergence import (
+    ConvergenceResults,
+    convergence,
+)
 from .report.csv import (
     read_cases_csv,
 )
@@ -133,12 +137,21 @@ from .statistics.comparison import (
     Comparison,
     compare_rows,
 )
+from .statistics.convergence import (
+    CollapseTest,
+    Convergence,
+    EpochSpread,
+    MethodConvergence,
+    SeedResult,
+)
 from .statistics.permutation import (
     PairedTest,
     paired_permutation_test,
 )
-from .training.study import (
+from .training.seeds import (
     TrainedRun,
+)
+from .training.study import (
     TrainPlan,
     train,
 )
@@ -155,8 +168,12 @@ __all__ = [
     "ClassMetrics",
     "ClassResult",
     "Classes",
+    "CollapseTest",
     "Comparison",
+    "Convergence",
+    "ConvergenceResults",
     "DataSet",
+    "EpochSpread",
     "Evaluation",
     "EvaluationPlan",
     "Geometry",
@@ -168,6 +185,7 @@ __all__ = [
     "MapPlan",
     "MapRecord",
     "MapSet",
+    "MethodConvergence",
     "Outcome",
     "PairedTest",
     "PredictPlan",
@@ -178,6 +196,7 @@ __all__ = [
     "Rules",
     "Run",
     "RwtoolError",
+    "SeedResult",
     "SignCount",
     "Storage",
     "TrainConfig",
@@ -199,6 +218,7 @@ __all__ = [
     "compare_rows",
     "constant_map",
     "contour_length",
+    "convergence",
     "cross_entropy_loss",
     "diagonal_mm",
     "dice",

@@ -54,6 +54,14 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def undrawn():
+    """Trainings draw no picture, which takes a while; tests/report/test_curves.py and one of the loop's do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rwtool.report.curves.can_draw", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
     """Six images of two discs, and their labels; no test may change them."""

@@ -28,3 +28,25 @@ def make_project(folder):
     for seed in (0, 2, 10):
         make_run(folder / "runs" / "rrw" / f"seed-{seed}")
     return folder
+
+
+def write_curve(folder, losses, dice, *, seed=0, epochs=None, split=SPLIT, diverged=None, **settings):
+    """What a training leaves of its epochs: `dice` has a list of an epoch each by label, None without a validation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "split.json").write_text(json.dumps({"format": 1, **split}))
+    settings = {"format": 1, "loss": "rrw", "epochs": epochs or len(losses), "seed": seed, **settings}
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in settings.items()]
+    (folder / "config.toml").write_text("".join(lines))
+    if diverged is not None:
+        left = {"epoch": diverged, "step": 1, "message": "the loss became nan", "format": 1}
+        (folder / "diverged.json").write_text(json.dumps(left))
+    rows = [["epoch", "loss", "lr", "dice", *(f"dice_{label}" for label in dice), "seconds", "slices_per_second"]]
+    for index, value in enumerate(losses):
+        found = [values[index] for values in dice.values()]
+        known = [one for one in found if one is not None]
+        mean = sum(known) / len(known) if known else None
+        rows.append([index + 1, value, 0.001, mean, *found, 1.5, 20])
+    text = "\n".join(",".join("" if cell is None else str(cell) for cell in row) for row in rows)
+    if losses:
+        (folder / "metrics.csv").write_text(text + "\n")
+    return folder

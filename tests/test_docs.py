@@ -31,6 +31,7 @@ COMMAND_PAGE = {
     "predict": "training",
     "evaluate": "evaluation",
     "compare": "statistics",
+    "convergence": "convergence",
     "demo": "training",
     "help": "README",
 }

@@ -258,3 +258,43 @@ def test_a_run_that_is_stopped_at_any_moment_leaves_nothing_broken(undisturbed, 
     assert done.returncode == 0, done.stderr
     assert files(cohort / "maps") == whole
     assert hidden(cohort) == []
+
+
+SEEDS = ("--seeds", "0:3", "-j", 2)
+LONG = (*words({**QUICK, "epochs": 60, "val_every": 60}),)
+
+
+def stop_side_by_side(folder, number):
+    """Three runs, two at a time, stopped when both of these have some epochs."""
+    write_cohort(folder)
+    run = Running(folder, "train", "images", "labels", "runs", *LONG, *SEEDS)
+    until(lambda: all(f"seed-{seed}  epoch 3/60" in run.said() for seed in (0, 1)) or run.ended(), seconds=120)
+    workers = run.workers()
+    assert len(workers) == 2
+    assert run.stop(number) == EXIT[number]
+    until(lambda: not any(map(alive, workers)), seconds=5)
+    return run
+
+
+def test_runs_side_by_side_end_together(tmp_path):
+    run = stop_side_by_side(tmp_path, signal.SIGINT)
+    assert run.said().splitlines()[-1] == "interrupted: 0 of 3 runs done; --resume goes on"
+    assert hidden(tmp_path) == []
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["seed-0", "seed-1"]
+    for seed in (0, 1):
+        assert sorted(path.name for path in (tmp_path / "runs" / f"seed-{seed}").iterdir()) == [
+            "config.toml", "last.pt", "metrics.csv", "split.json",
+        ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_runs_that_were_stopped_side_by_side_come_to_what_they_would_have_come_to(tmp_path, number):
+    stop_side_by_side(tmp_path, number)
+    done = finish(tmp_path, "train", "images", "labels", "runs", *LONG, *SEEDS, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "seed-0  epoch 1/60" not in done.stderr
+    alone = finish(tmp_path, "train", "images", "labels", "alone", *LONG)
+    assert alone.returncode == 0, alone.stderr
+    assert weights(tmp_path / "runs" / "seed-0") == weights(tmp_path / "alone")
+    assert hidden(tmp_path) == []

@@ -28,6 +28,7 @@ _COMMANDS = {
     "predict": "rwtool.cli.predict:predict",
     "evaluate": "rwtool.cli.evaluate:evaluate",
     "compare": "rwtool.cli.compare:compare",
+    "convergence": "rwtool.cli.convergence:convergence",
     "demo": "rwtool.cli.demo:demo",
     "help": "rwtool.cli.help:help_",
 }

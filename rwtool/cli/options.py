@@ -20,6 +20,8 @@ _PARAMETER = re.compile(
     r"(?<![\w.-])(?P<name>[a-z][a-z0-9_]*)="
     r"(?P<value>\([^()]*\)|\{[^{}]*\}|\"[^\"]*\"|'[^']*'|[\w.+-]*\w)?(?!=)"
 )
+_SEEDS = re.compile(r"(?P<first>[0-9]{1,18})(:(?P<end>[0-9]{1,18}))?")
+_MOST_SEEDS = 100_000
 
 
 def of_record(record: type[Any], name: str, help: str, *, option: str | None = None, **more: Any) -> Decorator:  # noqa: A002
@@ -114,6 +116,26 @@ def parse_values(ctx: click.Context, parameter: click.Parameter, value: str | No
         return tuple(int(part) for part in value.replace(" ", "").split(",") if part)
     except ValueError:
         raise click.BadParameter(f"it is numbers with commas, such as 0,1,2; found {value!r}", ctx, parameter) from None
+
+
+def parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Parse seeds such as ``3``, ``0,2,5``, ``0:50`` (0 to 49) and mixtures of these."""
+    found: list[int] = []
+    for part in [] if value is None else value.split(","):
+        match = _SEEDS.fullmatch(part.strip())
+        first = int(match["first"]) if match else 0
+        end = first + 1 if match is None or match["end"] is None else int(match["end"])
+        if match is None or not first < end <= first + _MOST_SEEDS:
+            raise click.BadParameter(
+                f"it is different numbers with commas, such as 0,1,2, and 0:50 for 0 to 49; found {value!r}",
+                ctx,
+                parameter,
+            )
+        found += range(first, end)
+    if len(set(found)) < len(found):
+        twice = next(seed for seed in found if found.count(seed) > 1)
+        raise click.BadParameter(f"each seed stands once; found {twice} twice in {value!r}", ctx, parameter)
+    return tuple(found)
 
 
 def parse_undefined(ctx: click.Context, parameter: click.Parameter, value: str) -> str | float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,11 @@ from rwtool.errors import UsageError
 from rwtool.network.config import TrainConfig
 
 if TYPE_CHECKING:
-    from rwtool.training.study import TrainedRun, TrainPlan
+    from rwtool.training.seeds import TrainedRun
+    from rwtool.training.study import TrainPlan
+    from rwtool.training.validation import ClassResult
 
+_TABLES = 3  # of runs by class and status; more runs are one table
 _IMAGES, _LABELS, _MAPS, _RUNS = Path("images"), Path("labels"), Path("maps"), Path("runs")
 
 
@@ -64,7 +68,13 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
 @_setting("split_seed", "Seed of the split, which --seed leaves as it is.", type=int)
 @_setting("subject", "Takes the scans of a subject together in the split, as in rwtool evaluate.", metavar="REGEX")
 @_setting("seed", "Of weights, order and augmentation.", type=int)
-@click.option("--seeds", metavar="0,1,2", help="Independent runs, one after another, in RUN/seed-0, RUN/seed-1, ...")
+@click.option(
+    "--seeds",
+    metavar="0:50|0,2,5",
+    callback=options.parse_seeds,
+    help="Independent runs in RUN/seed-0, RUN/seed-1, ...: single seeds, and A:B for A up to B - 1, with commas. One "
+    "that fails does not cost the others.",
+)
 @_setting("device", "Where to compute; auto is a CUDA device if there is one.", metavar="auto|cpu|cuda[:i]")
 @_setting("amp", "Mixed precision; auto is bf16 where the hardware has it.")
 @_setting("compile", "torch.compile the network.")
@@ -88,7 +98,8 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
     "--jobs",
     "--workers",
     type=click.IntRange(min=1),
-    help="Cases that are read at once.  [default: what cores and free memory allow]",
+    help="Cases that are read at once; on a CPU also runs of --seeds side by side, each on one thread.  [default: what "
+    "cores and free memory allow; runs side by side only where that is faster and changes no result]",
 )
 @options.quiet
 def train(
@@ -97,7 +108,7 @@ def train(
     run: Path | None,
     maps: Path | None,
     config: Path | None,
-    seeds: str | None,
+    seeds: tuple[int, ...],
     quiet: bool,
     **given: Any,
 ) -> None:
@@ -111,7 +122,7 @@ def train(
     Examples:
       rwtool train images labels runs/rrw
       rwtool train images labels runs/boundary --loss boundary --with dice --mix gradual --maps maps
-      rwtool train images labels runs/dice --loss dice --seeds 0,1,2
+      rwtool train images labels runs/dice --loss dice --seeds 0:3
       torchrun --nproc-per-node 4 -m rwtool train images labels runs/rrw
     """  # noqa: D301
     from rwtool.training.study import train as train_runs
@@ -129,16 +140,26 @@ def train(
         run,
         maps=maps,
         config=config,
-        seeds=_parse_seeds(seeds),
+        seeds=seeds,
         verbosity=-1 if quiet else 0,
         on_plan=partial(_begin, quiet=quiet),
         **named,
     )
     if not quiet:
-        for done in finished:
-            _print_finished(done)
-        if any((done.folder / "predictions").is_dir() for done in finished):
-            options.say(f"next: rwtool evaluate {labels} {run}")
+        _print_all_finished([done for done in finished if done.error is None])
+    failed = [done for done in finished if done.error is not None]
+    if failed:
+        options.say(f"{len(failed)} of {count(len(finished), 'run')} failed:", err=True)
+        for done in failed:
+            options.say(f"  {done.folder}: {done.error}", err=True)
+            for line in (done.details or "").splitlines():
+                options.say(f"    {line}", err=True)
+    if not quiet and any((done.folder / "predictions").is_dir() for done in finished):
+        options.say(f"next: rwtool evaluate {labels} {run}")
+        if len(finished) > 1:
+            options.say(f"next: rwtool convergence {run}")
+    if failed:
+        raise SystemExit(1)
 
 
 def _begin(plan: TrainPlan, *, quiet: bool) -> None:
@@ -176,6 +197,29 @@ def _print_plan(plan: TrainPlan) -> None:
     print_notes({name: case.notes for name, case in cohort.cases.items()})
 
 
+def _print_all_finished(finished: Sequence[TrainedRun]) -> None:
+    """The validation of each run; that of many seeds in one table, a line each."""
+    several = [(done, done.validation) for done in finished if done.validation is not None]
+    many = len(several) > _TABLES
+    for done in finished:
+        if done.validation is None or not many:
+            _print_finished(done)
+    if many:
+        classes = several[0][1].classes
+        print_table(
+            "validation in 3D: mean Dice by run",
+            ("run", "mean", *(_shown(found) for found in classes)),
+            [
+                (str(done.folder), f"{found.mean_dice:.3f}", *(f"{one.dice:.3f}" for one in found.classes))
+                for done, found in several
+            ],
+        )
+
+
+def _shown(found: ClassResult) -> str:
+    return f"{found.label} {found.name}" if found.name != str(found.label) else str(found.label)
+
+
 def _print_finished(done: TrainedRun) -> None:
     if not done.trained:
         options.say(f"{done.folder}: finished already")
@@ -187,7 +231,7 @@ def _print_finished(done: TrainedRun) -> None:
             ("class", "Dice", "HD95 (mm)", "HD (mm)", "ok", "missed", "halluc.", "absent"),
             [
                 (
-                    f"{found.label} {found.name}" if found.name != str(found.label) else str(found.label),
+                    _shown(found),
                     f"{found.dice:.3f}",
                     f"{found.hd95_mm:.2f}",
                     f"{found.hd_mm:.2f}",
@@ -220,12 +264,3 @@ def _default(folder: Path, what: str) -> str:
 def _default_maps(config: TrainConfig) -> Path | None:
     kind = config.map_kind
     return _MAPS if kind is not None and (_MAPS / kind / "maps.json").is_file() else None
-
-
-def _parse_seeds(text: str | None) -> tuple[int, ...]:
-    if text is None:
-        return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
-        raise UsageError(f"--seeds takes different numbers with commas, such as 0,1,2; found {text!r}")
-    return tuple(int(part) for part in parts)

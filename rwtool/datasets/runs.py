@@ -11,14 +11,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from rwtool.datasets.cases import Found, search_cases
 from rwtool.datasets.nnunet import NnunetResults, find_results, name_results, search_results, unite_folds
 from rwtool.datasets.splits import read_case_names
 from rwtool.errors import UsageError, shorten
 from rwtool.io.names import case_name
+from rwtool.records import check_format, read_json, to_record
 
 LAST, BEST = "last.pt", "best.pt"
 CONFIG, SPLIT, METRICS, RESULTS = "config.toml", "split.json", "metrics.csv", "run.json"
+DIVERGED, CURVES = "diverged.json", "curves.png"
 PREDICTIONS, TENSORBOARD = "predictions", "tensorboard"
 
 
@@ -28,6 +32,47 @@ def seed_folder(run: Path, seed: int) -> Path:
 
 
 _SEED = re.compile(r"seed-([0-9]+)")  # folder of one seed among several
+
+
+def find_seeds(run: Path) -> list[Path]:
+    """The folders of the seeds in a folder, by number."""
+    numbers = {path: int(found[1]) for path in run.iterdir() if (found := _SEED.fullmatch(path.name))}
+    return sorted((path for path in numbers if path.is_dir()), key=lambda path: (numbers[path], path.name))
+
+
+class Divergence(msgspec.Struct, frozen=True):
+    """The content of ``diverged.json``: where the loss of a run was not finite.
+
+    Attributes
+    ----------
+    epoch, step : int
+        From 1 on.
+    message : str
+        For people.
+    format : int
+    """
+
+    epoch: int
+    step: int
+    message: str
+    format: int = 1
+
+
+def read_divergence(run: Path) -> Divergence | None:
+    """Read where the loss of a run was not finite; None where it always was.
+
+    Raises
+    ------
+    RwtoolError
+        The file cannot be read.
+    """
+    path = run / DIVERGED
+    if not path.exists():
+        return None
+    refusal, mend = "cannot be read as what a diverged run left", "remove it and go on with resume=True"
+    content = read_json(path, refusal=refusal, mend=mend)
+    check_format(path, content, 1, refusal=refusal, mend=mend)
+    return to_record(content, Divergence, path, refusal=refusal, mend=mend)
 
 
 @dataclass(frozen=True)
@@ -83,7 +128,7 @@ class SharedValidation:
 
 def find_sources(predictions: Sequence[str]) -> dict[str, list[PredictionSource]]:
     """The sources of each method, one per run; folds of one nnU-Net are one run."""
-    given = [(text, *_parse(text)) for text in predictions]
+    given = [(text, *parse_source(text)) for text in predictions]
     found = [_sources(text, paths) for text, _, paths in given]
     unnamed = [one[0].nnunet for (_, name, _), one in zip(given, found, strict=True) if name is None]
     names = iter(name_results([results for results in unnamed if results is not None]))
@@ -113,7 +158,7 @@ def begins_with_predictions(text: str, *, alone: bool) -> bool:
         Whether no other path follows.
     """
     try:
-        name, paths = _parse(text)
+        name, paths = parse_source(text)
     except (UsageError, OSError):  # of a reference: its reader says what is wrong
         return False
     found = [find_results(path) for path in paths]
@@ -143,8 +188,7 @@ def _run_folders(source: Path) -> list[Path]:
     """What a source stands for: the folders of its seeds, or itself; a run without predictions is refused."""
     if not source.is_dir() or (source / PREDICTIONS).is_dir():
         return [source]
-    numbers = {path: int(found[1]) for path in source.iterdir() if (found := _SEED.fullmatch(path.name))}
-    seeds = sorted((path for path in numbers if path.is_dir()), key=lambda path: (numbers[path], path.name))
+    seeds = find_seeds(source)
     done = [seed for seed in seeds if (seed / PREDICTIONS).is_dir()]
     begun = any((folder / name).exists() for folder in (source, *seeds) for name in (SPLIT, LAST))
     if not done and not begun:
@@ -195,13 +239,13 @@ def common_validation(
     return SharedValidation(names, total, tuple(given), tuple(path for _, path in runs))
 
 
-def _parse(text: str) -> tuple[str | None, list[Path]]:
-    """Name, if any, and paths of one of the predictions; an existing path may hold ``=`` and commas."""
+def parse_source(text: str, what: str = "predictions") -> tuple[str | None, list[Path]]:
+    """Method name, if any, and paths of ``NAME=DIR1,DIR2`` or ``DIR``; an existing path may hold ``=`` and commas."""
     name, equals, sources = text.partition("=")
     if Path(text).exists() or not equals:
         return None, [Path(text)]
     if not name or not sources or not all(sources.split(",")):
-        raise UsageError(f"predictions are DIR, NAME=DIR or NAME=DIR1,DIR2 for several runs; found {text!r}")
+        raise UsageError(f"{what} are DIR, NAME=DIR or NAME=DIR1,DIR2 for several runs; found {text!r}")
     return name, [Path(sources)] if Path(sources).exists() else [Path(part) for part in sources.split(",")]
 
 

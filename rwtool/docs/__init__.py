@@ -9,6 +9,7 @@ TOPICS = (
     "losses",
     "integrations",
     "training",
+    "convergence",
     "evaluation",
     "statistics",
     "files",

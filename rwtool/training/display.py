@@ -25,9 +25,20 @@ class TrainingDisplay:
         Names of the foreground classes by label.
     bar : rich.progress.Progress or None
         None prints lines.
+    prefix : str
+        Of each line, where several runs are shown.
     """
 
-    def __init__(self, epochs: int, done: int, labels: Mapping[int, str], bar: Progress | None, console: Console):
+    def __init__(
+        self,
+        epochs: int,
+        done: int,
+        labels: Mapping[int, str],
+        bar: Progress | None,
+        console: Console,
+        prefix: str = "",
+    ) -> None:
+        self._prefix = prefix
         self._epochs, self._first, self._labels, self._console = epochs, done, labels, console
         self._start = self._shown = time.perf_counter()
         self._rate, self._slices, self._dice = 0.0, 0, ""
@@ -43,7 +54,7 @@ class TrainingDisplay:
         self._rate = self._slices / (now - self._shown)
         self._shown, self._slices = now, 0
         done = epoch + step / steps
-        text = f"epoch {epoch + 1}/{self._epochs}  loss {loss:.4f}{self._dice}  {self._rate:.0f} slices/s"
+        text = f"{self._prefix}epoch {epoch + 1}/{self._epochs}  loss {loss:.4f}{self._dice}  {self._rate:.0f} slices/s"
         self._bar.update(self._task, completed=done, text=f"{text}  {self._left(done)}")
 
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -54,14 +65,23 @@ class TrainingDisplay:
             parts = ", ".join(f"{name} {_dice(row[f'dice_{label}'])}" for label, name in self._labels.items())
             self._dice = f"  Dice {_dice(row['dice'])}"
         self._slices, self._shown = 0, time.perf_counter()
-        line = f"epoch {done}/{self._epochs}  loss {row['loss']:.4f}"
+        line = f"{self._prefix}epoch {done}/{self._epochs}  loss {row['loss']:.4f}"
         line += f"{self._dice} ({parts})" if validated else ""
         if self._bar is None:
             line += f"  {row['slices_per_second']:.0f} slices/s  {self._left(done)}"
-            self._console.file.write(printable(line.rstrip()) + "\n")
-            self._console.file.flush()
-        elif validated:
+        if self._bar is None or validated:
+            self._print(line)
+
+    def note(self, text: str) -> None:
+        """Something of the run is not as it should be."""
+        self._print(f"{self._prefix}note: {text}")
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
             self._bar.console.print(printable(line), highlight=False, markup=False)
+            return
+        self._console.file.write(printable(line.rstrip()) + "\n")  # in one piece: other processes write there too
+        self._console.file.flush()
 
     def _left(self, done: float) -> str:
         """Time left, from the pace of this session."""
@@ -75,17 +95,17 @@ class TrainingDisplay:
 
 @contextlib.contextmanager
 def show_training(
-    epochs: int, done: int, labels: Mapping[int, str], *, quiet: bool
+    epochs: int, done: int, labels: Mapping[int, str], *, quiet: bool, prefix: str = "", lines: bool = False
 ) -> Iterator[TrainingDisplay | None]:
-    """Show a run from its epoch `done` on; nothing when quiet."""
+    """Show a run from its epoch `done` on, by lines alone if so wanted; nothing when quiet."""
     console = Console(stderr=True)
     if quiet:
         yield None
-    elif not console.is_terminal:
-        yield TrainingDisplay(epochs, done, labels, None, console)
+    elif lines or not console.is_terminal:
+        yield TrainingDisplay(epochs, done, labels, None, console, prefix)
     else:
         with Progress(BarColumn(24), TextColumn("{task.fields[text]}", markup=False), console=console) as bar:
-            yield TrainingDisplay(epochs, done, labels, bar, console)
+            yield TrainingDisplay(epochs, done, labels, bar, console, prefix)
 
 
 def _dice(value: float) -> str:

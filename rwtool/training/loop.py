@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from rwtool.datasets.runs import PREDICTIONS
+from rwtool.datasets.runs import CURVES, PREDICTIONS
 from rwtool.errors import RwtoolError, UsageError, shorten, told_when_interrupted
 from rwtool.maps.parameters import MapParameters
 from rwtool.network.checkpoint import CHECKPOINTS, Checkpoint, Task, build_network, load_checkpoint
@@ -20,6 +20,7 @@ from rwtool.network.config import TrainConfig, refuse_changes
 from rwtool.network.devices import autocast, resolve_amp, to_device
 from rwtool.network.segmenter import Segmenter
 from rwtool.network.unet import stages_for
+from rwtool.report.curves import CurvePicture
 from rwtool.training.cohort import Cohort
 from rwtool.training.distributed import ALONE, Processes, device_of, mean_over
 from rwtool.training.objective import Objective
@@ -32,6 +33,14 @@ HOLDS_A_RUN = "{} holds a run; resume=True goes on with it, overwrite=True start
 _LOG_STEPS = 50  # between looks at the losses, for which a CUDA device must be waited for
 
 
+class DivergedError(RwtoolError):
+    """The loss became NaN or infinite, in a step of an epoch; both from 1 on."""
+
+    def __init__(self, message: str, epoch: int, step: int) -> None:
+        super().__init__(message)
+        self.epoch, self.step = epoch, step
+
+
 class Display(Protocol):
     """What shows a run while it goes on; see :mod:`rwtool.training.display`."""
 
@@ -40,6 +49,9 @@ class Display(Protocol):
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """An epoch is done."""
+
+    def note(self, text: str) -> None:
+        """Something of the run is not as it should be."""
 
 
 def learning_rate(step: int, steps: int, lr: float) -> float:
@@ -171,8 +183,8 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
     Parameters
     ----------
     run : Path
-        Folder for ``metrics.csv``, ``last.pt``, ``best.pt``, ``config.toml``, ``split.json``, ``run.json`` and
-        ``predictions/``.
+        Folder for ``metrics.csv``, ``curves.png``, ``last.pt``, ``best.pt``, ``config.toml``, ``split.json``,
+        ``run.json`` and ``predictions/``.
     checkpoint : Checkpoint
         Of :func:`start_run`.
     cohort : Cohort
@@ -191,7 +203,7 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
 
     Raises
     ------
-    RwtoolError
+    DivergedError
         The loss became NaN or infinite.
     """
     config, there = checkpoint.config, data.device
@@ -216,6 +228,8 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
     segmenter = Segmenter(network, there, amp=config.amp, patch=config.patch)
     history, best, saved = list(checkpoint.history), checkpoint.best, checkpoint.epoch
     validation: Validation | None = None
+    classes = cohort.classes
+    picture = CurvePicture(run / CURVES, dict(zip(classes.values[1:], classes.names[1:], strict=True)))
 
     with (
         told_when_interrupted(lambda: f"{saved} of {config.epochs} epochs are saved in {run}; resume=True goes on"),
@@ -276,6 +290,9 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
                 saved = epoch + 1
                 if display is not None:
                     display.epoch(row)
+                failed = picture.update(history, last=last)
+                if failed is not None and display is not None:
+                    display.note(failed)
     return validation
 
 
@@ -284,7 +301,7 @@ def _finite_mean(losses: Tensor, data: SliceSet, rows: Tensor, epoch: int, first
 
     Raises
     ------
-    RwtoolError
+    DivergedError
         At the first step whose loss is not finite.
     """
     mean = mean_over(losses.mean(), processes)
@@ -293,8 +310,10 @@ def _finite_mean(losses: Tensor, data: SliceSet, rows: Tensor, epoch: int, first
     bad = [index for index, value in enumerate(losses.tolist()) if not math.isfinite(value)]
     step = first + (bad[0] if bad else 0)  # none of this process: the same steps of another one
     names = sorted({data.names[row] for row in rows[step].tolist()})
-    raise RwtoolError(
+    raise DivergedError(
         f"the loss became {losses[bad[0]].item() if bad else mean} in step {step + 1} of epoch {epoch + 1}, with "
         f"slices of {shorten(names)}; the checkpoints are of the epochs before; look at these images, or try a lower "
-        "lr=, amp=off, or normalize=zscore"
+        "lr=, amp=off, or normalize=zscore",
+        epoch + 1,
+        step + 1,
     )

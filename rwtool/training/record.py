@@ -15,7 +15,19 @@ import torch
 from rwtool import __version__
 from rwtool.claims import claimed
 from rwtool.datasets.classes import Classes
-from rwtool.datasets.runs import BEST, CONFIG, LAST, METRICS, PREDICTIONS, RESULTS, SPLIT, TENSORBOARD
+from rwtool.datasets.runs import (
+    BEST,
+    CONFIG,
+    CURVES,
+    DIVERGED,
+    LAST,
+    METRICS,
+    PREDICTIONS,
+    RESULTS,
+    SPLIT,
+    TENSORBOARD,
+    Divergence,
+)
 from rwtool.datasets.splits import Split, read_case_names
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import atomic, make_folder, naming, remove_leftovers
@@ -25,7 +37,7 @@ from rwtool.records import read_json, read_toml, write_json
 from rwtool.training.cohort import Cohort
 from rwtool.training.validation import Validation
 
-_NAMES = (LAST, BEST, RESULTS, METRICS, SPLIT, CONFIG)  # the last two say whose folder it is
+_NAMES = (LAST, BEST, RESULTS, METRICS, CURVES, DIVERGED, SPLIT, CONFIG)  # the last two say whose folder it is
 _VOXELS = (".raw", ".raw.gz", ".zraw")  # of label files that have a header beside them
 
 
@@ -102,6 +114,11 @@ def write_metrics(run: Path, history: Sequence[Mapping[str, Any]], classes: Clas
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in history)
+
+
+def write_divergence(run: Path, epoch: int, step: int, message: str) -> None:
+    """Write that the loss was not finite: a result too, which :func:`rwtool.convergence` counts."""
+    write_json(run / DIVERGED, Divergence(epoch, step, message))
 
 
 def _cell(value: Any) -> Any:

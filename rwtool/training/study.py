@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rwtool.datasets.runs import seed_folder
+from rwtool.datasets.runs import DIVERGED, read_divergence, seed_folder
 from rwtool.errors import UsageError
 from rwtool.network.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint
 from rwtool.network.config import TrainConfig, read_config, refuse_changes
 from rwtool.training.cohort import Cohort, Source, plan_cohort, read_cohort
-from rwtool.training.display import show_training
-from rwtool.training.distributed import Processes, device_of, join_processes
-from rwtool.training.loop import HOLDS_A_RUN, prepare_slices, settle, start_run, train_run
+from rwtool.training.distributed import device_of, join_processes
+from rwtool.training.loop import HOLDS_A_RUN, prepare_slices, settle
 from rwtool.training.record import clear, holding, summary_writer
-from rwtool.training.slices import SliceSet
-from rwtool.training.validation import Validation
+from rwtool.training.seeds import (
+    Study,
+    TrainedRun,
+    choose_jobs,
+    told_again,
+    train_alone,
+    train_one_after_another,
+    train_side_by_side,
+)
 
 
 @dataclass(frozen=True)
@@ -38,24 +43,6 @@ class TrainPlan:
     cohort: Cohort
     config: TrainConfig
     slices: int
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A run that is done.
-
-    Attributes
-    ----------
-    folder : Path
-    validation : Validation or None
-        None without validation cases, or where nothing was left to do.
-    trained : bool
-        False where the run was finished already.
-    """
-
-    folder: Path
-    validation: Validation | None
-    trained: bool
 
 
 def train(
@@ -94,7 +81,7 @@ def train(
     split : path, optional
         File of a split, see :func:`rwtool.datasets.splits.read_split`.
     seeds : sequence of int
-        More than one run: each in ``run/seed-N``.
+        More than one run: each in ``run/seed-N``, such as ``range(50)``. One that fails does not cost the others.
     config : path, optional
         TOML file of settings, such as the ``config.toml`` of a run; `settings` win over it.
     resume, overwrite : bool
@@ -104,7 +91,8 @@ def train(
     classes, ignore, spacing_mm, slice_axis, name
         As for :func:`rwtool.make_maps`.
     jobs : int, optional
-        Cases that are read at once; by default what pays, and free memory allows.
+        Cases that are read at once, and on a CPU runs of `seeds` that are trained side by side, each in a process of
+        one thread; by default what pays, free memory allows and changes no result.
     verbosity : int
         -1 shows nothing.
     on_plan : callable, optional
@@ -120,7 +108,8 @@ def train(
     Raises
     ------
     RwtoolError
-        Something does not fit or cannot be read, or a loss became NaN or infinite.
+        Something does not fit or cannot be read, or a loss became NaN or infinite; of several runs, that one then has
+        an `error`.
     """
     if resume and overwrite:
         raise UsageError("resume=True goes on with a run and overwrite=True starts anew; give one of them")
@@ -179,8 +168,9 @@ def _train(request: _Request, on_plan: Callable[[TrainPlan], None] | None) -> li
         device = device_of(request.config.device, processes)
         folders = _folders(request)
         begun = {} if request.overwrite else _begun(request, folders)
-        if len(begun) == len(folders) and all(found.epoch >= found.config.epochs for found in begun.values()):
-            return [TrainedRun(folder, None, trained=False) for folder in folders] if processes.first else []
+        ended = {} if request.overwrite else _ended(request, folders, begun)
+        if len(ended) == len(folders):
+            return list(ended.values()) if processes.first else []
         config = next((found.config for found in begun.values()), request.config)
         quiet = request.quiet or not processes.first
         verbosity = 0 if sys.stderr.isatty() and not quiet else -1
@@ -198,13 +188,18 @@ def _train(request: _Request, on_plan: Callable[[TrainPlan], None] | None) -> li
                     with holding(folder):
                         clear(folder)
             processes.wait()
-        runs = []
-        for folder, seed in folders.items():
-            mine = config if seed is None else replace(config, seed=seed)
-            with holding(folder) if processes.first else contextlib.nullcontext():
-                checkpoint = start_run(folder, mine, cohort, resume=request.resume)
-                runs.append(_run(request, folder, checkpoint, cohort, data, processes))
-        return runs if processes.first else []
+        study = Study(cohort, data, request.resume, request.tensorboard, quiet)
+        if not request.seeds:
+            runs = [train_alone(study, request.run, config, processes=processes)]
+            return runs if processes.first else []
+        wanted = {folder: replace(config, seed=seed) for folder, seed in folders.items() if folder not in ended}
+        jobs = 1 if processes.count > 1 else choose_jobs(study, list(wanted.values()), request.jobs)
+        if jobs > 1:
+            trained = train_side_by_side(study, wanted, jobs)
+        else:
+            trained = train_one_after_another(study, wanted, processes)
+        every = {run.folder: run for run in (*ended.values(), *trained)}
+        return [every[folder] for folder in folders] if processes.first else []
 
 
 def _refuse_with_split(settings: Mapping[str, Any]) -> None:
@@ -213,10 +208,10 @@ def _refuse_with_split(settings: Mapping[str, Any]) -> None:
             raise UsageError(f"split= names the cases of each part, so {name}= has no meaning; drop one")
 
 
-def _folders(request: _Request) -> dict[Path, int | None]:
-    """The folder of each run, with its seed where that is not for the configuration to say."""
+def _folders(request: _Request) -> dict[Path, int]:
+    """The folder of each run, with its seed."""
     if not request.seeds:
-        return {request.run: None}
+        return {request.run: request.config.seed}
     return {seed_folder(request.run, seed): seed for seed in request.seeds}
 
 
@@ -233,8 +228,9 @@ def _refuse_inputs(folders: Iterable[Path], cohort: Cohort) -> None:
 def _begun(request: _Request, folders: Iterable[Path]) -> dict[Path, Checkpoint]:
     """The runs that were begun and are to be resumed; one in the way is refused before anything is read."""
     begun = [folder for folder in folders if (folder / CHECKPOINTS["last"]).exists()]
-    if begun and not request.resume:
-        raise UsageError(HOLDS_A_RUN.format(begun[0]))
+    there = [folder for folder in folders if folder in begun or (folder / DIVERGED).exists()]
+    if there and not request.resume:
+        raise UsageError(HOLDS_A_RUN.format(there[0]))
     found = {folder: load_checkpoint(folder / CHECKPOINTS["last"]) for folder in begun}
     given = {name: value for name, value in request.given.items() if not (name == "seed" and request.seeds)}
     for checkpoint in found.values():
@@ -242,26 +238,14 @@ def _begun(request: _Request, folders: Iterable[Path]) -> dict[Path, Checkpoint]
     return found
 
 
-def _run(
-    request: _Request,
-    folder: Path,
-    checkpoint: Checkpoint,
-    cohort: Cohort,
-    data: SliceSet,
-    processes: Processes,
-) -> TrainedRun:
-    if checkpoint.epoch >= checkpoint.config.epochs:
-        return TrainedRun(folder, None, trained=False)
-    labels = dict(zip(cohort.classes.values[1:], cohort.classes.names[1:], strict=True))
-    quiet = request.quiet or not processes.first
-    with show_training(checkpoint.config.epochs, checkpoint.epoch, labels, quiet=quiet) as display:
-        validation = train_run(
-            folder,
-            checkpoint,
-            cohort,
-            data,
-            processes=processes,
-            display=display,
-            tensorboard=request.tensorboard,
-        )
-    return TrainedRun(folder, validation, trained=True)
+def _ended(request: _Request, folders: Iterable[Path], begun: Mapping[Path, Checkpoint]) -> dict[Path, TrainedRun]:
+    """The runs that have come to their end before: with all their epochs, or with a loss that was not finite."""
+    ended = {}
+    for folder in folders:
+        if (found := read_divergence(folder)) is not None:
+            if not request.seeds:
+                raise told_again(found)
+            ended[folder] = TrainedRun(folder, None, trained=False, error=str(told_again(found)))
+        elif folder in begun and begun[folder].epoch >= begun[folder].config.epochs:
+            ended[folder] = TrainedRun(folder, None, trained=False)
+    return ended

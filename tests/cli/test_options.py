@@ -90,3 +90,31 @@ def test_an_option_that_two_commands_share_means_the_same():
 
 def test_the_list_of_commands_ends_no_line_in_dots():
     assert "..." not in CliRunner().invoke(main, ["--help"]).output.split("Commands:")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3", [3]),
+        ("0,2,5", [0, 2, 5]),
+        ("0:4", [0, 1, 2, 3]),
+        (" 5, 0:2 ,9:10", [5, 0, 1, 9]),
+        ("1,0:2", "each seed stands once; found 1 twice in '1,0:2'"),
+        ("3:3", "it is different numbers with commas, such as 0,1,2, and 0:50 for 0 to 49; found '3:3'"),
+        ("5:3", "found '5:3'"),
+        ("0:200000", "found '0:200000'"),
+        ("", "found ''"),
+        ("1,", "found '1,'"),
+        ("-1", "found '-1'"),
+        (":5", "found ':5'"),
+    ],
+)
+def test_seeds_are_numbers_and_ranges(text, expected):
+    context, parameter = click.Context(command), click.Option(["--seeds"])
+    if isinstance(expected, str):
+        with pytest.raises(click.BadParameter) as caught:
+            options.parse_seeds(context, parameter, text)
+        assert caught.value.message.endswith(expected)
+    else:
+        assert options.parse_seeds(context, parameter, text) == tuple(expected)
+    assert options.parse_seeds(context, parameter, None) == ()

@@ -1,6 +1,7 @@
 import itertools
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,8 @@ from commands import run, said
 
 from rwtool.network.checkpoint import load_checkpoint
 from rwtool.network.config import TrainConfig, read_config
+from rwtool.training import seeds
+from rwtool.training.loop import DivergedError
 
 torch.set_num_threads(1)
 
@@ -122,6 +125,34 @@ def test_seeds_are_runs_of_one_method_that_evaluate_averages(cohort, tmp_path):
     runs = [json.loads((folder / "run.json").read_text())["validation"] for folder in folders]
     for k, label in enumerate((1, 2)):
         assert found[label] == pytest.approx(np.mean([validation[k]["dice"] for validation in runs]))
+
+
+def test_more_than_three_runs_are_one_table_and_a_failed_one_is_named(cohort, tmp_path, monkeypatch):
+    trained = seeds.train_run
+
+    def train_run(run, checkpoint, *arguments, **options):
+        if checkpoint.config.seed == 2:
+            raise DivergedError("the loss became nan in step 1 of epoch 1; try a lower lr=", 1, 1)
+        return trained(run, checkpoint, *arguments, **options)
+
+    monkeypatch.setattr(seeds, "train_run", train_run)
+    result = train(cohort, tmp_path, "--seeds", "0:5", "-j", 1, code=1, settings=BARE)
+    lines = result.stdout.splitlines()
+    assert "validation in 3D: mean Dice by run" in lines
+    rows = [line.split() for line in lines if line.split()[:1] and line.split()[0].startswith(str(tmp_path / "seed"))]
+    assert [row[0] for row in rows] == [str(tmp_path / f"seed-{seed}") for seed in (0, 1, 3, 4)]
+    for folder, *shown in rows:
+        (found,) = metrics(Path(folder))
+        assert shown == [f"{float(found[name]):.3f}" for name in ("dice", "dice_1", "dice_2")]
+    assert "1 of 5 runs failed:" in result.stderr
+    assert f"{tmp_path / 'seed-2'}: the loss became nan in step 1 of epoch 1; try a lower --lr" in said(result)
+    assert lines[-2:] == [
+        f"next: rwtool evaluate {cohort / 'labels'} {tmp_path}",
+        f"next: rwtool convergence {tmp_path}",
+    ]
+    assert "seed-4  epoch 1/1" in result.stderr
+    result = train(cohort, tmp_path, "--seeds", "0:5", "--resume", code=1, settings=BARE)
+    assert "(it was so before; --overwrite starts anew)" in said(result)
 
 
 # Settings from a file
@@ -271,8 +302,11 @@ def test_a_run_is_refused_then_resumed_then_overwritten(cohort, tmp_path):
         (["--device", "nonsense"], "--device nonsense is not auto, cpu, cuda or cuda:i"),
         (["--resume", "--overwrite"], "--resume goes on with a run and --overwrite starts anew; give one of them"),
         (["--seed", 1, "--seeds", "1,2"], "--seed and --seeds exclude each other"),
-        (["--seeds", "1,1"], "--seeds takes different numbers with commas, such as 0,1,2; found '1,1'"),
-        (["--seeds", "1;2"], "--seeds takes different numbers with commas"),
+        (["--seeds", "1,0:2"], "each seed stands once; found 1 twice in '1,0:2'"),
+        (
+            ["--seeds", "1;2"],
+            "'--seeds': it is different numbers with commas, such as 0,1,2, and 0:50 for 0 to 49; found",
+        ),
         (["--loss", "dise"], "'dise' is not one of 'rrw', 'boundary', 'ac', 'hd', 'dice', 'focal', 'ce', 'wce-rrw'"),
         (["--loss", "dice", "--with", "ce"], "--with ce mixes a map loss (rrw, boundary, ac, hd, wce-rrw)"),
         (["--mix", "gradual"], "--mix gradual belongs to a mixture; give --with dice or --with ce too"),

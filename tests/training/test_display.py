@@ -43,6 +43,22 @@ def test_the_time_left_follows_from_the_pace_of_this_session(monkeypatch, done, 
     assert text.getvalue().strip().partition("slices/s")[2].strip() == expected
 
 
+def test_several_runs_are_told_apart_and_notes_are_lines(capsys):
+    with show_training(1, 0, LABELS, quiet=False, prefix="seed-3  ", lines=True) as display:
+        display.epoch({**ROW, "epoch": 1})
+        display.note("curves.png is not drawn\x1b")
+    assert capsys.readouterr().err.splitlines() == [
+        "seed-3  epoch 1/1  loss 0.2500  120 slices/s",
+        r"seed-3  note: curves.png is not drawn\x1b",
+    ]
+
+
+def test_lines_are_wanted_where_others_write_to_the_terminal_too(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with show_training(1, 0, LABELS, quiet=False, lines=True) as display:
+        assert display._bar is None
+
+
 def test_quiet_shows_nothing(capsys):
     with show_training(2, 0, LABELS, quiet=True) as display:
         assert display is None

@@ -22,7 +22,7 @@ def test_two_processes_train_the_network_of_one(cohort, tmp_path):
         torch.testing.assert_close(two.model[name], value, rtol=1e-4, atol=1e-5)
     assert [row["loss"] for row in two.history] == pytest.approx([row["loss"] for row in one.history], rel=1e-5)
     assert two.history[1]["dice"] == pytest.approx(one.history[1]["dice"], abs=0.02)
-    assert names_in(tmp_path / "two") == FILES
+    assert names_in(tmp_path / "two") == {*FILES, "curves.png"}
     assert names_in(tmp_path / "two" / "predictions") == names_in(tmp_path / "one" / "predictions")
     assert len(metrics(tmp_path / "two")) == 2
 

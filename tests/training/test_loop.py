@@ -460,8 +460,45 @@ def test_val_0_trains_on_all_cases_without_a_validation(cohort, tmp_path):
     assert [row["dice"] for row in metrics(tmp_path)] == ["", ""]
 
 
+class Silent:
+    """A display that shows nothing."""
+
+    def step(self, epoch, step, steps, loss, slices):
+        pass
+
+    def epoch(self, row):
+        pass
+
+    def note(self, text):
+        pass
+
+
+def test_a_run_is_drawn_at_its_end(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("rwtool.report.curves.can_draw", lambda: True)
+    train(cohort, tmp_path)
+    assert names_in(tmp_path) == {*FILES, "curves.png"}
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_and_stops_nothing(cohort, quick, tmp_path, monkeypatch):
+    class Display(Silent):
+        def note(self, text):
+            told.append(text)
+
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    told = []
+    monkeypatch.setattr("rwtool.report.curves.can_draw", lambda: True)
+    monkeypatch.setattr("rwtool.report.curves.draw_curves", fail)
+    monkeypatch.setattr("rwtool.training.seeds.show_training", lambda *arguments, **options: nullcontext(Display()))
+    train(cohort, tmp_path)
+    assert told == ["curves.png is not drawn: no space left"]
+    assert all_of(tmp_path) == all_of(quick.folder)
+
+
 def test_the_display_is_told_of_each_step_and_the_loss_of_an_epoch_is_their_mean(cohort, tmp_path, monkeypatch):
-    class Display:
+    class Display(Silent):
         def step(self, epoch, step, steps, loss, slices):
             told.append((epoch, step, steps, slices, loss))
 
@@ -469,7 +506,7 @@ def test_the_display_is_told_of_each_step_and_the_loss_of_an_epoch_is_their_mean
             rows.append(row)
 
     told, rows = [], []
-    monkeypatch.setattr("rwtool.training.study.show_training", lambda *arguments, **options: nullcontext(Display()))
+    monkeypatch.setattr("rwtool.training.seeds.show_training", lambda *arguments, **options: nullcontext(Display()))
     train(cohort, tmp_path)
     assert [entry[:4] for entry in told] == [(epoch, step, 3, 4) for epoch in (0, 1) for step in (1, 2, 3)]
     losses = np.array([loss for *_, loss in told]).reshape(2, 3)
@@ -514,7 +551,10 @@ def test_a_loss_that_turns_nan_stops_at_its_step_and_leaves_the_epochs_before(co
     assert last.epoch == 1
     assert all(value.isfinite().all() for value in last.model.values())
     assert [row["epoch"] for row in metrics(tmp_path)] == ["1"]
-    assert names_in(tmp_path) == {"config.toml", "last.pt", "metrics.csv", "split.json"}
+    assert names_in(tmp_path) == {"config.toml", "diverged.json", "last.pt", "metrics.csv", "split.json"}
+    assert (caught.value.epoch, caught.value.step) == (2, 1)
+    left = json.loads((tmp_path / "diverged.json").read_text())
+    assert left == {"epoch": 2, "step": 1, "message": str(caught.value), "format": 1}
 
 
 def test_nan_of_one_step_names_the_cases_of_that_step_alone(cohort, tmp_path, monkeypatch):
