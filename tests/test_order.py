@@ -19,18 +19,19 @@ parallel
 blocks
 io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats write
 datasets: values classes layouts cases channels subjects splits runs plan
-maps: core parameters distances streaming kinds settings folder write make check
+maps: core parameters distances streaming kinds settings folder write make signs check
 losses: inputs functional mixing module
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
 statistics: families permutation intervals effects arms pairs ranking agreement comparison
-report: text figures decisions markdown foreign csv latex write results
+report: text figures slices decisions markdown foreign csv latex write results
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop study
+views: planes source layout case sheet view signs check
 integrations: channels monai torchmetrics torchio
 demo
 docs
-cli: options output maps check train predict evaluate compare demo help
+cli: options output maps check view train predict evaluate compare demo help
 __main__
 """  # noqa: E501
 

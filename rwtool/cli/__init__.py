@@ -24,6 +24,7 @@ from rwtool.cli.maps import maps
 from rwtool.cli.options import for_shell
 from rwtool.cli.predict import predict
 from rwtool.cli.train import train
+from rwtool.cli.view import view
 from rwtool.console import printable_lines
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.maps.core import chosen_core
@@ -116,6 +117,7 @@ def main() -> None:
 
 main.add_command(maps)
 main.add_command(check)
+main.add_command(view)
 main.add_command(train)
 main.add_command(predict)
 main.add_command(evaluate)
