@@ -23,6 +23,7 @@ _TITLE, _HEAD, _NAME = 0.36, 0.2, 0.24  # height of the title and of a panel's n
 _LEGEND_ROW = 0.18
 _SHORTEST = 0.75  # side of the room for a panel, where a slice is very long
 _NARROWEST = 4.0  # figure
+_LEGEND = 2.1  # width that a legend has at least
 
 _FEW, _MOST = 5, 8  # panels side by side in large, and at all
 _LARGE, _SMALL, _MAIN = 1.75, 1.3, 3.3  # longest side of a panel
@@ -54,10 +55,15 @@ class PanelLayout:
     beside: float
 
     @property
+    def left(self) -> float:
+        """Width of the large panel and of the legend below it."""
+        return max(self.main[0], _LEGEND)
+
+    @property
     def width(self) -> float:
         """Of the picture."""
         maps = _NAME + self.columns * (self.panel[0] + _GAP) + self.beside if self.kinds else 0
-        return max(_MARGIN + self.main[0] + 2 * _GAP + maps + _MARGIN, _NARROWEST)
+        return max(_MARGIN + self.left + 2 * _GAP + maps + _MARGIN, _NARROWEST)
 
     @property
     def height(self) -> float:
@@ -122,7 +128,7 @@ class PanelLayout:
     def _corner(self, kind: int, index: int) -> tuple[float, float]:
         """Left and upper edge of a panel."""
         row, column = divmod(index, self.columns)
-        left = _MARGIN + self.main[0] + 2 * _GAP + _NAME + column * (self.panel[0] + _GAP)
+        left = _MARGIN + self.left + 2 * _GAP + _NAME + column * (self.panel[0] + _GAP)
         return left, _TITLE + kind * self._block + row * (_HEAD + self.panel[1] + _GAP) + _HEAD
 
     def _axes(self, figure: Figure, corner: tuple[float, float], size: tuple[float, float]) -> Axes:
@@ -178,8 +184,7 @@ def draw_main(
     draw_slice(axes, image, labels, pixel_mm=plane.pixel_mm, ignored=ignored, line_width=1.4)
     axes.set_title("classes" if image is None else "image and classes", fontsize=9, pad=3)
     draw_edges(axes, plane, colour="#404040" if image is None else "#ffffff")
-    width = max(layout.main[0], 1.5) - 0.4
-    names = [short_name(_called(classes, k, labels), width, 8) for k in range(len(classes))]
+    names = [_called(classes, k, labels, layout.left - 0.4) for k in range(len(classes))]
     add_legend(
         axes,
         names,
@@ -191,11 +196,12 @@ def draw_main(
     )
 
 
-def _called(classes: Classes, k: int, labels: NDArray[Any]) -> str:
-    """A class in the legend: its label value and its name."""
+def _called(classes: Classes, k: int, labels: NDArray[Any], width_in: float) -> str:
+    """A class in the legend: its label value and its name, which is cut where there is no room."""
     value, name = classes.values[k], classes.names[k]
     absent = "" if (labels == k).any() else " (not in this slice)"
-    return f"{value if name == str(value) else f'{value} {name}'}{absent}"
+    text = name if name == str(value) else f"{value} {name}"
+    return short_name(text, width_in - len(absent) * 0.6 * 8 / 72, 8) + absent
 
 
 def draw_edges(axes: Axes, plane: Plane, *, colour: str) -> None:

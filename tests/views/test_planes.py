@@ -26,7 +26,7 @@ def stored(codes, spacing, tilt=0.0):
     return nib.Nifti1Image(RAS, affine).as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes)))
 
 
-@pytest.mark.parametrize(("n", "codes"), enumerate(CODES))
+@pytest.mark.parametrize(("n", "codes"), list(enumerate(CODES)))
 def test_slices_are_shown_as_radiologists_do_however_they_are_stored(n, codes, tmp_path):
     spacing, across = [1.0, 1.0, 1.0], n % 3
     spacing[across] = 3.0
