@@ -108,7 +108,7 @@ def draw_slice(
     """
     prepare(axes, pixel_mm)
     if image is None:
-        show_pixels(axes, class_areas(labels, ignored))
+        show_pixels(axes, class_areas(labels, ignored), interpolation="nearest")
         return
     low, high = window or window_of(image)
     show_pixels(axes, image, cmap="gray", vmin=low, vmax=high, interpolation="auto")
