@@ -63,7 +63,7 @@ def _demonstrate(ctx: click.Context, out: Path, subjects: int, epochs: int, seed
     _run(ctx, ["check", f"{maps}/boundary", *figure, *parallel])
     if drawn:
         first = str(min((out / "labels").glob("*.nii.gz")))
-        _run(ctx, ["view", first, "--image", images, "--map", maps, "-o", heart, "--overwrite"])
+        _run(ctx, ["view", first, "--image", images, "--maps", maps, "-o", heart, "--overwrite"])
         _run(ctx, ["view", labels, "--image", images, "--slices", "4", "-o", sheet, "--overwrite", *parallel])
     else:
         click.echo("\nPictures need matplotlib: pip install 'rwtool[plot]'")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--image", help="The image of the case, or the folder (or quoted glob) that holds it under its name.")
 @click.option(
-    "--map",
+    "--maps",
     "maps",
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     type=click.Choice(KINDS),
     multiple=True,
     help="Kind of map to make for the picture; repeat it for several.  [default: ac, boundary, hd and rrw, or none "
-    "beside --map]",
+    "beside --maps]",
 )
 @click.option("--slice", type=click.IntRange(min=0), help="Which slice.  [default: the one with most foreground]")
 @click.option("--slices", type=click.IntRange(1, 8), help="Of a data set: slices of each case.  [default: 8]")
@@ -62,7 +62,7 @@ def view(labels: str, kinds: tuple[Any, ...], quiet: bool, **given: Any) -> None
     \b
     Examples:
       rwtool view labels/heart_00.nii.gz --image images
-      rwtool view labels/heart_00.nii.gz --image images --map maps -o heart.png
+      rwtool view labels/heart_00.nii.gz --image images --maps maps -o heart.png
       rwtool view labels --image images -o sheet.png
     """  # noqa: D301
     from rwtool.views.view import view as draw

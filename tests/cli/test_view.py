@@ -37,5 +37,5 @@ def test_errors_are_in_the_words_of_the_command():
     run("view", "labels/case_0.nii.gz", "--kind", "rrw", "-q")
     result = run("view", "labels/case_0.nii.gz", "--kind", "rrw", "-q", code=2)
     assert "case_0.png is there already; --overwrite replaces it, or choose another --out" in said(result)
-    assert "--map belongs to one label file" in said(run("view", "labels", "--map", "labels", code=2))
+    assert "--maps belongs to one label file" in said(run("view", "labels", "--maps", "labels", code=2))
     assert run("view", "labels/case_0.nii.gz", "--kind", "rrw", "-q", "--overwrite").output == ""
