@@ -60,9 +60,7 @@ from .losses.module import (
 from .maps.check import (
     CaseCheck,
     CheckedMaps,
-    SignCount,
-    check_maps,
-    gradient_signs,
+    SignFigure,
 )
 from .maps.folder import (
     MapSet,
@@ -87,6 +85,10 @@ from .maps.parameters import (
 )
 from .maps.settings import (
     MapRecord,
+)
+from .maps.signs import (
+    SignCount,
+    gradient_signs,
 )
 from .maps.streaming import (
     expand_packed,
@@ -159,6 +161,16 @@ from .training.validation import (
     ClassResult,
     Validation,
 )
+from .views.check import (
+    check_maps,
+)
+from .views.sheet import (
+    Flags,
+)
+from .views.view import (
+    View,
+    view,
+)
 
 __version__: str
 
@@ -176,6 +188,7 @@ __all__ = [
     "EpochSpread",
     "Evaluation",
     "EvaluationPlan",
+    "Flags",
     "Geometry",
     "GeometryError",
     "Header",
@@ -198,6 +211,7 @@ __all__ = [
     "RwtoolError",
     "SeedResult",
     "SignCount",
+    "SignFigure",
     "Storage",
     "TrainConfig",
     "TrainPlan",
@@ -205,6 +219,7 @@ __all__ = [
     "UNet2d",
     "UsageError",
     "Validation",
+    "View",
     "Volume",
     "VolumeError",
     "__version__",
@@ -250,6 +265,7 @@ __all__ = [
     "region_wise_loss",
     "rrw_map",
     "train",
+    "view",
     "weighted_cross_entropy_loss",
     "write",
     "write_report",

@@ -261,7 +261,7 @@ def _oblique_geometry(rng: np.random.Generator, shape: tuple[int, ...]) -> Geome
         turn[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
         turns = turns @ turn
     affine = np.eye(4)
-    affine[:3, :3] = turns * np.array(SPACING_MM[::-1])
+    affine[:3, :3] = turns * np.array(SPACING_MM[::-1]) * (-1, -1, 1)  # x to the left, y to the back and down
     size = (shape[2], shape[1], shape[0])
     affine[:3, 3] = -affine[:3, :3] @ (np.array(size) - 1) / 2
     return Geometry(affine, size, (2, 1, 0), size)

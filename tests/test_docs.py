@@ -27,6 +27,7 @@ PAGES = {"README": (ROOT / "README.md").read_text(encoding="utf-8"), **{topic: r
 COMMAND_PAGE = {
     "maps": "maps",
     "check": "maps",
+    "view": "view",
     "train": "training",
     "predict": "training",
     "evaluate": "evaluation",
@@ -197,7 +198,7 @@ def run_line(line):
         return
     if words[1] == "train":
         words += [word for name, value in CHEAP.items() for word in (f"--{name}", str(value))]
-    if words[1] in ("maps", "check", "evaluate"):
+    if words[1] in ("maps", "check", "view", "evaluate"):
         words += ["--jobs", "1"]
     result = CliRunner().invoke(main, words[1:])
     assert result.exit_code == 0, f"{line}\n{result.output}"

@@ -19,7 +19,7 @@ def interrupted(monkeypatch, tmp_path):
     hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 
     def run(meet):
-        monkeypatch.setattr("rwtool.maps.check.check_maps", lambda *arguments, **options: meet())
+        monkeypatch.setattr("rwtool.views.check.check_maps", lambda *arguments, **options: meet())
         return CliRunner().invoke(main, ["check", str(tmp_path)])
 
     yield run

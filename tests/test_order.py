@@ -19,18 +19,19 @@ parallel
 blocks
 io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats write
 datasets: values classes layouts bids cases channels subjects splits nnunet runs curves plan
-maps: core parameters distances streaming kinds settings folder write make check
+maps: core parameters distances streaming kinds settings folder write make signs check
 losses: inputs functional mixing module
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
 statistics: families permutation intervals effects arms pairs ranking agreement comparison convergence
-report: text figures curves decisions markdown foreign csv latex write results convergence
+report: text figures slices curves decisions markdown foreign csv latex write results convergence
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop seeds study
+views: planes source layout case sheet view signs check
 integrations: channels monai torchmetrics torchio
 demo
 docs
-cli: options output maps check train predict evaluate compare convergence demo help
+cli: options output maps check view train predict evaluate compare convergence demo help
 __main__
 """  # noqa: E501
 

@@ -144,7 +144,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
     def broken(*arguments, **options):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("rwtool.maps.check.check_maps", broken)
+    monkeypatch.setattr("rwtool.views.check.check_maps", broken)
     result = CliRunner().invoke(main, ["check", str(tmp_path)])
     assert isinstance(result.exception, ZeroDivisionError)
 

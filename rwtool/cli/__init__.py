@@ -24,6 +24,7 @@ from rwtool.maps.core import chosen_core
 _COMMANDS = {
     "maps": "rwtool.cli.maps:maps",
     "check": "rwtool.cli.check:check",
+    "view": "rwtool.cli.view:view",
     "train": "rwtool.cli.train:train",
     "predict": "rwtool.cli.predict:predict",
     "evaluate": "rwtool.cli.evaluate:evaluate",

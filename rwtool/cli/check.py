@@ -11,7 +11,8 @@ from rwtool.cli import options
 from rwtool.console import count, json_text, print_table
 
 if TYPE_CHECKING:
-    from rwtool.maps.check import CaseCheck, CheckedMaps, SignCount
+    from rwtool.maps.check import CaseCheck, CheckedMaps, SignFigure
+    from rwtool.maps.signs import SignCount
 
 
 @click.command(short_help="Verify maps, and count unstable gradients.")
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
 @click.option("--labels", help="Label files (a folder, a file or a quoted glob).  [default: where maps.json says]")
 @options.name
 @options.seed
+@click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw where gradient components have the wrong sign into this .png, .pdf or .svg.",
+)
+@click.option("--case", help="Case of the figure.  [default: the one with most such voxels]")
+@click.option(
+    "--slice", type=click.IntRange(min=0), help="Slice of the figure.  [default: the one with most such voxels]"
+)
+@click.option(
+    "--run",
+    type=click.Path(exists=True, path_type=Path),
+    help="A run of rwtool train, at whose softmax the figure shows the signs too.",
+)
+@click.option(
+    "--images",
+    help="Images for the figure (a folder, a file or a quoted glob).  [default: those that RUN was trained from]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a figure that is there.")
 @options.jobs
 @options.printed
 @options.quiet
@@ -28,7 +48,7 @@ def check(maps: Path, labels: str | None, seed: int, printed: str, quiet: bool, 
     A region-wise map is sound where its gradient has exactly one negative component. The table gives the share of
     voxels with two or more: at uniform softmax, and at one random softmax per voxel. rrw and ac maps have none.
     """
-    from rwtool.maps.check import check_maps
+    from rwtool.views.check import check_maps
 
     as_json = printed == "json"
     checked = check_maps(maps, labels=labels, seed=seed, verbosity=-1 if quiet or as_json else 0, **given)
@@ -39,6 +59,8 @@ def check(maps: Path, labels: str | None, seed: int, printed: str, quiet: bool, 
     for case in checked.bad:
         for problem in case.problems:
             options.say(f"{case.name}: {problem}", err=True)
+    if checked.figure is not None and not quiet and not as_json:
+        options.say(f"figure: {checked.figure.path} ({checked.figure.case}, slice {checked.figure.slice})")
     if checked.bad:
         raise SystemExit(1)
     if not quiet and not as_json:
@@ -82,6 +104,7 @@ def _content(checked: CheckedMaps, folder: Path, seed: int) -> dict[str, Any]:
         "verified": not checked.bad,
         "uniform": _signs(checked.uniform),
         "random": _signs(checked.random),
+        **({} if checked.figure is None else {"figure": _figure(checked.figure)}),
         "cases": {
             case.name: {
                 "verified": not case.problems,
@@ -93,6 +116,15 @@ def _content(checked: CheckedMaps, folder: Path, seed: int) -> dict[str, Any]:
             }
             for case in checked.cases
         },
+    }
+
+
+def _figure(figure: SignFigure) -> dict[str, Any]:
+    return {
+        "path": str(figure.path),
+        "case": figure.case,
+        "slice": figure.slice,
+        "counts": {name: _signs(signs) for name, signs in figure.counts.items()},
     }
 
 

@@ -34,8 +34,8 @@ _SETTINGS = {"features": "8", "lr": "0.01", "batch-size": "4"}
 def demo(ctx: click.Context, out: Path, subjects: int, epochs: int, seed: int, jobs: int | None) -> None:
     """Try everything on a small cohort of phantom hearts, made on the spot in OUT (default ./rwtool-demo).
 
-    Maps of their labels and the check of them; trainings with Dice loss, with rrw and with Boundary loss alone, side by
-    side; predictions; and a comparison of the three. It takes about a minute on 2 quiet cores. Each command is
+    Maps of their labels, their check and pictures; trainings with Dice loss, with rrw and with Boundary loss alone,
+    side by side; predictions; and a comparison of the three. It takes about a minute on 2 quiet cores. Each command is
     printed before it runs. A second demo in OUT goes on where the first was stopped.
     """
     _refuse_other_epochs(out, epochs)
@@ -46,6 +46,7 @@ def demo(ctx: click.Context, out: Path, subjects: int, epochs: int, seed: int, j
 def _demonstrate(ctx: click.Context, out: Path, subjects: int, epochs: int, seed: int, jobs: int | None) -> None:
     from rwtool.demo import make_cohort, tell_results
     from rwtool.report.csv import read_cases_csv
+    from rwtool.report.figures import can_draw
 
     start = time.monotonic()
     make_cohort(out, subjects=subjects, seed=seed)
@@ -56,7 +57,16 @@ def _demonstrate(ctx: click.Context, out: Path, subjects: int, epochs: int, seed
     parallel = [] if jobs is None else ["--jobs", str(jobs)]
     _run(ctx, ["maps", labels, maps, "--kind", "rrw", "--kind", "boundary", *parallel])
     _run(ctx, ["check", f"{maps}/rrw", *parallel])
-    _run(ctx, ["check", f"{maps}/boundary", *parallel])
+    drawn = can_draw()
+    heart, sheet, signs = (str(out / "pictures" / f"{name}.png") for name in ("heart", "hearts", "signs"))
+    figure = ["--figure", signs, "--images", images, "--overwrite"] if drawn else []
+    _run(ctx, ["check", f"{maps}/boundary", *figure, *parallel])
+    if drawn:
+        first = str(min((out / "labels").glob("*.nii.gz")))
+        _run(ctx, ["view", first, "--image", images, "--maps", maps, "-o", heart, "--overwrite"])
+        _run(ctx, ["view", labels, "--image", images, "--slices", "4", "-o", sheet, "--overwrite", *parallel])
+    else:
+        click.echo("\nPictures need matplotlib: pip install 'rwtool[plot]'")
     settings = [part for name, value in _SETTINGS.items() for part in (f"--{name}", value)]
     settings += ["--epochs", str(epochs), "--val-every", str(max(1, epochs // 4))]
     folders = {loss: f"{runs}/{loss}" for loss in _LOSSES}
@@ -71,7 +81,8 @@ def _demonstrate(ctx: click.Context, out: Path, subjects: int, epochs: int, seed
     for line in tell_results(read_cases_csv(out / "results" / "cases.csv")):
         click.echo(f"- {line}")
     click.echo(f"\nDone in {time.monotonic() - start:.0f} s. Look at")
-    for place, what in _places(out, folders).items():
+    pictures = {heart: "a heart with its maps", signs: "where its Boundary map is not stable"} if drawn else {}
+    for place, what in {**pictures, **_places(out, folders)}.items():
         click.echo(f"  {place}: {what}")
     click.echo("Next, try your own: rwtool train IMAGES LABELS RUN, rwtool evaluate LABELS RUN...")
 

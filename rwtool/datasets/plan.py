@@ -25,6 +25,10 @@ _BYTE_NS = 1000.0  # to look at a byte of a label file, compressed: up to 200 vo
 Spacing = tuple[float, float, float]
 
 
+class NoClassError(UsageError):
+    """Label files that hold nothing but 0."""
+
+
 @dataclass(frozen=True)
 class LabelFile:
     """A label file that was looked at, and how it is to be read.
@@ -341,7 +345,7 @@ def _found_classes(
     """The class list that the values in the files make."""
     found = sorted({0, *values})
     if len(found) < 2 and readable:
-        raise UsageError(
+        raise NoClassError(
             "no label but 0 in any case, so there is nothing to segment; name the classes with classes=(0, 1, ...)"
         )
     names, tables = read_names(paths.values())

@@ -6,6 +6,7 @@ from importlib import resources
 
 TOPICS = (
     "maps",
+    "view",
     "losses",
     "integrations",
     "training",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rwtool.blocks import blocks
 from rwtool.datasets.cases import find_cases
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32
@@ -22,42 +19,8 @@ from rwtool.io.names import file_hash, is_bare_array, may_be_volume
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.maps.parameters import KINDS, RECTIFIED
 from rwtool.maps.settings import MapRecord
+from rwtool.maps.signs import Draw, NotFiniteError, SignCount, Signs, find_signs, random_draw
 from rwtool.parallel import Outcome, Work, run_cases, schedule
-
-SIGN_TOLERANCE = 1e-6  # of a voxel's largest |z|: equal components otherwise give spurious signs
-
-_BLOCK = 1 << 18
-
-Channels = Callable[[], Iterator[NDArray[Any]]]
-Weights = Callable[[slice], NDArray[np.float64]]  # of the next block of voxels, not yet normalised
-Draw = Callable[[int], Weights]  # by channel
-
-
-@dataclass(frozen=True)
-class SignCount:
-    """How many voxels have a gradient of which kind.
-
-    Attributes
-    ----------
-    voxels : int
-        All but ignored ones.
-    unstable : int
-        Voxels with two or more negative gradient components; a sound map has none.
-    zero : int
-        Voxels whose components are all equal: no gradient at all.
-    """
-
-    voxels: int = 0
-    unstable: int = 0
-    zero: int = 0
-
-    @property
-    def unstable_share(self) -> float:
-        """Share of unstable voxels."""
-        return self.unstable / self.voxels if self.voxels else 0.0
-
-    def __add__(self, other: SignCount) -> SignCount:
-        return SignCount(self.voxels + other.voxels, self.unstable + other.unstable, self.zero + other.zero)
 
 
 @dataclass(frozen=True)
@@ -84,35 +47,23 @@ class CaseCheck:
     random: SignCount = field(default_factory=SignCount)
 
 
-def gradient_signs(z: NDArray[Any], softmax: NDArray[Any] | None = None, *, kind: str | None = None) -> SignCount:
-    """Count voxels by the sign of their gradient components (Section 3.4 of the paper).
+@dataclass(frozen=True)
+class SignFigure:
+    """A picture of where gradient components have the wrong sign.
 
-    Component k of the gradient of the loss is ``y_k (z_k - sum_l z_l y_l)``; for an hd map, whose softmax is squared,
-    ``2 y_k (z_k y_k - sum_l z_l y_l^2)``. It counts as negative below -1e-6 times y_k times the largest absolute z of
-    the voxel.
-
-    Parameters
+    Attributes
     ----------
-    z : (K, ...) array
-        Region-wise map.
-    softmax : (K, ...) array, optional
-        Positive weights, normalised here; uniform if not given.
-    kind : str, optional
-        ``"hd"`` takes the squared softmax.
-
-    Returns
-    -------
-    SignCount
-
-    Examples
-    --------
-    >>> gradient_signs(np.array([12.0, 4.0, -3.0])).unstable
-    1
+    path : Path
+    case : str
+    slice : int
+    counts : dict of str to SignCount
+        Over the slice, by softmax: uniform, random and the name of a run.
     """
-    flat = np.asarray(z).reshape(len(z), -1)
-    given = None if softmax is None else np.asarray(softmax, dtype=np.float64).reshape(flat.shape)
-    draw = None if given is None else _weights_of(given)
-    return _count_signs(lambda: iter(flat), [draw], n_classes=len(flat), squared=kind == "hd")[0]
+
+    path: Path
+    case: str
+    slice: int
+    counts: dict[str, SignCount]
 
 
 @dataclass(frozen=True)
@@ -124,10 +75,13 @@ class CheckedMaps:
     maps : MapSet
     cases : tuple of CaseCheck
         One per case of the sidecar, and one per label file without a map.
+    figure : SignFigure or None
+        Where one was asked for.
     """
 
     maps: MapSet
     cases: tuple[CaseCheck, ...]
+    figure: SignFigure | None = None
 
     @property
     def bad(self) -> tuple[CaseCheck, ...]:
@@ -145,7 +99,7 @@ class CheckedMaps:
         return sum((case.random for case in self.cases), SignCount())
 
 
-def check_maps(
+def verify_maps(
     maps: str | Path,
     *,
     labels: str | Path | None = None,
@@ -154,7 +108,7 @@ def check_maps(
     jobs: int | None = None,
     verbosity: int = -1,
 ) -> CheckedMaps:
-    """Check a folder of maps: what ``rwtool check`` does.
+    """Verify a folder of maps, and count the signs of their gradients.
 
     Parameters
     ----------
@@ -232,7 +186,7 @@ def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseChe
             problems += _against_labels(path, record, source)
         if problems:
             return CaseCheck(name, tuple(problems), absent, there)
-        uniform, random = _signs(maps, name, source, seed)
+        uniform, random = find_map_signs(maps, name, source, [None, random_draw(seed, name)]).counts()
         if maps.kind in RECTIFIED and max(uniform.unstable, random.unstable) > 0:
             problems.append(f"{path} is a {maps.kind} map, and yet not stable; run rwtool maps again")
     except RwtoolError as error:
@@ -258,8 +212,23 @@ def _against_labels(path: Path, record: MapRecord, source: Path) -> list[str]:
     return found
 
 
-def _signs(maps: MapSet, name: str, source: Path | None, seed: int) -> list[SignCount]:
-    """Count the signs of a map file's gradient; its shape, channels and values are checked on the way."""
+def find_map_signs(maps: MapSet, name: str, source: Path | None, draws: Sequence[Draw | None]) -> Signs:
+    """The signs of a map file's gradient; its shape, channels and values are checked on the way.
+
+    Parameters
+    ----------
+    maps : MapSet
+    name : str
+        Of the case.
+    source : Path or None
+        Its label file.
+    draws : sequence of callable or None
+        As for :func:`rwtool.maps.signs.find_signs`.
+
+    Raises
+    ------
+    VolumeError
+    """
     path, record = maps.path(name), maps.cases[name]
     ignored = None
     if maps.ignore is not None and source is not None and may_be_volume(source):
@@ -279,99 +248,6 @@ def _signs(maps: MapSet, name: str, source: Path | None, seed: int) -> list[Sign
             raise VolumeError(f"{path} has {found} channels, the sidecar says {expected}")
 
     try:
-        draws = [None, _dirichlet(seed, name)]
-        return _count_signs(channels, draws, n_classes=expected, squared=maps.kind == "hd", ignored=ignored)
-    except _NotFiniteError as error:
+        return find_signs(channels, draws, n_classes=expected, squared=maps.kind == "hd", ignored=ignored)
+    except NotFiniteError as error:
         raise VolumeError(f"{path} holds {error} values that are not finite; run rwtool maps again") from error
-
-
-class _NotFiniteError(ValueError):
-    """A map with NaN or infinity."""
-
-
-class _Tally:
-    """Sums over the channels at one softmax per voxel, block by block; without a draw it is uniform."""
-
-    def __init__(self, draw: Draw | None, voxels: int, channels: int, squared: bool) -> None:
-        self.draw, self.squared = draw or _ones, squared
-        self.total = np.zeros(voxels)  # of weight x z
-        self.norm = np.zeros(voxels) if draw else np.broadcast_to(float(channels), voxels)  # of the weights
-        self.negative = np.zeros(voxels, dtype=np.uint16)
-
-    def add(self, z: NDArray[Any], where: slice, weights: NDArray[np.float64]) -> None:
-        self.total[where] += z * (weights**2 if self.squared else weights)
-        if self.norm.flags.writeable:
-            self.norm[where] += weights
-
-    def compare(self, z: NDArray[Any], where: slice, weights: NDArray[np.float64], bound: NDArray[np.float64]) -> None:
-        norm = self.norm[where]
-        if self.squared:
-            self.negative[where] += z * (weights / norm) - self.total[where] / norm**2 < -0.5 * bound
-        else:
-            self.negative[where] += z - self.total[where] / norm < -bound
-
-
-def _count_signs(
-    channels: Channels,
-    draws: Sequence[Draw | None],
-    *,
-    n_classes: int,
-    squared: bool,
-    ignored: NDArray[np.bool_] | None = None,
-) -> list[SignCount]:
-    """Two passes over the channels, one at a time: first the sums over all, then the sign of each."""
-    tallies: list[_Tally] = []
-    low = high = np.empty(0)
-    order: Any = None  # axes from slowest to fastest in memory
-    k = 0
-    for channel in channels():
-        if not tallies:
-            order = np.argsort(channel.strides, kind="stable")[::-1]
-            low = channel.transpose(order).flatten()
-            high = low.copy()
-            tallies = [_Tally(draw, channel.size, n_classes, squared) for draw in draws]
-        weights = [tally.draw(k) for tally in tallies]
-        flat = channel.transpose(order).ravel()
-        for (where,) in blocks(flat.shape, _BLOCK):
-            z = flat[where].astype(np.float64)
-            if not np.isfinite(z).all():
-                raise _NotFiniteError(f"{np.count_nonzero(~np.isfinite(z)):,}")
-            np.minimum(low[where], flat[where], out=low[where])
-            np.maximum(high[where], flat[where], out=high[where])
-            for tally, weight in zip(tallies, weights, strict=True):
-                tally.add(z, where, weight(where))
-        del channel, flat  # before the next one is read
-        k += 1  # noqa: SIM113 - enumerate would hold on to the channel
-    k = 0
-    for channel in channels():
-        weights = [tally.draw(k) for tally in tallies]
-        flat = channel.transpose(order).ravel()
-        for (where,) in blocks(flat.shape, _BLOCK):
-            z = flat[where].astype(np.float64)
-            bound = SIGN_TOLERANCE * np.maximum(np.abs(low[where]), np.abs(high[where])).astype(np.float64)
-            for tally, weight in zip(tallies, weights, strict=True):
-                tally.compare(z, where, weight(where), bound)
-        del channel, flat
-        k += 1  # noqa: SIM113 - enumerate would hold on to the channel
-    kept = np.ones(low.size, dtype=bool) if ignored is None else ~ignored.transpose(order).ravel()
-    zero = int(np.count_nonzero((low == high) & kept))
-    voxels = int(np.count_nonzero(kept))
-    return [SignCount(voxels, int(np.count_nonzero((tally.negative >= 2) & kept)), zero) for tally in tallies]
-
-
-def _ones(k: int) -> Weights:
-    return lambda where: np.ones(where.stop - where.start)
-
-
-def _weights_of(softmax: NDArray[np.float64]) -> Draw:
-    return lambda k: lambda where: softmax[k][where]
-
-
-def _dirichlet(seed: int, case: str) -> Draw:
-    """Weights that, normalised, are Dirichlet(1): exponentials, the same each time a channel is asked for."""
-
-    def draw(k: int) -> Weights:
-        rng = np.random.default_rng((seed, zlib.crc32(os.fsencode(case)), k))
-        return lambda where: rng.standard_exponential(where.stop - where.start)
-
-    return draw

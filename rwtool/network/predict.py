@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rwtool.console import show_progress
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
+from rwtool.datasets.classes import Classes
 from rwtool.errors import RwtoolError, UsageError, told_when_interrupted
 from rwtool.files import make_folder, remove_leftovers
 from rwtool.io.formats import check_suited, read_header, suited
@@ -173,6 +174,72 @@ def predict(
     if on_plan is not None:
         on_plan(plan)
     return _predict(plan, verbosity)
+
+
+@dataclass(frozen=True, eq=False)
+class CaseSoftmax:
+    """What a run makes of one case.
+
+    Attributes
+    ----------
+    softmax : (K, Z, Y, X) float32 array
+    geometry : Geometry
+        Of the image.
+    classes : Classes
+    paths : tuple of Path
+        The image, a file per channel.
+    """
+
+    softmax: NDArray[np.float32]
+    geometry: Geometry
+    classes: Classes
+    paths: tuple[Path, ...]
+
+
+def predict_softmax(
+    run: str | Path,
+    images: str | Path,
+    case: str,
+    *,
+    checkpoint: Which = "last",
+    device: str = "auto",
+    spacing_mm: Sequence[float] | None = None,
+    slice_axis: int | None = None,
+) -> CaseSoftmax:
+    """Softmax of one case, on the grid of its image; nothing is written.
+
+    Parameters
+    ----------
+    run, checkpoint, device, spacing_mm, slice_axis
+        As for :func:`predict`.
+    images : path
+        Folder, file or glob.
+    case : str
+        The name of its image; a file has any name.
+
+    Raises
+    ------
+    UsageError
+        The run or the images do not fit, or the case has no image.
+    VolumeError
+        The image cannot be read.
+    """
+    loaded = load_checkpoint(find_checkpoint(Path(run), checkpoint))
+    task = loaded.task
+    single = Path(images).is_file()
+    found, _ = find_images(
+        images, names=None if single else [case], channels=task.n_channels, numbered=task.numbered and not single
+    )
+    paths = next(iter(found.values()))
+    spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
+    check_suited(paths, spacing_mm=spacing)
+    request = _Request(
+        Path(run), str(images), Path(), checkpoint, device, "auto", False, False, False, spacing, slice_axis, 1
+    )
+    plan = PredictPlan(request, loaded, {case: paths})
+    read = _read(plan, paths)
+    softmax = _segmenter(plan).probabilities(read.image, read.size)
+    return CaseSoftmax(read.turn.undo(softmax), read.geometry, task.classes, paths)
 
 
 def _plan(request: _Request) -> PredictPlan:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,18 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
+def check_can_draw() -> None:
+    """Refuse to begin with what ends in a figure where there can be none.
+
+    Raises
+    ------
+    UsageError
+        matplotlib is not installed.
+    """
+    if not can_draw():
+        raise UsageError("a figure needs matplotlib, which is not installed; pip install 'rwtool[plot]'")
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Set the style of all that is drawn and saved within.
@@ -60,11 +73,11 @@ def drawing() -> Iterator[None]:
     UsageError
         matplotlib is not installed.
     """
-    if not can_draw():
-        raise UsageError("a figure needs matplotlib, which is not installed; pip install 'rwtool[plot]'")
+    check_can_draw()
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a letter that the font lacks shows as a box
         yield
 
 
@@ -87,8 +100,15 @@ def check_figure_path(path: Path) -> Path:
     return path
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path, *, dpi: float | None = None) -> None:
     """Write a figure in the format of its suffix; within :func:`drawing`.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : Path
+    dpi : float, optional
+        Of a ``.png``, and of pictures within the others; by default that of the style.
 
     Raises
     ------
@@ -100,7 +120,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     kind = check_figure_path(path).suffix.lower()[1:]
     undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
     with atomic(path) as target:
-        figure.savefig(target, format=kind, metadata=undated)
+        figure.savefig(target, format=kind, metadata=undated, dpi=dpi)
 
 
 def svg_text(figure: Figure) -> str:

@@ -126,3 +126,18 @@ def test_maps_with_ignored_voxels_need_their_labels(make, labels, tmp_path):
     labels.rename(tmp_path / "away")
     assert "it tells which voxels are ignored; give --labels" in check(folder, code=1).output
     check(folder, "--labels", tmp_path / "away")
+
+
+def test_a_figure_is_named_with_its_case_and_slice_and_counted_in_json(make, tmp_path):
+    folder, path = make("boundary"), tmp_path / "signs.png"
+    result = check(folder, "--figure", path, "--case", "case_1", "--slice", 2)
+    assert f"figure: {path} (case_1, slice 2)" in lines_of(result)
+    content = json.loads(check(folder, "--figure", path, "--case", "case_1", "--overwrite", "--format", "json").output)
+    drawn = rwtool.check_maps(folder, figure=path, case="case_1", overwrite=True, jobs=1).figure
+    assert (content["figure"]["path"], content["figure"]["case"], content["figure"]["slice"]) == (
+        str(path), "case_1", drawn.slice,
+    )  # fmt: skip
+    assert content["figure"]["counts"]["uniform"]["two_or_more_negative"] == drawn.counts["uniform"].unstable
+    assert "--case belongs to a figure; give --figure FILE.png too" in " ".join(
+        check(folder, "--case", "case_1", code=2).output.split()
+    )

@@ -13,6 +13,7 @@ from commands import run
 
 import rwtool
 from rwtool.cli.demo import _train_side_by_side
+from rwtool.report import figures
 
 
 def demo(out, *options, code=0):
@@ -36,7 +37,7 @@ def story(tmp_path_factory):
 
 def test_demo_tells_the_whole_story(story):
     out, output = story
-    for command in ("maps", "check", "train", "predict", "evaluate"):
+    for command in ("maps", "check", "view", "train", "predict", "evaluate"):
         assert f"$ rwtool {command}" in output
     image = rwtool.read_image(out / "images" / "heart_00.nii.gz")
     assert image.array.shape == rwtool.read_map(out / "maps" / "rrw" / "heart_00.nii.gz").shape[1:]
@@ -71,17 +72,25 @@ def test_the_demo_ends_with_what_the_tables_show_and_files_that_are_there(story)
     told, places = output.split("What the tables show, of one cohort and one seed:\n")[1].split("\nDone in ")
     assert all(line.startswith("- ") for line in told.strip().splitlines())
     named = [line.split(":")[0].strip() for line in places.splitlines()[1:-1]]
-    assert len(named) == 7
+    assert len(named) == 9
     assert all(Path(name).exists() for name in named)
 
 
-def test_a_second_demo_goes_on_where_the_first_was_stopped(story):
-    out, _ = story
+def test_a_second_demo_goes_on_where_the_first_was_stopped_and_without_matplotlib_names_the_extra(story, monkeypatch):
+    out, output = story
+    assert "matplotlib" not in output
+    pictures = {path: path.stat().st_mtime_ns for path in out.glob("pictures/*.png")}
+    assert {path.name for path in pictures} == {"heart.png", "hearts.png", "signs.png"}
+    monkeypatch.setattr(figures, "can_draw", lambda: False)
     trained = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/last.pt")}
     again = demo(out, "--subjects", "4")
     assert "4 cases unchanged since the last run" in again
     assert {path: path.stat().st_mtime_ns for path in out.glob("runs/*/last.pt")} == trained
     assert "epoch 1/1" not in again
+    assert [line for line in again.splitlines() if "matplotlib" in line] == [
+        "Pictures need matplotlib: pip install 'rwtool[plot]'"
+    ]
+    assert {path: path.stat().st_mtime_ns for path in out.glob("pictures/*.png")} == pictures
 
 
 def test_a_demo_of_another_length_is_refused_in_the_words_of_the_demo(story):

@@ -8,7 +8,6 @@ from commands import run
 
 import rwtool
 from rwtool.files import file_crc32
-from rwtool.maps.check import check_maps
 
 
 @pytest.fixture
@@ -80,11 +79,11 @@ def test_rectified_maps_verify_and_are_stable_at_every_voxel(labels, tmp_path, k
 
 def test_boundary_maps_of_three_classes_show_a_clear_share(labels, tmp_path):
     run("maps", labels, tmp_path / "maps", "--kind", "boundary", "-q", "-j", 1)
-    checks = check_maps(tmp_path / "maps" / "boundary", seed=3, jobs=1).cases
+    checks = rwtool.check_maps(tmp_path / "maps" / "boundary", seed=3, jobs=1).cases
     assert all(check.random.unstable_share > 0.1 for check in checks)
-    again = check_maps(tmp_path / "maps" / "boundary", seed=3, jobs=1).cases
+    again = rwtool.check_maps(tmp_path / "maps" / "boundary", seed=3, jobs=1).cases
     assert checks == again
-    other = check_maps(tmp_path / "maps" / "boundary", seed=4, jobs=1).cases
+    other = rwtool.check_maps(tmp_path / "maps" / "boundary", seed=4, jobs=1).cases
     assert checks[0].random != other[0].random
     assert "two or more negative" in run("check", tmp_path / "maps" / "boundary", "-j", 1).output
 
@@ -92,7 +91,7 @@ def test_boundary_maps_of_three_classes_show_a_clear_share(labels, tmp_path):
 def test_the_streamed_counts_equal_those_of_the_whole_array(labels, tmp_path):
     run("maps", labels, tmp_path / "maps", "--kind", "boundary", "--kind", "hd", "-q", "-j", 1)
     for kind in ("boundary", "hd"):
-        checks = check_maps(tmp_path / "maps" / kind, jobs=1).cases
+        checks = rwtool.check_maps(tmp_path / "maps" / kind, jobs=1).cases
         z = rwtool.read_map(tmp_path / "maps" / kind / "case_0.nii.gz").reshape(3, -1)
         draws = np.stack(
             [np.random.default_rng((0, zlib.crc32(b"case_0"), k)).standard_exponential(z.shape[1]) for k in range(3)]
@@ -106,7 +105,7 @@ def test_ignored_voxels_are_not_counted(tmp_path):
     nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "labels" / "a.nii.gz")
     for layout in ("dense", "packed"):
         run("maps", tmp_path / "labels", tmp_path / layout, "--ignore", 3, "--layout", layout, "-q", "-j", 1)
-        (check,) = check_maps(tmp_path / layout / "rrw", jobs=1).cases
+        (check,) = rwtool.check_maps(tmp_path / layout / "rrw", jobs=1).cases
         assert (check.uniform.voxels, check.uniform.zero) == (int((array != 3).sum()), 0)
 
 

@@ -357,3 +357,15 @@ def test_ignored_voxels_are_predicted_as_others(tmp_path):
         assert set(np.unique(found)) == {0, 1, 2}
         whole = discs(int(path.name[5]))[1].T
         assert dice((found == 2) & (truth == 9), (whole == 2) & (truth == 9)) > 0.8
+
+
+def test_the_softmax_of_one_case_is_the_one_that_is_written(trained, cohort, tmp_path):
+    rwtool.predict(trained, cohort / "images", tmp_path / "out", probabilities=True, amp="off")
+    written = nib.load(tmp_path / "out" / "probabilities" / "case_3.nii.gz")
+    for images in (cohort / "images", cohort / "images" / "case_3.nii.gz"):
+        found = predict_module.predict_softmax(trained, images, "case_3")
+        np.testing.assert_array_equal(found.softmax.transpose(3, 2, 1, 0), np.asarray(written.dataobj))
+        np.testing.assert_allclose(found.geometry.affine_mm, written.affine)
+        assert (found.classes.values, found.paths) == ((0, 1, 2), (cohort / "images" / "case_3.nii.gz",))
+    with pytest.raises(rwtool.UsageError, match="no image for nobody"):
+        predict_module.predict_softmax(trained, cohort / "images", "nobody")

@@ -1,0 +1,1 @@
+"""Pictures of cases, data sets and gradients."""
