@@ -17,8 +17,8 @@ machine
 workers
 parallel
 blocks
-io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats write
-datasets: values classes layouts cases channels subjects splits runs plan
+io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays blosc formats write
+datasets: values classes layouts cases channels subjects splits runs preprocessed plan
 maps: core parameters distances streaming kinds settings folder write make check
 losses: inputs functional mixing module
 metrics: lattice surface overlap measures
@@ -27,10 +27,10 @@ statistics: families permutation intervals effects arms pairs ranking agreement 
 report: text figures decisions markdown foreign csv latex write results
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop study
-integrations: channels monai torchmetrics torchio
+integrations: channels monai torchmetrics torchio nnunet nnunet.names nnunet.transforms nnunet.stored nnunet.trainer nnunet.extension.rwtool_trainers
 demo
 docs
-cli: options output maps check train predict evaluate compare demo help
+cli: options output maps check train predict evaluate compare demo nnunet_path help
 __main__
 """  # noqa: E501
 

@@ -21,6 +21,7 @@ from rwtool.cli.demo import demo
 from rwtool.cli.evaluate import evaluate
 from rwtool.cli.help import help_
 from rwtool.cli.maps import maps
+from rwtool.cli.nnunet_path import nnunet_path
 from rwtool.cli.options import for_shell
 from rwtool.cli.predict import predict
 from rwtool.cli.train import train
@@ -121,4 +122,5 @@ main.add_command(predict)
 main.add_command(evaluate)
 main.add_command(compare)
 main.add_command(demo)
+main.add_command(nnunet_path)
 main.add_command(help_)
