@@ -27,7 +27,7 @@ statistics: families permutation intervals effects arms pairs ranking agreement 
 report: text figures decisions markdown foreign csv latex write results
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop study
-integrations: channels monai torchmetrics torchio nnunet nnunet.names nnunet.transforms nnunet.stored nnunet.trainer nnunet.extension.rwtool_trainers
+integrations: channels monai torchmetrics torchio nnunet nnunet.names nnunet.transforms nnunet.stored nnunet.trainer nnunet.ext.rwnnunet
 demo
 docs
 cli: options output maps check train predict evaluate compare demo nnunet_path help

@@ -94,9 +94,7 @@ def _spacing_of(folder: Path) -> tuple[list[float], _Plans]:
     spacings = {tuple(spacing) for spacing, _ in found.values()}
     if len(spacings) > 1 or len(next(iter(spacings))) not in (2, 3):
         named = ", ".join(f"{path.name}: {spacing}" for path, (spacing, _) in found.items())
-        raise UsageError(
-            f"{folder}: expected one spacing for it in the plans; found {named}; give spacing_mm=(z, y, x)"
-        )
+        raise UsageError(f"{folder}: expected one spacing in the plans; found {named}; give spacing_mm=(z, y, x)")
     return next(iter(found.values()))
 
 

@@ -160,7 +160,7 @@ def trainer_names() -> list[str]:
 
 def trainer_folder() -> Path:
     """The folder that nnU-Net is to look for trainers in: ``nnUNet_extTrainer``."""
-    return Path(__file__).parent / "extension"
+    return Path(__file__).parent / "ext"
 
 
 def _key(names: Mapping[str, object], value: object) -> str:

@@ -16,7 +16,7 @@ ITERATIONS = 4
 
 
 def make_torchvision_importable():
-    """Declare the operators of a torchvision that was built for CUDA, beside a torch that was not; nothing uses them."""
+    """Declare the operators of a torchvision that was built for CUDA, beside a torch that was not."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")
@@ -141,7 +141,9 @@ def trainer(preprocessed, short):
 
         with pytest.MonkeyPatch.context() as patch:
             load = module.load_json
-            patch.setattr(module, "load_json", lambda path: {**load(path), **(dataset if "dataset.json" in path else {})})
+            patch.setattr(
+                module, "load_json", lambda path: {**load(path), **(dataset if "dataset.json" in path else {})}
+            )
             made = get_trainer_from_args("4", configuration, 0, name, device=torch.device("cpu"))
         if initialize:
             made.initialize()

@@ -75,7 +75,10 @@ def test_a_map_that_was_written_to_is_refused(folder, own_maps):
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        (TrainerSettings("rrw", units="voxel", stored=True), r"parameters.units: 'mm' and 'voxel'.*--units voxel --over"),
+        (
+            TrainerSettings("rrw", units="voxel", stored=True),
+            r"parameters.units: 'mm' and 'voxel'.*--units voxel --over",
+        ),
         (TrainerSettings("rrw", dims=2, stored=True), r"parameters.dims: 3 and 2.*--dims 2 --overwrite"),
     ],
 )
@@ -95,7 +98,7 @@ def test_a_format_that_cannot_be_read_in_pieces_is_refused(folder, tmp_path, mon
 
 
 def test_a_case_that_was_not_preprocessed_is_named(folder, at_maps):
-    with pytest.raises(UsageError, match="no .b2nd label file of hippocampus_x"):
+    with pytest.raises(UsageError, match=r"no \.b2nd label file of hippocampus_x"):
         stored_maps(folder, RRW, ["hippocampus_x"])
 
 

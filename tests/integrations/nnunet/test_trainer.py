@@ -32,7 +32,8 @@ def checkpoint(nnunet, name, configuration="2d", file="checkpoint_final.pth"):
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
 @pytest.mark.parametrize(
-    "name", ["nnUNetTrainerRRW_2epochs", "nnUNetTrainerRRWStored_2epochs", "nnUNetTrainerBoundaryStoredDiceGradual_2epochs"]
+    "name",
+    ["nnUNetTrainerRRW_2epochs", "nnUNetTrainerRRWStored_2epochs", "nnUNetTrainerBoundaryStoredDiceGradual_2epochs"],
 )
 def test_it_trains_with_made_and_with_stored_maps(nnunet, preprocessed, at_maps, short, configuration, name):
     train(name, configuration)
@@ -43,7 +44,9 @@ def test_it_trains_with_made_and_with_stored_maps(nnunet, preprocessed, at_maps,
     assert np.isfinite(losses).all()
 
 
-@pytest.mark.parametrize("name", ["nnUNetTrainerHDStoredCE_1epochs", "nnUNetTrainerHD_1epochs", "nnUNetTrainerACDice_1epochs"])
+@pytest.mark.parametrize(
+    "name", ["nnUNetTrainerHDStoredCE_1epochs", "nnUNetTrainerHD_1epochs", "nnUNetTrainerACDice_1epochs"]
+)
 def test_the_other_kinds_train(nnunet, preprocessed, at_maps, short, name):
     train(name)
     assert np.isfinite(checkpoint(nnunet, name)["logging"]["train_losses"]).all()
@@ -92,7 +95,10 @@ def test_the_loss_is_that_of_the_paper_at_each_level_with_nnu_nets_weights(train
     expected = 0.0
     for output, weight in zip(outputs, one.loss.whole.weight_factors, strict=True):
         step = labels.shape[0] / output.shape[2]
-        picked = [((np.arange(n) + 0.5) * full / n).astype(int) for n, full in zip(output.shape[2:], labels.shape, strict=True)]
+        picked = [
+            ((np.arange(n) + 0.5) * full / n).astype(int)
+            for n, full in zip(output.shape[2:], labels.shape, strict=True)
+        ]
         level = z[:, picked[0]][:, :, picked[1]][..., picked[2]][None]
         assert step >= 1
         expected += weight * float((output.softmax(1) * level).mean())
@@ -100,7 +106,9 @@ def test_the_loss_is_that_of_the_paper_at_each_level_with_nnu_nets_weights(train
     assert float(one.loss(outputs, batch["target"])) == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize(("name", "part"), [("nnUNetTrainerRRWDice", "weight_ce"), ("nnUNetTrainerRRWCE", "weight_dice")])
+@pytest.mark.parametrize(
+    ("name", "part"), [("nnUNetTrainerRRWDice", "weight_ce"), ("nnUNetTrainerRRWCE", "weight_dice")]
+)
 def test_a_mixture_is_the_map_loss_and_one_half_of_nnu_nets_own(trainer, name, part):
     whole, one, alone = trainer("nnUNetTrainer"), trainer(name), trainer("nnUNetTrainerRRW")
     batch = next(loader(one))
@@ -150,7 +158,9 @@ def test_a_training_is_gone_on_with(nnunet, preprocessed, short, monkeypatch):
     torch.save(half, run_folder(nnunet, name) / "checkpoint_latest.pth")
     seen = []
     begin = cls.on_train_epoch_start
-    monkeypatch.setattr(cls, "on_train_epoch_start", lambda self: (begin(self), seen.append(self.loss.loss.common_weight)))
+    monkeypatch.setattr(
+        cls, "on_train_epoch_start", lambda self: (begin(self), seen.append(self.loss.loss.common_weight))
+    )
     train(name, continue_training=True)
     assert seen == pytest.approx([0.01])
     assert len(checkpoint(nnunet, name)["logging"]["train_losses"]) == 3
@@ -198,7 +208,9 @@ def test_ignored_voxels_do_not_matter(trainer):
 
 def test_regions_are_refused_in_a_sentence(trainer):
     dataset = {"labels": {"background": 0, "whole": [1, 2], "posterior": 2}, "regions_class_order": [1, 2]}
-    with pytest.raises(NotImplementedError, match=r"nnUNetTrainerRRW gives each voxel one class by softmax; .* regions"):
+    with pytest.raises(
+        NotImplementedError, match=r"nnUNetTrainerRRW gives each voxel one class by softmax; .* regions"
+    ):
         trainer("nnUNetTrainerRRW", **dataset)
 
 

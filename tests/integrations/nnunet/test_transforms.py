@@ -107,10 +107,10 @@ def test_mirrored_it_is_the_map_of_the_mirrored_labels(kind):
 @pytest.mark.parametrize("kind", ["rrw", "boundary"])
 @pytest.mark.parametrize("shape", [SHAPE, (40, 32)])
 def test_turned_and_zoomed_it_is_the_map_of_the_warped_labels_within_a_voxel(kind, shape):
-    # bilinear interpolation, and labels that have moved by whole voxels, leave less than a voxel of a distance; what rrw
-    # divides by is the class's largest one
+    # bilinear interpolation, and labels that move by whole voxels, leave less than a voxel of a distance; rrw divides
+    # it by the largest one of the class
     labels, spacing = balls(shape), (1.0,) * len(shape)
-    np.random.seed(3)
+    np.random.seed(3)  # noqa: NPY002  # nnU-Net draws from it
     steps = [spatial(shape, p_rotation=1, rotation=(-0.5, 0.5), p_scaling=1, scaling=(0.7, 1.4))]
     for _ in range(10):
         found, values = after(steps, kind, stored_sample(labels, kind, spacing))
@@ -163,7 +163,7 @@ def test_the_zoom_of_slices_is_taken_where_volumes_are_turned_slice_by_slice():
 @pytest.mark.parametrize("kind", ["rrw", "boundary", "hd"])
 @pytest.mark.parametrize("shape", [SHAPE, SHAPE[1:]])
 def test_a_map_that_is_made_is_that_of_the_augmented_labels(kind, shape):
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  # nnU-Net draws from it
     spacing = (2.0, 1.0, 0.5)[-len(shape) :]
     steps = [spatial(shape, p_rotation=1, rotation=(0.3, 0.3)), MirrorTransform((0,)), RemoveLabelTansform(-1, 0)]
     make = MakeMap(MapParameters(kind), spacing, 3, None)

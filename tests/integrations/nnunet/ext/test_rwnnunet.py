@@ -17,7 +17,7 @@ def test_nnu_net_finds_trainers_by_their_names(find):
     found = find("nnUNetTrainerBoundaryDiceGradual_20epochs")
     assert found.__name__ == "nnUNetTrainerBoundaryDiceGradual_20epochs"
     assert (found.settings.kind, found.settings.mixed_with, found.settings.epochs) == ("boundary", "dice", 20)
-    assert "rwtool_trainers" not in sys.modules  # nnU-Net removes what it has looked into
+    assert "rwnnunet" not in sys.modules  # nnU-Net removes what it has looked into
     assert find("nnUNetTrainerBoundaryDiceGradual_20epochs") is found
     assert pickle.loads(pickle.dumps(found)) is found
 
