@@ -33,10 +33,11 @@ def test_without_blosc2_the_message_says_what_to_install(tmp_path, monkeypatch):
 def test_labels_keep_the_order_of_their_axes_and_outside_is_background(write):
     array = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4) % 3
     array[0, 0, 0] = -1
-    volume = rwtool.read_labels(write(array), spacing_mm=SPACING, classes=(0, 1, 2))
+    path = write(array)
+    volume = rwtool.read_labels(path, spacing_mm=SPACING, classes=(0, 1, 2))
     np.testing.assert_array_equal(volume.array, np.where(array[0] < 0, 0, array[0]))
     assert volume.spacing_mm == SPACING
-    header = rwtool.io.formats.read_header(write(array), spacing_mm=SPACING)
+    header = rwtool.io.formats.read_header(path, spacing_mm=SPACING)
     assert (header.geometry.array_shape, header.dtype) == ((2, 3, 4), np.int16)
 
 

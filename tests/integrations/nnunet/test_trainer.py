@@ -7,11 +7,13 @@ import pytest
 pytestmark = [pytest.mark.nnunet, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("nnunetv2", reason="nnU-Net is not installed")
 
+import blosc2  # noqa: E402
 import torch  # noqa: E402
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2  # noqa: E402
 
 import rwtool  # noqa: E402
 from rwtool.errors import UsageError  # noqa: E402
+from rwtool.io.formats import read_label_values  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -52,19 +54,19 @@ def test_the_other_kinds_train(nnunet, preprocessed, at_maps, short, name):
     assert np.isfinite(checkpoint(nnunet, name)["logging"]["train_losses"]).all()
 
 
-def whole_case(trainer, stored):
-    """Target of a whole case out of the transforms of validation, which change nothing."""
+def whole_case(trainer, shape=None):
+    """Batch of a whole case, or of its first voxels, out of the transforms of validation, which change nothing."""
     trainer.dataset_class = nnUNetDatasetBlosc2
     dataset, _ = trainer.get_tr_and_val_datasets()
     case = dataset.identifiers[0]
     image, labels, _, _ = dataset.load_case(case)
-    image = image[tuple(slice(0, n) if k else slice(None) for k, n in enumerate(image.shape))]
+    where = (slice(None), *(slice(0, n) for n in shape or image.shape[1:]))
     steps = trainer.get_validation_transforms(
         trainer._get_deep_supervision_scales(), foreground_labels=trainer.label_manager.foreground_labels
     )
     made = steps(
-        image=torch.from_numpy(np.ascontiguousarray(image)).float(),
-        segmentation=torch.from_numpy(labels[...]).to(torch.int16),
+        image=torch.from_numpy(np.ascontiguousarray(image[where])).float(),
+        segmentation=torch.from_numpy(labels[where]).to(torch.int16),
     )
     assert made["image"].shape[0] == 1
     return {"data": made["image"][None], "target": [level[None] for level in made["segmentation"]]}
@@ -76,7 +78,7 @@ def test_made_and_stored_maps_give_one_loss_on_one_batch(trainer, at_maps, kind)
     losses = []
     for name in (f"nnUNetTrainer{kind}", f"nnUNetTrainer{kind}Stored"):
         one = trainer(name, "3d_fullres")
-        batch = one._parted(whole_case(one, "Stored" in name))
+        batch = one._parted(whole_case(one))
         assert [level.shape[1] for level in batch["target"]] == [1] * 3
         torch.manual_seed(1)
         outputs = [torch.randn(1, 3, *level.shape[2:]) for level in batch["target"]]
@@ -87,7 +89,7 @@ def test_made_and_stored_maps_give_one_loss_on_one_batch(trainer, at_maps, kind)
 
 def test_the_loss_is_that_of_the_paper_at_each_level_with_nnu_nets_weights(trainer, at_maps):
     one = trainer("nnUNetTrainerRRW", "3d_fullres")
-    batch = one._parted(whole_case(one, False))
+    batch = one._parted(whole_case(one))
     torch.manual_seed(1)
     outputs = [torch.randn(1, 3, *level.shape[2:]) for level in batch["target"]]
     labels = batch["target"][0][0, 0].numpy().astype(np.int16)
@@ -190,9 +192,9 @@ def test_the_optimiser_is_the_trainers_own(trainer):
 def test_ignored_voxels_do_not_matter(trainer):
     labels = {"background": 0, "anterior": 1, "ignore": 2}
     for name in ("nnUNetTrainerRRW", "nnUNetTrainerBoundaryDice", "nnUNetTrainerACCE"):
-        one = trainer(name, labels=labels)
+        one = trainer(name, "3d_fullres", labels=labels)
         assert (one.label_manager.num_segmentation_heads, one.label_manager.ignore_label) == (2, 2)
-        batch = next(loader(one))
+        batch = whole_case(one, (24, 40, 24))
         parted = one._parted(batch)
         torch.manual_seed(1)
         outputs = [torch.randn(len(level), 2, *level.shape[2:]) for level in parted["target"]]
@@ -225,7 +227,8 @@ def test_a_second_stage_has_the_first_ones_labels_in_its_image(nnunet, preproces
         stage = run_folder(nnunet, name, "3d_fullres").parent / "predicted_next_stage" / "3d_cascade_fullres"
         stage.mkdir(parents=True)
         for path in (preprocessed / "nnUNetPlans_3d_fullres").glob("*_seg.b2nd"):
-            shutil.copy(path, stage / path.name.replace("_seg", ""))
+            labels = blosc2.open(str(path), mode="r")[0]
+            nnUNetDatasetBlosc2.save_seg(labels, str(stage / path.name.removesuffix("_seg.b2nd")))
         one = trainer(name, "3d_cascade_fullres")
         batch = next(loader(one))
         assert batch["data"].shape[1] == 1 + 2  # the image, and a channel for each label
@@ -269,7 +272,7 @@ def test_it_validates_and_predicts_as_nnu_net_does(nnunet, preprocessed, short, 
     predictor = nnUNetPredictor(device=CPU, perform_everything_on_device=False, use_mirroring=False, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(folder.parent), (0,))
     predictor.predict_from_files_sequential([[str(first)]], [str(tmp_path / "found")], save_probabilities=False)
-    assert set(rwtool.read_label_values(tmp_path / "found.nii.gz")) <= {0, 1, 2}
+    assert set(read_label_values(tmp_path / "found.nii.gz")) <= {0, 1, 2}
     monkeypatch.delenv("nnUNet_extTrainer")
     with pytest.raises(RuntimeError, match="nnUNet_extTrainer"):  # which the page says to set
         nnUNetPredictor(device=CPU).initialize_from_trained_model_folder(str(folder.parent), (0,))
