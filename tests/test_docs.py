@@ -31,6 +31,7 @@ COMMAND_PAGE = {
     "evaluate": "evaluation",
     "compare": "statistics",
     "demo": "training",
+    "nnunet-path": "nnunet",
     "help": "README",
 }
 """Where the options of a command are explained."""
@@ -41,6 +42,10 @@ NOT_RUN = {
     "ruff check": "is run by the continuous integration",
     "torchrun": "needs several devices",
     "python tests/benchmarks": "takes minutes",
+    "nnUNetv2_": "trains by nnU-Net, for hours",
+    "cd $nnUNet": "is a folder of nnU-Net",
+    "rwtool evaluate gt_segmentations": "compares trainings of nnU-Net",
+    "rwtool maps $nnUNet_preprocessed": "is of a data set of nnU-Net",
     "eval": "changes the user's shell",
     "_RWTOOL_COMPLETE": "needs the fish shell",
 }
@@ -49,6 +54,8 @@ NOT_RUN = {
 OTHERS_OPTIONS = {
     "--nproc-per-node": "torchrun",
     "--check": "ruff format",
+    "--c": "nnUNetv2_train",
+    "--val": "nnUNetv2_train",
     "--nnunet": "tests/benchmarks/bench_train.py",
 }
 

@@ -8,6 +8,7 @@ TOPICS = (
     "maps",
     "losses",
     "integrations",
+    "nnunet",
     "training",
     "evaluation",
     "statistics",
