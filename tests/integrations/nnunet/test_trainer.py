@@ -1,8 +1,11 @@
+import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 
 pytestmark = [pytest.mark.nnunet, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("nnunetv2", reason="nnU-Net is not installed")
@@ -265,6 +268,25 @@ def test_it_validates_and_predicts_as_nnu_net_does(nnunet, preprocessed, short, 
     train(name, only_run_validation=True)
     summary = json.loads((folder / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == 2
+    found = run(
+        "evaluate",
+        preprocessed / "gt_segmentations",
+        f"rrw={folder / 'validation'}",
+        "--cases",
+        f"{preprocessed / 'splits_final.json'}:0",
+        "-o",
+        tmp_path / "results",
+        "-j",
+        1,
+    )
+    assert found.exit_code == 0
+    with (tmp_path / "results" / "cases.csv").open(encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["metric"] == "dice"]
+    theirs = {Path(one["prediction_file"]).name: one["metrics"] for one in summary["metric_per_case"]}
+    assert len(rows) == 4
+    for row in rows:
+        dice = theirs[f"{row['case']}.nii.gz"][row["class"]]["Dice"]
+        assert float(row["value"]) == pytest.approx(0 if np.isnan(dice) else dice, abs=1e-9)
     images = tmp_path / "images"
     images.mkdir()
     first = sorted((nnunet / "raw" / "Dataset004_Hippocampus" / "imagesTr").glob("*.nii.gz"))[0]
