@@ -34,6 +34,7 @@ COMMAND_PAGE = {
     "compare": "statistics",
     "convergence": "convergence",
     "demo": "training",
+    "nnunet-path": "nnunet",
     "help": "README",
 }
 """Where the options of a command are explained."""
@@ -44,6 +45,10 @@ NOT_RUN = {
     "ruff check": "is run by the continuous integration",
     "torchrun": "needs several devices",
     "python tests/benchmarks": "takes minutes",
+    "nnUNetv2_": "trains by nnU-Net, for hours",
+    "cd $nnUNet": "is a folder of nnU-Net",
+    "rwtool evaluate gt_segmentations": "compares trainings of nnU-Net",
+    "rwtool maps $nnUNet_preprocessed": "is of a data set of nnU-Net",
     "eval": "changes the user's shell",
     "_RWTOOL_COMPLETE": "needs the fish shell",
 }
@@ -53,6 +58,8 @@ OTHERS_OPTIONS = {
     "--nproc-per-node": "torchrun",
     "--check": "ruff format",
     "--val_best": "nnUNetv2_train",
+    "--c": "nnUNetv2_train",
+    "--val": "nnUNetv2_train",
     "--nnunet": "tests/benchmarks/bench_train.py",
 }
 

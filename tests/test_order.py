@@ -17,8 +17,8 @@ machine
 workers
 parallel
 blocks
-io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays formats write
-datasets: values classes layouts bids cases channels subjects splits nnunet runs curves plan
+io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays blosc formats write
+datasets: values classes layouts bids cases channels subjects splits nnunet runs preprocessed curves plan
 maps: core parameters distances streaming kinds settings folder write make signs check
 losses: inputs functional mixing module
 metrics: lattice surface overlap measures
@@ -28,10 +28,10 @@ report: text figures slices curves decisions markdown foreign csv latex write re
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop seeds study
 views: planes source layout case sheet view signs check
-integrations: channels monai torchmetrics torchio
+integrations: channels monai torchmetrics torchio nnunet nnunet.names nnunet.transforms nnunet.stored nnunet.trainer nnunet.ext.rwnnunet
 demo
 docs
-cli: options output maps check view train predict evaluate compare convergence demo help
+cli: options output maps check view train predict evaluate compare convergence demo nnunet_path help
 __main__
 """  # noqa: E501
 

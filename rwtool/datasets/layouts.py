@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rwtool.errors import UsageError
-from rwtool.io.names import case_name, split_name
+from rwtool.io.names import case_name, is_preprocessed, split_name
 
 _ACDC = re.compile(r"(patient\d+_frame\d+)_gt")
 _ACDC_OTHER = re.compile(r"patient\d+_4d")
@@ -30,6 +30,12 @@ class Role(NamedTuple):
     case: str
     labels: bool
     channel: str = ""
+
+
+def preprocessed_role(path: Path) -> Role | None:
+    """Tell what a file is that nnU-Net's preprocessing has written: labels, or the image of a case."""
+    stem = case_name(path)
+    return Role(stem.removesuffix("_seg"), stem.endswith("_seg")) if is_preprocessed(path) else None
 
 
 def role_of(path: Path) -> Role | None:
@@ -56,11 +62,14 @@ def role_of(path: Path) -> Role | None:
 
 def known_roles(files: list[Path]) -> dict[Path, Role]:
     """Roles of the files of a folder or glob that follow a published layout."""
-    roles = {path: role for path in files if (role := role_of(path)) is not None}
+    roles = {path: role for path in files if (role := preprocessed_role(path) or role_of(path)) is not None}
     stems = {case_name(path) for path in files}
     kept = {}
     for path, role in roles.items():
         stem = case_name(path)
+        if is_preprocessed(path):
+            kept[path] = role
+            continue
         if _BRATS.fullmatch(stem) and not _BIDS.fullmatch(stem) and not stem.lower().startswith("brats"):
             others = (_BRATS.fullmatch(other) for other in stems if other != stem)
             if not any(other and other["case"] == role.case for other in others) and role.case != path.parent.name:

@@ -12,6 +12,7 @@ from rwtool.console import count
 from rwtool.datasets.bids import read_names
 from rwtool.datasets.cases import Found, search_cases
 from rwtool.datasets.classes import Classes, check_regions, find_dataset_json, make_classes, read_dataset_json
+from rwtool.datasets.preprocessed import preprocessed_spacing
 from rwtool.datasets.values import warn_of_images
 from rwtool.errors import UsageError, shorten
 from rwtool.io.formats import check_suited, read_header, read_label_values, read_labels, suited
@@ -171,7 +172,7 @@ def plan_dataset(
     ignore : int, optional
         The value of voxels without a class; wins over the one of ``dataset.json``.
     spacing_mm : (3,) float, optional
-        Of files that carry none.
+        Of files that carry none; those that nnU-Net has preprocessed have it in its plans.
     slice_axis : int, optional
         The file axis that is z.
     regions : dict of str to sequence of int, optional
@@ -200,7 +201,8 @@ def plan_dataset(
     found = Found(dict(source), {}) if isinstance(source, Mapping) else search_cases(source, name=name)
     paths = found.cases
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
-    check_suited(paths.values(), spacing_mm=spacing, slice_axis=slice_axis)
+    own = preprocessed_spacing(paths) if spacing is None else {}
+    check_suited(paths.values(), spacing_mm=next(iter(own.values()), spacing), slice_axis=slice_axis)
     known = _known_classes(paths, described, classes, ignore, regions is not None)
     ignored = ignore if known is None else known.ignore
     work = [
@@ -208,7 +210,7 @@ def plan_dataset(
             name,
             _Question(
                 path,
-                {**suited(path, spacing_mm=spacing, slice_axis=slice_axis)},
+                {**suited(path, spacing_mm=own.get(name, spacing), slice_axis=slice_axis)},
                 {"ignore": ignored, "map_values": map_values},
                 known is None,
             ),

@@ -9,6 +9,7 @@ TOPICS = (
     "view",
     "losses",
     "integrations",
+    "nnunet",
     "training",
     "convergence",
     "evaluation",

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import naming
 from rwtool.io.arrays import map_npy, npy_geometry, open_npy
+from rwtool.io.blosc import map_b2nd, open_b2nd
 from rwtool.io.dicom import is_dicom, open_dicom
 from rwtool.io.geometry import NoSpacingError, settle_spacing
 from rwtool.io.itk import open_sitk
 from rwtool.io.labels import ignored_value, label_counts, map_labels, round_labels, to_classes
 from rwtool.io.metaimage import describe_meta
 from rwtool.io.names import (
+    BARE_SUFFIXES,
     DICOM_SUFFIXES,
     META_SUFFIXES,
     NIFTI_SUFFIXES,
@@ -132,8 +134,8 @@ def read_labels(
     """
     path = Path(path)
     stored = _open(path, spacing_mm, slice_axis)
-    # an .npy file's own axes are (z, y, x): a refused voxel is named so that its author finds it
-    turn = (2, 1, 0) if split_name(path)[1] == ".npy" else (0, 1, 2)
+    # a bare array's own axes are (z, y, x): a refused voxel is named so that its author finds it
+    turn = (2, 1, 0) if is_bare_array(path) else (0, 1, 2)
     with naming(path):
         array = round_labels(
             stored.array.transpose(turn), slope=stored.slope, inter=stored.inter, ignore=ignore
@@ -202,7 +204,7 @@ def count_channels(path: str | Path) -> int:
         raise VolumeError(f"{path}: no such file")
     with naming(path, *READ_ERRORS):
         if is_bare_array(path):
-            shape = map_npy(path).shape
+            shape = _map_bare(path).shape
             return shape[0] if len(of_space(shape)) == 4 else 1
         with nifti_stream(path) as stream:
             shape = tuple(int(n) for n in read_nifti_header(stream).get_data_shape())
@@ -254,7 +256,7 @@ def _streamed(
         raise VolumeError(f"{path}: no such file")
     with naming(path, *READ_ERRORS):
         if is_bare_array(path):
-            array = map_npy(path)
+            array = _map_bare(path)
             for channel in array if array.ndim == 4 else array[np.newaxis]:
                 geometry = npy_geometry(channel.shape, spacing_mm, slice_axis)
                 stored = geometry.to_file(channel.reshape(geometry.array_shape))
@@ -386,8 +388,8 @@ def _open_as(
     where = (path, slice_axis, voxels, spacing_mm)
     if path.is_dir() or suffix in DICOM_SUFFIXES or (not suffix and is_dicom(path)):  # a folder whatever its name
         return open_dicom(*where)
-    if suffix == ".npy":
-        return open_npy(path, spacing_mm, slice_axis)
+    if suffix in BARE_SUFFIXES:
+        return open_npy(path, spacing_mm, slice_axis) if suffix == ".npy" else open_b2nd(*where)
     if suffix in NIFTI_SUFFIXES or is_nifti_pair(path):
         return open_nifti(*where)
     if suffix in PICTURE_SUFFIXES:
@@ -399,6 +401,11 @@ def _open_as(
         raise VolumeError(f"rwtool knows no format of this name; expected one of {', '.join(SUFFIXES)}")
     through_itk = suffix in OTHER_SUFFIXES and not first_bytes(path).startswith(_MINC_1)
     return open_sitk(*where) if through_itk else open_neuro(*where)
+
+
+def _map_bare(path: Path) -> Any:
+    """The array of a file that holds no more than that."""
+    return map_npy(path) if split_name(path)[1] == ".npy" else map_b2nd(path)
 
 
 def _several(header: Header) -> str:

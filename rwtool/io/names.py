@@ -45,11 +45,14 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 OTHER_SUFFIXES = (".gipl", ".gipl.gz", ".vtk", ".mnc")
 
 
-NO_SPACING = (".npy", *PICTURE_SUFFIXES)  # or none in mm for all axes
+BARE_SUFFIXES = (".npy", ".b2nd")  # of arrays; the latter is nnU-Net's
+
+
+NO_SPACING = (*BARE_SUFFIXES, *PICTURE_SUFFIXES)  # or none in mm for all axes
 
 
 SUFFIXES = (
-    *NIFTI_SUFFIXES, *META_SUFFIXES, *NRRD_SUFFIXES, ".npy", *PAIR_SUFFIXES, *NEURO_SUFFIXES, *DICOM_SUFFIXES,
+    *NIFTI_SUFFIXES, *META_SUFFIXES, *NRRD_SUFFIXES, *BARE_SUFFIXES, *PAIR_SUFFIXES, *NEURO_SUFFIXES, *DICOM_SUFFIXES,
     *OTHER_SUFFIXES, *PICTURE_SUFFIXES,
 )  # fmt: skip
 
@@ -69,6 +72,7 @@ _HEADERS = (".hdr", ".hdr.gz", ".head", ".par")
 
 _INSTEAD = {  # of formats that are lossy, that rwtool does not write, or that would need a file more
     ".jpg": ".png", ".jpeg": ".png", ".seg.nrrd": ".nrrd", ".seg.nhdr": ".nhdr", "": ".nii.gz",
+    ".b2nd": ".npy",
     **dict.fromkeys((*DICOM_SUFFIXES, *PAIR_SUFFIXES, *NEURO_SUFFIXES, ".mnc"), ".nii.gz"),
 }  # fmt: skip
 
@@ -113,7 +117,12 @@ def channels_name(case: str, like: Path) -> str:
 
 def is_bare_array(path: str | Path) -> bool:
     """Whether a file holds an array that is ``(z, y, x)`` already, so that it has no slice axis of its own."""
-    return split_name(path)[1] == ".npy"
+    return split_name(path)[1] in BARE_SUFFIXES
+
+
+def is_preprocessed(path: str | Path) -> bool:
+    """Whether a file is one of nnU-Net's preprocessing by its name."""
+    return split_name(path)[1] == ".b2nd"
 
 
 def may_be_volume(path: Path) -> bool:

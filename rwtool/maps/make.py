@@ -15,6 +15,7 @@ import numpy as np
 
 from rwtool.console import count
 from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
+from rwtool.datasets.preprocessed import preprocessed_root
 from rwtool.errors import UsageError
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
@@ -227,6 +228,12 @@ def _plan(
             raise UsageError(
                 f"the {kind} maps would go to {maps.folder}, where the label files are; choose another out="
             )
+        for root in filter(None, map(preprocessed_root, dataset.paths.values())):
+            if maps.folder.resolve().is_relative_to(root.resolve()):
+                raise UsageError(
+                    f"the {kind} maps would go to {maps.folder}, within nnU-Net's data set {root}; choose an out= "
+                    "outside of it"
+                )
     if not overwrite:
         for maps in sets.values():
             _refuse_strangers(maps, [f"{name}.{storage.format}" for name in dataset.files])

@@ -1,0 +1,80 @@
+import sys
+
+import numpy as np
+import pytest
+
+import rwtool
+from rwtool.errors import UsageError, VolumeError
+
+SPACING = (3.0, 1.0, 0.5)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Function that writes an array as nnU-Net does."""
+    blosc2 = pytest.importorskip("blosc2", reason="blosc2 is not installed")
+
+    def write(array, name="case_seg.b2nd"):
+        blosc2.asarray(np.ascontiguousarray(array), urlpath=str(tmp_path / name))
+        return tmp_path / name
+
+    return write
+
+
+def test_without_blosc2_the_message_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "blosc2", None)
+    path = tmp_path / "case_seg.b2nd"
+    path.write_bytes(b"anything")
+    with pytest.raises(VolumeError, match=r"case_seg\.b2nd: .*pip install 'rwtool\[nnunet\]'"):
+        rwtool.read_labels(path, spacing_mm=SPACING)
+
+
+@pytest.mark.nnunet
+def test_labels_keep_the_order_of_their_axes_and_outside_is_background(write):
+    array = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4) % 3
+    array[0, 0, 0] = -1
+    path = write(array)
+    volume = rwtool.read_labels(path, spacing_mm=SPACING, classes=(0, 1, 2))
+    np.testing.assert_array_equal(volume.array, np.where(array[0] < 0, 0, array[0]))
+    assert volume.spacing_mm == SPACING
+    header = rwtool.io.formats.read_header(path, spacing_mm=SPACING)
+    assert (header.geometry.array_shape, header.dtype) == ((2, 3, 4), np.int16)
+
+
+@pytest.mark.nnunet
+def test_its_channels_are_those_of_its_first_axis(write):
+    from rwtool.io.formats import count_channels, read_channels
+
+    image = np.random.default_rng(0).random((2, 3, 4, 5), dtype=np.float32)
+    path = write(image, "case.b2nd")
+    assert count_channels(path) == 2
+    found = [volume.array for volume in read_channels(path, spacing_mm=SPACING)]
+    np.testing.assert_array_equal(np.stack(found), image)
+    with pytest.raises(VolumeError, match="expected labels, one number per voxel; found the 2 channels"):
+        rwtool.read_labels(path, spacing_mm=SPACING)
+
+
+@pytest.mark.nnunet
+def test_a_spacing_is_needed_and_a_slice_axis_is_not(write):
+    path = write(np.zeros((1, 2, 3, 4), dtype=np.int16))
+    with pytest.raises(UsageError, match="carries no spacing"):
+        rwtool.read_labels(path)
+    with pytest.raises(UsageError, match="slice_axis= is not for"):
+        rwtool.read_labels(path, spacing_mm=SPACING, slice_axis=1)
+
+
+@pytest.mark.nnunet
+def test_negative_labels_but_for_minus_one_are_refused_where_they_stand(write):
+    array = np.zeros((1, 2, 3, 4), dtype=np.int16)
+    array[0, 1, 2, 3] = -2
+    with pytest.raises(VolumeError, match=r"found -2 at file voxel \(1, 2, 3\)"):
+        rwtool.read_labels(write(array), spacing_mm=SPACING)
+
+
+@pytest.mark.nnunet
+@pytest.mark.parametrize("content", [b"no array at all", b""])
+def test_a_damaged_file_is_refused_by_its_name(tmp_path, content):
+    path = tmp_path / "case_seg.b2nd"
+    path.write_bytes(content)
+    with pytest.raises(VolumeError, match=r"case_seg\.b2nd: "):
+        rwtool.read_labels(path, spacing_mm=SPACING)
