@@ -24,7 +24,7 @@ losses: inputs functional mixing module
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
 statistics: families permutation intervals effects arms pairs ranking agreement comparison
-report: text figures decisions markdown foreign csv latex write results
+report: text figures decisions markdown foreign csv latex cases charts thumbnails sections html write results
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop study
 integrations: channels monai torchmetrics torchio
