@@ -157,7 +157,7 @@ def worst_cases(groups: Sequence[GroupValues], comparison: Comparison, rules: Ru
                         case,
                         axes.group,
                         comparison.runs[method][run],
-                        -METRICS[metric].better * float(np.mean([mean for mean in of_runs if mean > -math.inf])),
+                        -METRICS[metric].better * float(np.mean([mean for mean in of_runs if mean > -math.inf])) + 0.0,
                         axes.labels[c],
                         tuple(float(value) for value in group.values[method][i, c]),
                         STATUSES[arm.status[run, i, c]],

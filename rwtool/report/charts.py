@@ -88,9 +88,9 @@ def differences_chart(
 def significance_chart(tests: Sequence[ComparisonTest], methods: Sequence[str], *, alpha: float) -> Figure:
     """Adjusted p of the row's method against the column's, with an arrow where it is better or worse."""
     n = len(methods)
-    left, top = _name_width(methods), 0.12 + 0.7 * _name_width(methods)
+    left, top = _name_width(methods), 0.25 + 0.7 * _name_width(methods)
     height = n * 0.34
-    figure = _bare_figure(top + height + 0.1)
+    figure = new_figure(_WIDTH, top + height + 0.1, fitted=False)
     axes = _place(figure, left, 0.1, _WIDTH - left - _RIGHT, height)
     for test in tests:
         for turn, pair in ((1, (test.method, test.baseline)), (-1, (test.baseline, test.method))):
@@ -142,7 +142,7 @@ def rule_chart(rankings: Sequence[Ranking]) -> Figure:
     """The rank of each method by each rule, a line a method."""
     methods = [found.method for found in rankings[0].ranks]
     right = _name_width(methods)
-    figure = _bare_figure(_BOTTOM + 0.4 * len(methods) + 0.35)
+    figure = new_figure(_WIDTH, _BOTTOM + 0.4 * len(methods) + 0.35, fitted=False)
     axes = _place(figure, 0.45, _BOTTOM, _WIDTH - 0.45 - right, 0.4 * len(methods) + 0.1)
     taken: dict[float, int] = {}
     for m, method in enumerate(methods):
@@ -226,7 +226,7 @@ def agreement_chart(group: GroupValues, label: Label, agreements: Sequence[Agree
     pixels = len(width) > VECTOR_POINTS
     for axes, found, mean, gap in zip(panels, agreements, means, gaps, strict=True):
         colour = COLOURS[list(group.values).index(found.method) % len(COLOURS)]
-        axes.scatter(mean, gap, s=9, color=colour, alpha=0.7, linewidth=0, rasterized=pixels)
+        axes.scatter(mean, gap, s=9, color=colour, alpha=0.8, linewidth=0, rasterized=pixels)
         axes.axhline(0, color=INK, linewidth=0.6, linestyle=":")
         axes.axhline(found.bias_ml, color=INK, linewidth=1.3)
         for end in (found.low_ml, found.high_ml):
@@ -245,13 +245,6 @@ def rankings_over_all(rankings: Sequence[Ranking], group: str) -> list[Ranking]:
     return [found[rule] for rule in RANK_RULES if rule in found]
 
 
-def _bare_figure(height_in: float) -> Figure:
-    """A figure whose margins are set here: to find them costs as much as to draw."""
-    figure = new_figure(_WIDTH, height_in)
-    figure.set_layout_engine("none")
-    return figure
-
-
 def _place(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Axes at a place in inches."""
     w, h = figure.get_size_inches()
@@ -266,7 +259,7 @@ def _panels(
     rows = max(len(names), 1)
     height = rows * row_in + 0.12
     left = _name_width(methods) if left is None else left
-    figure = _bare_figure(_TOP + n * height + (n - 1) * _GAP + _BOTTOM)
+    figure = new_figure(_WIDTH, _TOP + n * height + (n - 1) * _GAP + _BOTTOM, fitted=False)
     panels = []
     for i in range(n):
         axes = _place(figure, left, _BOTTOM + (n - 1 - i) * (height + _GAP), _WIDTH - left - right, height)
@@ -313,8 +306,14 @@ def _draw_box(axes: Axes, values: Floats, row: int, low: float, high: float) -> 
     if known.size < 2:
         return
     q1, median, q3 = np.clip(np.percentile(known, (25, 50, 75)), low, high)
-    axes.plot([q1, q3, q3, q1, q1], [row - 0.3, row - 0.3, row + 0.3, row + 0.3, row - 0.3], color=INK, linewidth=0.9)
-    axes.plot([median, median], [row - 0.3, row + 0.3], color=INK, linewidth=2.2)
+    axes.plot(
+        [q1, q3, q3, q1, q1],
+        [row - 0.3, row - 0.3, row + 0.3, row + 0.3, row - 0.3],
+        color=INK,
+        linewidth=0.9,
+        zorder=3,
+    )
+    axes.plot([median, median], [row - 0.3, row + 0.3], color=INK, linewidth=2.2, zorder=3)
 
 
 def _draw_points(
@@ -326,6 +325,7 @@ def _draw_points(
     height = row + 0.5 * ((np.arange(1, len(known) + 1) * _GOLDEN) % 1 - 0.5)
     at, marked = np.clip(values[known], *limits), np.asarray(crossed, dtype=bool)[known]
     style: dict[str, Any] = {"color": colour, "rasterized": pixels, "clip_on": False, "zorder": 2.5}
-    axes.scatter(at[~marked], height[~marked], s=9, alpha=0.6, linewidth=0, **style)
+    size = min(9.0, max(2.5, 1800 / max(len(known), 1)))
+    axes.scatter(at[~marked], height[~marked], s=size, alpha=0.8, linewidth=0, **style)
     if marked.any():
         axes.scatter(at[marked], height[marked], s=22, marker="x", linewidth=1.2, **style)

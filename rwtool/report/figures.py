@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,15 +65,21 @@ def drawing() -> Iterator[None]:
         raise UsageError("a figure needs matplotlib, which is not installed; pip install 'rwtool[plot]'")
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # names come from users; a page has fonts of its own for letters that matplotlib's lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """Make an empty figure that no window knows; within :func:`drawing`."""
+def new_figure(width_in: float, height_in: float, *, fitted: bool = True) -> Figure:
+    """Make an empty figure that no window knows; within :func:`drawing`.
+
+    Where it is not `fitted`, axes stand where they are placed and it is drawn once: to fit them, it is drawn twice.
+    """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width_in, height_in))
+    layout: Any = None if fitted else "none"  # which matplotlib's stub lacks
+    return Figure(figsize=(width_in, height_in), layout=layout)
 
 
 def check_figure_path(path: Path) -> Path:

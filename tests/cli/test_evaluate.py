@@ -305,6 +305,20 @@ def test_wrong_use_is_one_readable_message(project, arguments, message):
     assert message in result.output
 
 
+def test_the_page_says_the_command_line_that_made_it(project):
+    evaluate("labels", "runs/near", "-o", "out dir", "--images", "labels")
+    page = (project / "out dir" / "report.html").read_text(encoding="utf-8")
+    line = "rwtool evaluate labels runs/near -o 'out dir' --images labels -j 1"
+    assert line.replace("'", "&#39;") in page
+    content = json.loads((project / "out dir" / "summary.json").read_text())
+    assert content["provenance"]["command_line"] == line
+    assert rwtool.evaluate("labels", "runs/near", jobs=1).provenance["command_line"] is None
+    evaluate("labels", "runs/near", "-o", "out dir", "--no-report")
+    assert not (project / "out dir" / "report.html").exists()
+    result = evaluate("labels", "runs/near", "--images", "labels", code=2)
+    assert "--images belongs to report.html; give --out DIR, and no --no-report" in result.output
+
+
 def test_public_names_are_those_of_the_command():
     assert {"evaluate", "evaluate_labels", "hd95_mm", "paired_permutation_test"} <= set(rwtool.__all__)
 

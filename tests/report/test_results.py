@@ -84,6 +84,27 @@ def test_evaluate_measures_compares_and_writes(project):
     assert again.comparison == found.comparison
 
 
+def test_the_page_shows_the_worst_cases_over_their_images(project):
+    found = rwtool.evaluate("labels", ["near", "far"], out="out", images="labels", jobs=1)
+    assert set(found.evaluation.plan.images) == {f"c{case}" for case in range(7)}
+    page = (project / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<image ") == 14
+    assert "1. c0: mean Dice 0.250. Slice 3 of 8, 24 wrong voxels of 96 in all" in page
+    found.write("plain", report=False)
+    assert not (project / "plain" / "report.html").exists()
+
+
+def test_tables_have_a_page_without_pictures(project):
+    rwtool.evaluate("labels", ["near", "far"], out="out", jobs=1, report=False)
+    rwtool.compare("out/cases.csv", out="again")
+    page = (project / "again" / "report.html").read_text(encoding="utf-8")
+    assert "far: the 7 worst by mean Dice" in page
+    assert "<image " not in page
+    assert "wrong voxel" not in page
+    rwtool.compare("out/cases.csv", out="again", report=False)
+    assert not (project / "again" / "report.html").exists()
+
+
 def test_one_folder_needs_no_list_and_without_out_nothing_is_written(project):
     before = set(project.rglob("*"))
     found = rwtool.evaluate("labels", "near", jobs=1)
@@ -122,6 +143,9 @@ def test_there_is_no_test_without_the_baseline_or_a_method_to_test(project, fail
             "baseline=x: there is no such method; the methods are near, far",
         ),
         ({"out": "labels"}, "the results would go to labels, among the label files; choose another out="),
+        ({"images": "near"}, "images= belongs to report.html; give out=DIR, and no report=False"),
+        ({"images": "near", "out": "out", "report": False}, "images= belongs to report.html; give out=DIR, and no re"),
+        ({"images": "none", "out": "out"}, "none: no such file or folder"),
         ({"out": "far"}, "the results would go to far, among the label files; choose another out="),
         ({"metrics": ()}, "metrics= are names, each once, of dice, hd95, hd, assd, masd, nsd, volume_ml, volume_error"),
         ({"metrics": ("dice", "dice")}, "metrics= are names, each once, of "),
