@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import importlib.resources
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -24,6 +25,9 @@ from rwtool.report.sections import Source, in_group, sections_of, worst_section
 from rwtool.report.text import class_title, definitions, metric_title, notes, rule_title, share_text
 from rwtool.report.thumbnails import draw_worst
 from rwtool.statistics.comparison import Comparison
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'; base-uri 'none'; "
@@ -56,19 +60,16 @@ def report_page(
     str
         HTML in UTF-8. The same rows and files give the same page.
     """
-    from jinja2 import Environment, StrictUndefined  # only who writes a page waits for it
-
     groups = {group: group_values(rows, comparison, rules, group) for group in comparison.groups}
     source = Source(comparison, rules, groups, can_draw())
     worst = worst_cases(list(groups.values()), comparison, rules)
     shown = [item for found in worst.values() for item in found]
     pictures = {} if evaluation is None else draw_worst(evaluation, shown)
-    style, script, page = (_resource(name) for name in ("page.css", "page.js", "page.html"))
+    style, script = (_resource(name) for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown)
     with drawing() if any(map(source.drawn, groups)) else contextlib.nullcontext():
         sections = [*sections_of(source), *worst_section(source, worst, pictures, evaluation)]
-    return environment.from_string(page).render(
+    return _template().render(
         title=_title(comparison),
         facts=facts,
         facts_shown=list(_facts(comparison, rules)),
@@ -148,6 +149,14 @@ def _made(facts: dict[str, Any], rules: Rules) -> Iterator[tuple[str, list[str]]
         yield "tables", [f"{table['path']} (SHA-256 {table['sha256']})" for table in made["tables"]]
     if made.get("failed"):
         yield "failed", [f"{name}: {reason}" for name, reason in made["failed"].items()]
+
+
+@functools.cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined  # only who writes a page waits for it
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_shown)
+    return environment.from_string(_resource("page.html"))
 
 
 def _shown(value: Any) -> Any:

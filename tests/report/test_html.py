@@ -34,6 +34,21 @@ def page_of(rows, rules=None, provenance=None, **options):
     return report_page(rows, comparison, rules, summary(comparison, rules, provenance or {}))
 
 
+@pytest.fixture(scope="session")
+def whole():
+    """A page with every table and chart but that of volumes, and a method of a long name."""
+    long = "a_method_with_a_name_" * 4
+    rows = [*tiny(), *series(long, [0.5 + 0.01 * i for i in range(6)])]
+    rows += series(long, [20.0 + i for i in range(6)], metric="hd")
+    return page_of(rows, all_pairs=True, rank=True)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No matplotlib, for what does not ask for charts, which take longest."""
+    monkeypatch.setattr(report_html, "can_draw", lambda: False)
+
+
 class Parsed(html.parser.HTMLParser):
     """The tags of a page, its attributes, and the text that a reader sees."""
 
@@ -66,8 +81,8 @@ class Parsed(html.parser.HTMLParser):
 # --- the file ---
 
 
-def test_every_tag_is_closed_and_the_page_is_marked_up_by_meaning():
-    page = Parsed(page_of(tiny(), all_pairs=True, rank=True))
+def test_every_tag_is_closed_and_the_page_is_marked_up_by_meaning(whole):
+    page = Parsed(whole)
     assert page.open == []
     assert {"header", "nav", "main", "section", "figure", "figcaption", "caption", "thead", "footer"} <= set(page.tags)
     assert page.tags.count("h1") == 1
@@ -78,8 +93,8 @@ def test_every_tag_is_closed_and_the_page_is_marked_up_by_meaning():
     assert links <= set(ids)
 
 
-def test_nothing_refers_to_another_place():
-    page = Parsed(page_of(tiny(), all_pairs=True, rank=True))
+def test_nothing_refers_to_another_place(whole):
+    page = Parsed(whole)
     for _, name, value in page.attributes:
         if name in ("href", "src", "xlink:href", "action", "srcset"):
             assert value.startswith(("#", "data:")), value
@@ -88,11 +103,10 @@ def test_nothing_refers_to_another_place():
     assert "iframe" not in page.tags
 
 
-def test_the_policy_allows_the_one_script_and_no_load():
-    page = page_of(tiny())
-    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+def test_the_policy_allows_the_one_script_and_no_load(whole):
+    (script,) = re.findall(r"<script>(.*?)</script>", whole, flags=re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = next(v for _, name, v in Parsed(page).attributes if name == "content" and "default-src" in v)
+    policy = next(v for _, name, v in Parsed(whole).attributes if name == "content" and "default-src" in v)
     assert policy == (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; "
         "form-action 'none'"
@@ -100,13 +114,13 @@ def test_the_policy_allows_the_one_script_and_no_load():
 
 
 def test_the_same_rows_give_the_same_page():
-    assert page_of(tiny(), rank=True) == page_of(tiny(), rank=True)
+    assert page_of(tiny()) == page_of(tiny())
 
 
 # --- what a reader finds ---
 
 
-def test_the_numbers_are_those_of_the_other_tables():
+def test_the_numbers_are_those_of_the_other_tables(undrawn):
     text = " ".join(Parsed(page_of(tiny(), provenance={"command": "evaluate"})).text.split())
     assert "old, new: segmentations of 6 cases" in text
     for said in ("0.521 ± 0.310 [0.195, 0.847]", "+0.2708 [-0.2500, +0.6250]", "-2.000 [unbounded]", "5/0/1", "+0.87"):
@@ -118,7 +132,7 @@ def test_the_numbers_are_those_of_the_other_tables():
     assert "rwtool.evaluate, from Python" in text
 
 
-def test_where_it_comes_from_is_said():
+def test_where_it_comes_from_is_said(undrawn):
     provenance = {
         "command": "evaluate",
         "command_line": "rwtool evaluate labels a=b -o out",
@@ -144,8 +158,7 @@ def test_where_it_comes_from_is_said():
     assert "a/cases.csv (SHA-256 abc)" in Parsed(page_of(tiny(), Rules(), compared)).text
 
 
-def test_without_matplotlib_the_page_says_what_adds_the_charts(monkeypatch):
-    monkeypatch.setattr(report_html, "can_draw", lambda: False)
+def test_without_matplotlib_the_page_says_what_adds_the_charts(undrawn):
     page = page_of(tiny(), rank=True)
     assert (
         "Charts are left out: matplotlib is not installed; pip install 'rwtool[plot]' adds them." in Parsed(page).text
@@ -167,7 +180,7 @@ def test_a_single_pair_does_not_wait_for_matplotlib():
     assert subprocess.run(command, check=True, capture_output=True, env=environment).stdout == b"False\n"
 
 
-def test_undefined_numbers_are_dashes():
+def test_undefined_numbers_are_dashes(undrawn):
     rows = [*structure("a", "c0", "absent"), *structure("b", "c0", "hallucinated"), *structure("b", "c1", "missed")]
     assert not re.search(r"\bnan\b|\binf\b|\bNone\b", Parsed(page_of(rows)).text, re.IGNORECASE)
 
@@ -175,7 +188,7 @@ def test_undefined_numbers_are_dashes():
 # --- names ---
 
 
-def test_no_name_becomes_markup_or_does_other_than_appear():
+def test_no_name_becomes_markup_or_does_other_than_appear(whole):
     rows = [
         row(method, f"{HOSTILE}{i}", 0.1 * i * gain, group=HOSTILE, class_name=HOSTILE, run=HOSTILE)
         for method, gain in (("old", 1), (HOSTILE, 2))
@@ -183,9 +196,9 @@ def test_no_name_becomes_markup_or_does_other_than_appear():
     ]
     provenance = {"command_line": HOSTILE, "reference": HOSTILE, "failed": {HOSTILE: HOSTILE}}
     text = page_of(rows, Rules(), provenance, all_pairs=True, rank=True)
-    plain, page = Parsed(page_of(tiny(), Rules(), provenance, all_pairs=True, rank=True)), Parsed(text)
+    page = Parsed(text)
     assert page.open == []
-    assert page.tags.count("script") == plain.tags.count("script") == 1
+    assert page.tags.count("script") == Parsed(whole).tags.count("script") == 1
     assert "img" not in page.tags
     assert {c for c in text if not c.isprintable()} == {"\n"}
     assert printable(HOSTILE) in page.text
@@ -201,6 +214,7 @@ def test_letters_of_every_language_stay():
 # --- size ---
 
 
+@pytest.mark.slow
 def test_a_thousand_cases_of_five_methods_stay_small():
     rng = np.random.default_rng(0)
     rows = []
@@ -275,11 +289,8 @@ def browse(page, width, *, dark=False):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1400, False)])
-def test_a_browser_shows_it_without_error_request_or_overflow_and_sorts_its_tables(width, dark):
-    long = "a_method_with_a_name_" * 4
-    rows = [*tiny(), *series(long, [0.5 + 0.01 * i for i in range(6)])]
-    rows += series(long, [20.0 + i for i in range(6)], metric="hd")
-    found, console = browse(page_of(rows, all_pairs=True, rank=True), width, dark=dark)
+def test_a_browser_shows_it_without_error_request_or_overflow_and_sorts_its_tables(whole, width, dark):
+    found, console = browse(whole, width, dark=dark)
     assert found["found"] == []
     assert console == []
     assert found["requests"] == []
@@ -294,11 +305,9 @@ def test_a_browser_shows_it_without_error_request_or_overflow_and_sorts_its_tabl
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_the_browser_test_sees_errors_requests_and_overflow():
-    page = page_of(tiny()).replace(
-        "<main>", '<main><img src="http://x.test/y.png"><div style="width: 900px">x</div>', 1
-    )
-    found, console = browse(page, 390)
+def test_the_browser_test_sees_errors_requests_and_overflow(whole):
+    wrong = '<img src="http://x.test/y.png"><div style="width: 900px">x</div>'
+    found, console = browse(whole.replace("<main>", f"<main>{wrong}", 1), 390)
     assert any(said.startswith("refused: ") for said in found["found"])
     assert console
     assert found["scroll"] > 390

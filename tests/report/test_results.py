@@ -47,7 +47,7 @@ def test_results_print_write_and_sum_up_one_comparison(tmp_path, capsys):
     assert (
         "undefined: diagonal; the distance of a missed or hallucinated structure is the diagonal of its vol" in printed
     )
-    found.write(str(tmp_path / "out"))
+    found.write(str(tmp_path / "out"), report=False)
     assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8")) == found.summary()
     assert str(read_cases_csv(tmp_path / "out" / "cases.csv")) == str(found.rows)  # nan is not nan
     assert found.summary()["provenance"] == {"command": "evaluate"}
@@ -67,7 +67,14 @@ def test_without_any_row_there_are_no_results(project, ask):
 def test_evaluate_measures_compares_and_writes(project):
     plans = []
     found = rwtool.evaluate(
-        "labels", ["near", "far"], out="out", permutation_test=True, baseline="far", jobs=1, on_plan=plans.append
+        "labels",
+        ["near", "far"],
+        out="out",
+        report=False,
+        permutation_test=True,
+        baseline="far",
+        jobs=1,
+        on_plan=plans.append,
     )
     numbers = {(row.method, row.metric): row.value for row in found.rows if row.case == "c3"}
     assert numbers == pytest.approx({
@@ -170,8 +177,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(project, monke
 
 def test_compare_reads_what_was_written(tmp_path):
     found = results(tiny())
-    found.write(tmp_path / "a")
-    again = rwtool.compare(tmp_path / "a" / "cases.csv", out=tmp_path / "b")
+    found.write(tmp_path / "a", report=False)
+    again = rwtool.compare(tmp_path / "a" / "cases.csv", out=tmp_path / "b", report=False)
     assert again.comparison == found.comparison
     assert again.rules == found.rules
     assert again.evaluation is None
@@ -181,7 +188,7 @@ def test_compare_reads_what_was_written(tmp_path):
 
 def test_compare_takes_what_undefined_distances_count_as_anew(tmp_path):
     found = results(tiny())
-    found.write(tmp_path)
+    found.write(tmp_path, report=False)
 
     def mean(**options):
         comparison = rwtool.compare(tmp_path / "cases.csv", **options).comparison
@@ -194,7 +201,7 @@ def test_compare_takes_what_undefined_distances_count_as_anew(tmp_path):
 
 def test_tables_of_several_methods_are_compared_together(tmp_path):
     for name, values in (("old", [0.1 * i for i in range(6)]), ("new", [0.1 * i + 0.05 for i in range(6)])):
-        results(series(name, values)).write(tmp_path / name)
+        results(series(name, values)).write(tmp_path / name, report=False)
     found = rwtool.compare([tmp_path / name / "cases.csv" for name in ("new", "old")], baseline="old", alpha=0.1)
     (test,) = found.comparison.tests
     assert (test.baseline, test.method, test.result.n) == ("old", "new", 6)
@@ -214,7 +221,7 @@ def test_tables_of_several_methods_are_compared_together(tmp_path):
 def test_tables_that_do_not_go_together_are_refused(tmp_path, monkeypatch, tables, options, message):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
-        results(tiny()).write(name)
+        results(tiny()).write(name, report=False)
     before = (tmp_path / "a" / "cases.csv").read_bytes()
     with pytest.raises(rwtool.UsageError) as caught:
         rwtool.compare(tables, **options)

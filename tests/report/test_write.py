@@ -194,7 +194,7 @@ def test_means_csv_to_the_letter(report):
 
 def test_without_unicode_the_report_is_ascii(tmp_path):
     rows = tiny()
-    write_report(tmp_path, rows, compare(rows, Rules()), Rules(), {})
+    write_report(tmp_path, rows, compare(rows, Rules()), Rules(), {}, page=False)
     command = [sys.executable, "-m", "rwtool", "compare", str(tmp_path / "cases.csv"), "--alpha", "0.2"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     text = subprocess.run(command, check=True, capture_output=True, env=environment).stdout.decode("ascii")
