@@ -33,7 +33,7 @@ CasePair = tuple[str, str, str]
 _MOST_PIXELS = 256  # of an image along an axis
 _MARGIN, _LEAST_MARGIN = 0.15, 4  # around the structures: a share of their size, and voxels
 _CONTRAST = (1.0, 99.0)  # percentiles of the image that are black and white
-_VOXEL_NS = 15.0  # to read a pair and to compare it
+_VOXEL_NS = 3.0  # to read a voxel and to compare it
 _DISPLAY: tuple[Directions, ...] = (  # where z, y and x of a slice point as radiologists look at it, by its plane
     ((0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0)),
     ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0), (-1.0, 0.0, 0.0)),
@@ -156,7 +156,7 @@ def draw_pair(reference: Volume, prediction: NDArray[Any], image: NDArray[Any] |
         Cropped to the structures, in true proportions; turned as radiologists look at it where the file says how it
         lies.
     """
-    wrong = [int(np.count_nonzero(_wrong(reference, prediction, z))) for z in range(len(reference.array))]
+    wrong = _wrong_voxels(reference, prediction)
     z = int(np.argmax(wrong))
     if not wrong[z]:
         z = int(np.argmax([np.count_nonzero(_foreground(reference, plane)) for plane in reference.array]))
@@ -207,9 +207,13 @@ def outline(mask: NDArray[np.bool_]) -> str:
     return "".join(lines)
 
 
-def _wrong(reference: Volume, prediction: NDArray[Any], z: int) -> NDArray[np.bool_]:
-    differs: NDArray[np.bool_] = reference.array[z] != prediction[z]
-    return differs if reference.ignored is None else differs & (reference.array[z] != reference.ignored)
+def _wrong_voxels(reference: Volume, prediction: NDArray[Any]) -> list[int]:
+    """How many each slice has; at once, since slices may lie across the memory."""
+    wrong = reference.array != prediction
+    if reference.ignored is not None:
+        wrong &= reference.array != reference.ignored
+    found: list[int] = np.count_nonzero(wrong, axis=(1, 2)).tolist()
+    return found
 
 
 def _foreground(reference: Volume, plane: NDArray[Any]) -> NDArray[np.bool_]:
