@@ -35,7 +35,7 @@ VECTOR_POINTS = 300
 _WIDTH = 4.0  # of every figure, in inches
 _RIGHT, _TOP, _BOTTOM, _GAP = 0.15, 0.28, 0.45, 0.55  # margins, and what lies between two panels
 _ROW = 0.27  # of a method
-_CHARACTER, _LONGEST = 0.075, 20  # of a name: inches, and characters beyond which it is cut
+_CHARACTER, _LONGEST, _SLANTED = 0.075, 20, 12  # of a name: inches, and characters beyond which it is cut
 _MARKERS = "osD^vPX*"
 _GOLDEN = 0.6180339887498949
 
@@ -88,10 +88,13 @@ def differences_chart(
 def significance_chart(tests: Sequence[ComparisonTest], methods: Sequence[str], *, alpha: float) -> Figure:
     """Adjusted p of the row's method against the column's, with an arrow where it is better or worse."""
     n = len(methods)
-    left, top = _name_width(methods), 0.25 + 0.7 * _name_width(methods)
+    names = [_short(method, _SLANTED) for method in methods]
+    left = 0.2 + _CHARACTER * max(map(len, names))
+    top, right = 0.2 + 0.75 * left, max(_RIGHT, 0.75 * left - 0.3)  # for names aslant above the columns
+    size = 7.5 if n < 5 else 6.0
     height = n * 0.34
     figure = new_figure(_WIDTH, top + height + 0.1, fitted=False)
-    axes = _place(figure, left, 0.1, _WIDTH - left - _RIGHT, height)
+    axes = _place(figure, left, 0.1, _WIDTH - left - right, height)
     for test in tests:
         for turn, pair in ((1, (test.method, test.baseline)), (-1, (test.baseline, test.method))):
             row, column = (methods.index(name) for name in pair)
@@ -102,14 +105,13 @@ def significance_chart(tests: Sequence[ComparisonTest], methods: Sequence[str], 
                 axes.fill(*corners, facecolor=COLOURS[side < 0], alpha=0.45)
             text = p_text(p) + (" ↑" if side > 0 else " ↓") * clear
             axes.text(
-                column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7.5, weight="bold" if clear else None
+                column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=size, weight="bold" if clear else None
             )
     for i in range(n):
         axes.text(i + 0.5, i + 0.5, "-", ha="center", va="center")
     for at in range(n + 1):
         axes.plot([0, n], [at, at], color=INK, linewidth=0.4)
         axes.plot([at, at], [0, n], color=INK, linewidth=0.4)
-    names = [_short(method) for method in methods]
     axes.set(xlim=(0, n), ylim=(n, 0))
     axes.set_yticks(np.arange(n) + 0.5, names)
     axes.set_xticks(np.arange(n) + 0.5, names, rotation=35, ha="left")
@@ -157,7 +159,7 @@ def rule_chart(rankings: Sequence[Ranking]) -> Figure:
             annotation_clip=False,
         )  # fmt: skip
     axes.set(ylim=(len(methods) + 0.5, 0.5), yticks=range(1, len(methods) + 1), ylabel="rank")
-    axes.set_xticks(range(len(rankings)), [ranking.rule for ranking in rankings], fontsize=7.5)
+    axes.set_xticks(range(len(rankings)), [ranking.rule.replace("-then-", "-\nthen-") for ranking in rankings])
     return figure
 
 

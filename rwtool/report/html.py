@@ -106,7 +106,8 @@ def _facts(comparison: Comparison, rules: Rules) -> Iterator[tuple[str, list[str
         ],
     )
     shares = [
-        f"{class_title(summary)}{in_group(summary.group)}: {share_text(summary.share)} of the reference's voxels"
+        f"{class_title(summary)}{in_group(summary.group)}"
+        + ("" if summary.share is None else f": {share_text(summary.share)} of the reference's voxels")
         for summary in comparison.classes
     ]
     yield "Classes", shares

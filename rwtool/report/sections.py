@@ -230,8 +230,8 @@ def _test_section(source: Source) -> Section:
         f"Paired permutation tests of every method against {comparison.baseline}: p as it is, and adjusted by max-T "
         "and by Holm over the foreground classes and metrics of a method.",
         f"In the charts a dot is a subject, the diamond the mean difference, its bar the {level_title(rules)} by "
-        "inverting the test, and none where it is unbounded; p is that of max-T. A cross has a missed or hallucinated "
-        "structure.",
+        "inverting the test, left out where it is unbounded; p is that of max-T. A cross has a missed or "
+        "hallucinated structure.",
     )
     return Section("tests", f"Differences from {comparison.baseline}", lead, _parts(source, tables, figures))
 
