@@ -11,7 +11,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
+
+COMMAND_LINE: ContextVar[str | None] = ContextVar("COMMAND_LINE", default=None)
+"""The command line that runs, for what a report says of itself; None where rwtool is used from Python."""
 
 _PLAIN_WIDTH = 120
 _ASCII = str.maketrans({"±": "+-", "↑": "^", "↓": "v"})

@@ -24,7 +24,7 @@ losses: inputs functional mixing module
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
 statistics: families permutation intervals effects arms pairs ranking agreement comparison convergence
-report: text figures slices curves decisions markdown foreign csv latex write results convergence
+report: text figures slices curves decisions markdown foreign csv latex cases charts thumbnails sections html write results convergence
 network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop seeds study
 views: planes source layout case sheet view signs check

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pkgutil import resolve_name
 from types import FrameType
 from typing import Any
@@ -17,7 +18,7 @@ import click
 
 from rwtool import __version__
 from rwtool.cli.options import for_shell
-from rwtool.console import printable_lines
+from rwtool.console import COMMAND_LINE, printable_lines
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.maps.core import chosen_core
 
@@ -61,12 +62,15 @@ class _Stopped(KeyboardInterrupt):
 class _Group(click.Group):
     """Turns an error that a user can mend, or an interrupt, into one readable line; all others keep their traceback."""
 
-    def main(self, *args: Any, **options: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
+        words = sys.argv[1:] if args is None else args
+        token = COMMAND_LINE.set(shlex.join(["rwtool", *words]))
         with _stoppable(), contextlib.ExitStack() as opened:
+            opened.callback(COMMAND_LINE.reset, token)
             for name in ("stdout", "stderr"):
                 if getattr(sys, name) is None:  # closed by who started this process: nobody reads what is said
                     setattr(sys, name, opened.enter_context(open(os.devnull, "w", encoding="utf-8")))
-            return super().main(*args, **options)
+            return super().main(args, *others, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -37,6 +37,7 @@ from rwtool.console import json_text
     "run. For a metric that no column names: metric=hd95.  [default: those of rwtool evaluate, or of challengeR]",
 )
 @options.out
+@options.report
 @options.printed
 def compare(tables: tuple[Path, ...], printed: str, **given: Any) -> None:
     """Compare methods again from the per-case tables of rwtool evaluate, without touching a volume.

@@ -170,6 +170,7 @@ def _places(out: Path, folders: Mapping[str, str]) -> dict[str, str]:
     """The files worth a look, each with what it is."""
     validated = sorted(path.name for path in Path(folders["rrw"]).glob("predictions/*"))[0]
     return {
+        str(out / "results" / "report.html"): "everything on one page, for a browser",
         str(out / "results" / "summary.md"): "the tables and the rules behind them",
         str(out / "results" / "cases.csv"): "every number, a line each",
         str(out / "images" / validated): f"a heart; over it {out / 'labels' / validated}",

@@ -88,6 +88,12 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
     metavar="FILE.csv",
     help="Columns case,group: separate tables, such as ED and ES.",
 )
+@click.option(
+    "--images",
+    metavar="PATH",
+    help="Folder or quoted glob of the images, to show under the outlines of the worst cases in report.html.",
+)
+@options.report
 @options.subject
 @click.option("--permutation-test", is_flag=True, help="Test each method against the baseline.")
 @options.baseline

@@ -281,8 +281,11 @@ out = click.option(
     "-o",
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex; pairs.csv, "
-    "rankings.csv and agreement.csv where there are such.",
+    help="Folder for report.html, cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex; "
+    "pairs.csv, rankings.csv and agreement.csv where there are such.",
+)
+report = click.option(
+    "--report/--no-report", default=True, show_default=True, help="Write report.html, with charts of everything."
 )
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print nothing but failures.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for every case.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rwtool.datasets.bids import warn_of_names
+from rwtool.datasets.channels import ImageFiles, find_images
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import DataSet, plan_dataset
 from rwtool.datasets.subjects import find_subjects, read_groups, suggest_subject_regex
@@ -64,6 +65,8 @@ class Request:
         their validation cases.
     group : Path, optional
         CSV file, case to group.
+    images : str, optional
+        Folder, file or glob of the images of the cases, for pictures.
     jobs : int, optional
     verbosity : int
     """
@@ -85,6 +88,7 @@ class Request:
     name: str | None = None
     cases: str | None = None
     group: Path | None = None
+    images: str | None = None
     jobs: int | None = None
     verbosity: int = 0
 
@@ -106,6 +110,8 @@ class EvaluationPlan:
     failed : list of Outcome
         Cases that cannot be done, with their reasons.
     jobs, threads : int
+    images : dict of str to tuple of Path
+        By case, where images were named.
     """
 
     request: Request
@@ -118,6 +124,7 @@ class EvaluationPlan:
     failed: list[Outcome[Any]]
     jobs: int
     threads: int
+    images: ImageFiles = field(default_factory=dict)
 
     @property
     def subject_regex(self) -> str | None:
@@ -196,6 +203,7 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
     folders |= {path.resolve().parent for path in pairing.references.values()}
     if request.out is not None and request.out.resolve() in folders:
         raise UsageError(f"the results would go to {request.out}, among the label files; choose another out=")
+    images = {} if request.images is None else find_images(request.images, names=names)[0]
     regex = request.rules.subject
     subjects = {name: name for name in names} if regex is None else find_subjects(names, regex)
     groups = read_groups(request.group, names)
@@ -239,7 +247,7 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
     failed += settled.refused
     work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
     return EvaluationPlan(
-        request, pairing, dataset, rules, subjects, groups, work, failed, settled.jobs, settled.threads
+        request, pairing, dataset, rules, subjects, groups, work, failed, settled.jobs, settled.threads, images
     )
 
 

@@ -77,15 +77,20 @@ def drawing() -> Iterator[None]:
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a letter that the font lacks shows as a box
+        # names come from users; a letter that the font lacks shows as a box, and in a page by the page's own font
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """Make an empty figure that no window knows; within :func:`drawing`."""
+def new_figure(width_in: float, height_in: float, *, fitted: bool = True) -> Figure:
+    """Make an empty figure that no window knows; within :func:`drawing`.
+
+    Where it is not `fitted`, axes stand where they are placed and it is drawn once: to fit them, it is drawn twice.
+    """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width_in, height_in))
+    layout: Any = None if fitted else "none"  # which matplotlib's stub lacks
+    return Figure(figsize=(width_in, height_in), layout=layout)
 
 
 def check_figure_path(path: Path) -> Path:

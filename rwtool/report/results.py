@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rwtool.console import COMMAND_LINE
 from rwtool.errors import UsageError
 from rwtool.evaluation.evaluate import Evaluation, EvaluationPlan, Request, plan_evaluation, run_evaluation
 from rwtool.evaluation.rows import Interval, Label, Row, Rules, Undefined
@@ -55,12 +56,16 @@ class Results:
         """Print the tables and the definitions in force."""
         print_report(self._compared(), self.rules)
 
-    def write(self, out: str | Path) -> None:
+    def write(self, out: str | Path, *, report: bool = True) -> None:
         """Write ``cases.csv``, ``means.csv``, ``tests.csv``, ``summary.json``, ``summary.md`` and ``summary.tex``.
 
-        And ``pairs.csv``, ``rankings.csv`` and ``agreement.csv``, where there are such.
+        And ``pairs.csv``, ``rankings.csv`` and ``agreement.csv``, where there are such; and ``report.html`` with all of
+        it, unless `report` is False.
         """
-        write_report(Path(out), self.rows, self._compared(), self.rules, self.provenance)
+        compared = self._compared()
+        write_report(
+            Path(out), self.rows, compared, self.rules, self.provenance, evaluation=self.evaluation, page=report
+        )
 
     def _compared(self) -> Comparison:
         if self.comparison is None:
@@ -89,6 +94,8 @@ def evaluate(
     name: str | None = None,
     cases: str | Path | None = None,
     group: str | Path | None = None,
+    images: str | Path | None = None,
+    report: bool = True,
     subject: str | None = None,
     permutation_test: bool = False,
     baseline: str | None = None,
@@ -115,7 +122,7 @@ def evaluate(
         :func:`rwtool.train` stands for its predictions, and so does a folder of nnU-Net's results: a model (of all its
         folds), a fold, a cross-validation, an output of ``nnUNetv2_predict``.
     out : path, optional
-        Folder for the tables of :meth:`Results.write`; a second evaluation there measures only what has changed.
+        Folder for the files of :meth:`Results.write`; a second evaluation there measures only what has changed.
     metrics : sequence of str
         Of dice, hd95, hd, assd, masd, nsd, volume_ml, volume_error.
     hd95 : {"directed", "pooled"}
@@ -145,6 +152,10 @@ def evaluate(
         of run folders and of nnU-Net's results, if there are any, else all.
     group : path, optional
         CSV file, case to group: separate tables.
+    images : path, optional
+        Folder or glob of the images of the cases, to show under the outlines of the worst cases in ``report.html``.
+    report : bool
+        Write ``report.html`` beside the tables.
     subject : str, optional
         Regex that takes the scans of a subject together.
     permutation_test : bool
@@ -211,9 +222,12 @@ def evaluate(
         name=name,
         cases=None if cases is None else str(cases),
         group=None if group is None else Path(group),
+        images=None if images is None else str(images),
         jobs=jobs,
         verbosity=verbosity,
     )
+    if images is not None and (out is None or not report):
+        raise UsageError("images= belongs to report.html; give out=DIR, and no report=False")
     if margin and not permutation_test:
         raise UsageError("margin= belongs to permutation_test=True; add that")
     check_margins(request.rules, request.rules.metrics)
@@ -239,9 +253,10 @@ def evaluate(
             all_pairs=all_pairs and len(there) > 1,
             rank=rank and len(there) > 1,
         )
-    results = Results(evaluation.rows, plan.rules, comparison, evaluation.provenance(), evaluation)
+    provenance = {**evaluation.provenance(), "command_line": COMMAND_LINE.get()}
+    results = Results(evaluation.rows, plan.rules, comparison, provenance, evaluation)
     if out is not None and comparison is not None:
-        results.write(out)
+        results.write(out, report=report)
     return results
 
 
@@ -260,6 +275,7 @@ def compare(
     all_pairs: bool = False,
     rank: bool = False,
     columns: Mapping[str, str] | None = None,
+    report: bool = True,
 ) -> Results:
     """Compare methods again from saved tables of cases, without touching a volume: ``rwtool compare``.
 
@@ -268,7 +284,7 @@ def compare(
     tables : path or sequence of path
         Each a ``cases.csv``, or a table of another tool; what the numbers of a ``cases.csv`` mean is read from the
         ``summary.json`` beside it.
-    out, undefined, subject, baseline, permutations, seed, alpha, interval, margin, all_pairs, rank
+    out, undefined, subject, baseline, permutations, seed, alpha, interval, margin, all_pairs, rank, report
         As for :func:`rwtool.evaluate`.
     columns : dict of str to str, optional
         For tables of other tools with a value a line: which column is the case, method, metric, value, class, group,
@@ -307,10 +323,10 @@ def compare(
     )
     comparison = compare_rows(rows, rules, baseline=baseline, all_pairs=all_pairs, rank=rank)
     inputs = [{"path": str(p), "sha256": file_hash(p), "read_as": readings.get(str(p))} for p in paths]
-    provenance = {"command": "compare", "tables": inputs}
+    provenance = {"command": "compare", "tables": inputs, "command_line": COMMAND_LINE.get()}
     results = Results(rows, rules, comparison, provenance)
     if out is not None:
-        results.write(out)
+        results.write(out, report=report)
     return results
 
 

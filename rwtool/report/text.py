@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -150,7 +151,7 @@ def result_tables(comparison: Comparison, rules: Rules, group: str) -> Iterator[
                     *(column[i] for column in columns),
                     str(row.n),
                     "" if row.exclude else f"{count.missed}/{count.hallucinated}/{count.absent}",
-                    _share(summary.share) if opens else "",
+                    share_text(summary.share) if opens else "",
                 )
             )
         titles = tuple(metric_title(metric) for metric in metrics)
@@ -173,7 +174,8 @@ def _aligned(entries: Sequence[Entry | None]) -> list[str]:
     return texts
 
 
-def _share(share: float | None) -> str:
+def share_text(share: float | None) -> str:
+    """``10.0 %``, or ``-``."""
     return "-" if share is None else f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.1f} %"
 
 
@@ -254,6 +256,11 @@ def limits_text(test: ComparisonTest, low: float | None, high: float | None) -> 
     """``[-0.0100, +0.0200]`` with the decimals of a difference, or ``[unbounded]``."""
     decimals = _decimals(test)
     return "[unbounded]" if low is None else f"[{low:+.{decimals}f}, {high:+.{decimals}f}]"
+
+
+def number_text(value: float | None, metric: str) -> str:
+    """A value with the decimals of its metric, or ``-``."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{_DECIMALS[METRICS[metric].unit]}f}"
 
 
 def p_text(p: float | None) -> str:

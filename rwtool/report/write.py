@@ -17,6 +17,7 @@ import numpy as np
 from rwtool import __version__
 from rwtool.console import json_text, print_lines, print_table
 from rwtool.errors import RwtoolError, UsageError
+from rwtool.evaluation.evaluate import Evaluation
 from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import atomic, locked, make_folder
 from rwtool.metrics.measures import METRICS
@@ -33,6 +34,7 @@ from rwtool.report.csv import (
     write_csv,
 )
 from rwtool.report.decisions import decision_tables
+from rwtool.report.html import report_page
 from rwtool.report.latex import latex_table
 from rwtool.report.markdown import escape_markdown, markdown_table
 from rwtool.report.text import Table, definitions, notes, result_tables, statements, test_table
@@ -42,6 +44,7 @@ from rwtool.statistics.pairs import ComparisonTest
 _LINE = 1 << 12  # characters of a first line
 _FILES = (
     "cases.csv", "means.csv", "tests.csv", "pairs.csv", "rankings.csv", "summary.json", "summary.md", "summary.tex",
+    "report.html",
 )  # fmt: skip
 
 
@@ -75,9 +78,16 @@ def _is_report(out: Path) -> bool:
 
 
 def write_report(
-    out: Path, rows: Sequence[Row], comparison: Comparison, rules: Rules, provenance: dict[str, Any]
+    out: Path,
+    rows: Sequence[Row],
+    comparison: Comparison,
+    rules: Rules,
+    provenance: dict[str, Any],
+    *,
+    evaluation: Evaluation | None = None,
+    page: bool = True,
 ) -> None:
-    """Write cases.csv, means.csv, tests.csv, summary.json, summary.md and summary.tex, all of one report.
+    """Write cases.csv, means.csv, tests.csv, summary.json, summary.md, summary.tex and report.html, all of one report.
 
     Where there are such, pairs.csv, rankings.csv and agreement.csv too; else those of an earlier report go.
 
@@ -91,8 +101,13 @@ def write_report(
     rules : Rules
     provenance : dict
         Where the rows come from: inputs and their hashes, the command.
+    evaluation : Evaluation, optional
+        What the rows were measured in: its files give the pictures of report.html.
+    page : bool
+        Write report.html; else one of an earlier report goes.
     """
-    content = json_text(summary(comparison, rules, provenance))
+    facts = summary(comparison, rules, provenance)
+    html = report_page(rows, comparison, rules, facts, evaluation) if page else None
     cases = ({**vars(row), "class": row.label} for row in rows)
     case_columns = CASE_COLUMNS + (REFERENCE_COLUMN,) * any(row.reference_ml >= 0 for row in rows)
     names = {(c.group, c.label): c.name for c in comparison.classes}
@@ -106,9 +121,13 @@ def write_report(
         _write_if_any(out / "rankings.csv", RANK_COLUMNS + shares, list(_rank_records(comparison, shares)))
         agreement = [_record(found) | {"class_name": names[found.group, found.label]} for found in comparison.agreement]
         _write_if_any(out / "agreement.csv", AGREEMENT_COLUMNS, agreement)
-        _write(out / "summary.json", content + "\n")
+        _write(out / "summary.json", json_text(facts) + "\n")
         _write(out / "summary.md", _markdown(comparison, rules))
         _write(out / "summary.tex", latex_table(comparison, rules))
+        if html is None:
+            (out / "report.html").unlink(missing_ok=True)
+        else:
+            _write(out / "report.html", html)
 
 
 def print_report(comparison: Comparison, rules: Rules) -> None:

@@ -136,6 +136,8 @@ class Comparison:
         If they were asked for.
     agreement : tuple of Agreement
         By group, label, method, where volumes were measured.
+    rank_tests : tuple of ComparisonTest
+        The tests of all pairs that `test-then-rank` counts, if rankings were asked for.
     """
 
     methods: tuple[str, ...]
@@ -152,6 +154,7 @@ class Comparison:
     pairs: tuple[ComparisonTest, ...] = ()
     rankings: tuple[Ranking, ...] = ()
     agreement: tuple[Agreement, ...] = ()
+    rank_tests: tuple[ComparisonTest, ...] = ()
 
 
 def compare_rows(
@@ -218,6 +221,7 @@ def compare_rows(
     tests: list[ComparisonTest] = []
     pairs: list[ComparisonTest] = []
     rankings: list[Ranking] = []
+    rank_tests: list[ComparisonTest] = []
     agreement: list[Agreement] = []
     no_results: list[NoResult] = []
     for group in groups:
@@ -235,13 +239,16 @@ def compare_rows(
         if all_pairs or rank:
             of_group = paired_tests(axes, arms, every_pair(methods), rules)
             pairs += of_group if all_pairs else []
-            rankings += rank_methods(axes, arms, of_group, rules) if rank else []
+            if rank:
+                rankings += rank_methods(axes, arms, of_group, rules)
+                rank_tests += [test for test in of_group if test.undefined == rules.undefined]
 
     ungrouped = all(row.subject == row.case for row in rows)
     suggestion = suggest_subject_regex({row.case for row in rows}) if ungrouped and not rules.subject else None
     return Comparison(
         methods, runs, tested, groups, metrics, tuple(classes), tuple(cells), tuple(counts), tuple(tests),
         tuple(no_results), suggestion, tuple(pairs), tuple(rankings), tuple(agreement),
+        tuple(rank_tests),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from rwtool.statistics.comparison import compare_rows as compare
 
 
 def saved(folder, rows, rules=Rules()):  # noqa: B008
-    write_report(folder, rows, compare(rows, rules), rules, {})
+    write_report(folder, rows, compare(rows, rules), rules, {}, page=False)
     return folder / "cases.csv"
 
 

@@ -72,7 +72,7 @@ def test_the_demo_ends_with_what_the_tables_show_and_files_that_are_there(story)
     told, places = output.split("What the tables show, of one cohort and one seed:\n")[1].split("\nDone in ")
     assert all(line.startswith("- ") for line in told.strip().splitlines())
     named = [line.split(":")[0].strip() for line in places.splitlines()[1:-1]]
-    assert len(named) == 9
+    assert len(named) == 10
     assert all(Path(name).exists() for name in named)
 
 

@@ -34,8 +34,9 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def evaluate(*arguments, code=0):
-    return run("evaluate", *arguments, "-j", 1, code=code)
+def evaluate(*arguments, code=0, page=False):
+    """Run the command; report.html, which takes longer than all the rest, only where a test looks at it."""
+    return run("evaluate", *arguments, "-j", 1, *([] if page else ["--no-report"]), code=code)
 
 
 def test_without_arguments_the_folders_of_a_project_are_compared(project):
@@ -304,6 +305,20 @@ def test_wrong_use_is_one_readable_message(project, arguments, message):
         return
     result = evaluate(*arguments, code=2)
     assert message in result.output
+
+
+def test_the_page_says_the_command_line_that_made_it(project):
+    evaluate("labels", "runs/near", "-o", "out dir", "--images", "labels", page=True)
+    page = (project / "out dir" / "report.html").read_text(encoding="utf-8")
+    line = "rwtool evaluate labels runs/near -o 'out dir' --images labels -j 1"
+    assert line.replace("'", "&#39;") in page
+    content = json.loads((project / "out dir" / "summary.json").read_text())
+    assert content["provenance"]["command_line"] == line
+    assert rwtool.evaluate("labels", "runs/near", jobs=1).provenance["command_line"] is None
+    evaluate("labels", "runs/near", "-o", "out dir")
+    assert not (project / "out dir" / "report.html").exists()
+    result = evaluate("labels", "runs/near", "--images", "labels", code=2, page=True)
+    assert "--images belongs to report.html; give --out DIR, and no --no-report" in result.output
 
 
 def test_public_names_are_those_of_the_command():

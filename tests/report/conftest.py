@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from handmade import tiny
 
@@ -6,10 +8,16 @@ from rwtool.report.write import write_report
 from rwtool.statistics.comparison import compare_rows
 
 
-@pytest.fixture
-def report(tmp_path):
-    """Folder of the report on `handmade.tiny`."""
+@pytest.fixture(scope="session")
+def _written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
     rows, rules = tiny(), Rules(metrics=("dice", "hd"))
-    comparison = compare_rows(rows, rules)
-    write_report(tmp_path, rows, comparison, rules, {"command": "evaluate", "seconds": float("nan")})
+    write_report(folder, rows, compare_rows(rows, rules), rules, {"command": "evaluate", "seconds": float("nan")})
+    return folder
+
+
+@pytest.fixture
+def report(_written, tmp_path):
+    """Folder of the report on `handmade.tiny`, to do with as a test likes."""
+    shutil.copytree(_written, tmp_path, dirs_exist_ok=True)
     return tmp_path

@@ -20,7 +20,7 @@ def test_cases_csv_to_the_letter_and_back(tmp_path):
         row("a, b", "c0", 0.1 + 0.2, run="1", subject="s", group="ED"),
         row("a, b", "c1", None, metric="hd", status="missed", share=1e-7, class_name='the "RV"', diagonal_mm=373.13),
     ]
-    write_report(tmp_path, rows, compare(rows, Rules()), Rules(), {})
+    write_report(tmp_path, rows, compare(rows, Rules()), Rules(), {}, page=False)
     assert (tmp_path / "cases.csv").read_text() == (
         "method,run,case,subject,group,class,metric,value,unit,status,class_name,diagonal_mm,share\n"
         '"a, b",1,c0,s,ED,1,dice,0.30000000000000004,,ok,RV,100.0,0.1\n'
@@ -92,7 +92,7 @@ def test_a_table_from_a_spreadsheet_reads(tmp_path):
 def test_rules_of_a_table_are_those_of_the_summary_beside_it(tmp_path):
     rules = Rules(("dice",), "pooled", 7.0, ((1, 2.0), (2, 0.5)), 255, 99, 3, 0.1, "(c)")
     rows = [row("a", "c0", 0.5)]
-    write_report(tmp_path, rows, compare(rows, rules), rules, {})
+    write_report(tmp_path, rows, compare(rows, rules), rules, {}, page=False)
     found = read_tables([tmp_path / "cases.csv"])[1]
     assert found == Rules(("dice",), "pooled", "diagonal", ((1, 2.0), (2, 0.5)), 255, subject="(c)")
     (tmp_path / "summary.json").unlink()
@@ -102,7 +102,7 @@ def test_rules_of_a_table_are_those_of_the_summary_beside_it(tmp_path):
 def test_tables_of_different_definitions_are_refused(tmp_path):
     for method, rule in (("a", "directed"), ("b", "pooled")):
         rows, rules = [row(method, "c0", 0.5)], Rules(hd95=rule)
-        write_report(tmp_path / method, rows, compare(rows, rules), rules, {})
+        write_report(tmp_path / method, rows, compare(rows, rules), rules, {}, page=False)
     tables = [tmp_path / method / "cases.csv" for method in "ab"]
     with pytest.raises(UsageError, match=r"a/cases.csv and .*b/cases.csv were made .* hd95 is directed and pooled"):
         read_tables(tables)

@@ -92,7 +92,7 @@ def test_the_effect_is_a_line_a_test():
 def test_every_table_is_in_every_file(tmp_path):
     rows, rules = rows_of_three(), Rules(margin=(("dice", 0.5),))
     comparison = compare(rows, rules, all_pairs=True, rank=True)
-    write_report(tmp_path, rows, comparison, rules, {})
+    write_report(tmp_path, rows, comparison, rules, {}, page=False)
     text = (tmp_path / "summary.md").read_text(encoding="utf-8")
     for title in ("effect against", "equivalence with", "all pairs", "rank ", "share of each rank"):
         assert f"**{title}" in text
@@ -129,7 +129,7 @@ def test_volumes_beside_those_of_the_reference(tmp_path):
         ("1 RV", "old", "6", "+1.00", "[+1.00, +1.00]", "1.000"),
         ("", "new", "6", "+0.00", "[+0.00, +0.00]", "1.000"),
     ]
-    write_report(tmp_path, rows, comparison, rules, {})
+    write_report(tmp_path, rows, comparison, rules, {}, page=False)
     assert (tmp_path / "agreement.csv").read_text() == (
         "method,group,class,n,bias_ml,sd_ml,low_ml,high_ml,icc,class_name\n"
         "old,,1,6,1.0,0.0,1.0,1.0,1.0,RV\nnew,,1,6,0.0,0.0,0.0,0.0,1.0,RV\n"
@@ -144,13 +144,13 @@ def test_without_volumes_there_is_no_agreement_and_no_column_for_it(tmp_path):
     rows, rules = rows_of_three(), Rules()  # volumes, but not those of the reference
     comparison = compare(rows, rules)
     assert agreement_table(comparison, rules, "") is None
-    write_report(tmp_path, rows, comparison, rules, {})
+    write_report(tmp_path, rows, comparison, rules, {}, page=False)
     assert (tmp_path / "cases.csv").read_text().splitlines()[0].endswith(",share")
 
 
 def test_a_report_without_them_leaves_none_of_an_earlier_one(tmp_path):
     rows, rules = rows_of_three(), Rules()
-    write_report(tmp_path, rows, compare(rows, rules, all_pairs=True, rank=True), rules, {})
+    write_report(tmp_path, rows, compare(rows, rules, all_pairs=True, rank=True), rules, {}, page=False)
     assert {"pairs.csv", "rankings.csv"} <= {path.name for path in tmp_path.iterdir()}
-    write_report(tmp_path, rows, compare(rows, rules), rules, {})
+    write_report(tmp_path, rows, compare(rows, rules), rules, {}, page=False)
     assert not {"pairs.csv", "rankings.csv"} & {path.name for path in tmp_path.iterdir()}

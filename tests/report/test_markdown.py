@@ -105,6 +105,6 @@ MARKDOWN = r"""**mean ± SD \[95 % CI\] (6 cases)**
 
 def test_markdown_keeps_its_columns_whatever_the_names(tmp_path):
     rows = series(NASTY, [0.5, 0.6])
-    write_report(tmp_path, rows, compare(rows, Rules()), Rules(), {})
+    write_report(tmp_path, rows, compare(rows, Rules()), Rules(), {}, page=False)
     lines = [line for line in (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {7}

@@ -47,7 +47,7 @@ def test_results_print_write_and_sum_up_one_comparison(tmp_path, capsys):
     assert (
         "undefined: diagonal; the distance of a missed or hallucinated structure is the diagonal of its vol" in printed
     )
-    found.write(str(tmp_path / "out"))
+    found.write(str(tmp_path / "out"), report=False)
     assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8")) == found.summary()
     assert str(read_cases_csv(tmp_path / "out" / "cases.csv")) == str(found.rows)  # nan is not nan
     assert found.summary()["provenance"] == {"command": "evaluate"}
@@ -67,7 +67,14 @@ def test_without_any_row_there_are_no_results(project, ask):
 def test_evaluate_measures_compares_and_writes(project):
     plans = []
     found = rwtool.evaluate(
-        "labels", ["near", "far"], out="out", permutation_test=True, baseline="far", jobs=1, on_plan=plans.append
+        "labels",
+        ["near", "far"],
+        out="out",
+        report=False,
+        permutation_test=True,
+        baseline="far",
+        jobs=1,
+        on_plan=plans.append,
     )
     numbers = {(row.method, row.metric): row.value for row in found.rows if row.case == "c3"}
     assert numbers == pytest.approx({
@@ -82,6 +89,27 @@ def test_evaluate_measures_compares_and_writes(project):
     assert json.loads((project / "out" / "summary.json").read_text(encoding="utf-8")) == found.summary()
     again = rwtool.compare("out/cases.csv", baseline="far")
     assert again.comparison == found.comparison
+
+
+def test_the_page_shows_the_worst_cases_over_their_images(project):
+    found = rwtool.evaluate("labels", ["near", "far"], out="out", images="labels", jobs=1)
+    assert set(found.evaluation.plan.images) == {f"c{case}" for case in range(7)}
+    page = (project / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<image ") == 14
+    assert "1. c0: mean Dice 0.250. Slice 3 of 8, 24 wrong voxels of 96 in all" in page
+    found.write("plain", report=False)
+    assert not (project / "plain" / "report.html").exists()
+
+
+def test_tables_have_a_page_without_pictures(project):
+    rwtool.evaluate("labels", ["near", "far"], out="out", jobs=1, report=False)
+    rwtool.compare("out/cases.csv", out="again")
+    page = (project / "again" / "report.html").read_text(encoding="utf-8")
+    assert "far: the 7 worst by mean Dice" in page
+    assert "<image " not in page
+    assert "wrong voxel" not in page
+    rwtool.compare("out/cases.csv", out="again", report=False)
+    assert not (project / "again" / "report.html").exists()
 
 
 def test_one_folder_needs_no_list_and_without_out_nothing_is_written(project):
@@ -122,6 +150,9 @@ def test_there_is_no_test_without_the_baseline_or_a_method_to_test(project, fail
             "baseline=x: there is no such method; the methods are near, far",
         ),
         ({"out": "labels"}, "the results would go to labels, among the label files; choose another out="),
+        ({"images": "near"}, "images= belongs to report.html; give out=DIR, and no report=False"),
+        ({"images": "near", "out": "out", "report": False}, "images= belongs to report.html; give out=DIR, and no re"),
+        ({"images": "none", "out": "out"}, "none: no such file or folder"),
         ({"out": "far"}, "the results would go to far, among the label files; choose another out="),
         ({"metrics": ()}, "metrics= are names, each once, of dice, hd95, hd, assd, masd, nsd, volume_ml, volume_error"),
         ({"metrics": ("dice", "dice")}, "metrics= are names, each once, of "),
@@ -146,8 +177,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(project, monke
 
 def test_compare_reads_what_was_written(tmp_path):
     found = results(tiny())
-    found.write(tmp_path / "a")
-    again = rwtool.compare(tmp_path / "a" / "cases.csv", out=tmp_path / "b")
+    found.write(tmp_path / "a", report=False)
+    again = rwtool.compare(tmp_path / "a" / "cases.csv", out=tmp_path / "b", report=False)
     assert again.comparison == found.comparison
     assert again.rules == found.rules
     assert again.evaluation is None
@@ -157,7 +188,7 @@ def test_compare_reads_what_was_written(tmp_path):
 
 def test_compare_takes_what_undefined_distances_count_as_anew(tmp_path):
     found = results(tiny())
-    found.write(tmp_path)
+    found.write(tmp_path, report=False)
 
     def mean(**options):
         comparison = rwtool.compare(tmp_path / "cases.csv", **options).comparison
@@ -170,7 +201,7 @@ def test_compare_takes_what_undefined_distances_count_as_anew(tmp_path):
 
 def test_tables_of_several_methods_are_compared_together(tmp_path):
     for name, values in (("old", [0.1 * i for i in range(6)]), ("new", [0.1 * i + 0.05 for i in range(6)])):
-        results(series(name, values)).write(tmp_path / name)
+        results(series(name, values)).write(tmp_path / name, report=False)
     found = rwtool.compare([tmp_path / name / "cases.csv" for name in ("new", "old")], baseline="old", alpha=0.1)
     (test,) = found.comparison.tests
     assert (test.baseline, test.method, test.result.n) == ("old", "new", 6)
@@ -190,7 +221,7 @@ def test_tables_of_several_methods_are_compared_together(tmp_path):
 def test_tables_that_do_not_go_together_are_refused(tmp_path, monkeypatch, tables, options, message):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
-        results(tiny()).write(name)
+        results(tiny()).write(name, report=False)
     before = (tmp_path / "a" / "cases.csv").read_bytes()
     with pytest.raises(rwtool.UsageError) as caught:
         rwtool.compare(tables, **options)
