@@ -14,6 +14,8 @@ PLANS = "nnUNetPlans"
 CASES = 12
 ITERATIONS = 4
 
+os.environ.setdefault("nnUNet_def_n_proc", "2")  # which nnU-Net reads when it is imported
+
 
 def make_torchvision_importable():
     """Declare the operators of a torchvision that was built for CUDA, beside a torch that was not."""
@@ -41,7 +43,6 @@ def nnunet(tmp_path_factory):
         "nnUNet_results": folder / "results",
         "nnUNet_extTrainer": trainer_folder(),
         "nnUNet_n_proc_DA": 1,
-        "nnUNet_def_n_proc": 2,
         "nnUNet_compile": "f",
         "OMP_NUM_THREADS": 1,
     }
