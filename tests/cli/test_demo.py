@@ -13,7 +13,6 @@ from commands import run
 
 import rwtool
 from rwtool.cli.demo import _train_side_by_side
-from rwtool.report import figures
 
 
 def demo(out, *options, code=0):
@@ -81,7 +80,8 @@ def test_a_second_demo_goes_on_where_the_first_was_stopped_and_without_matplotli
     assert "matplotlib" not in output
     pictures = {path: path.stat().st_mtime_ns for path in out.glob("pictures/*.png")}
     assert {path.name for path in pictures} == {"heart.png", "hearts.png", "signs.png"}
-    monkeypatch.setattr(figures, "can_draw", lambda: False)
+    for name in ("figures", "html"):
+        monkeypatch.setattr(f"rwtool.report.{name}.can_draw", lambda: False)
     trained = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/last.pt")}
     again = demo(out, "--subjects", "4")
     assert "4 cases unchanged since the last run" in again

@@ -78,7 +78,7 @@ def test_without_foreground_the_middle_slice_is_drawn(tmp_path):
     shown = show(save(tmp_path / "l" / "a.nii", labels_of([])), classes=(0, 1))
     assert shown.z == 1
     draw_case(shown, tmp_path / "a.svg")
-    assert "1 (not in this slice)" in (tmp_path / "a.svg").read_text()
+    assert "1 (not in this slice)" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
 def test_ignored_voxels_are_grey_in_every_panel(tmp_path):

@@ -18,7 +18,7 @@ def test_the_figure_is_of_the_case_with_most_wrong_signs_or_of_the_one_that_is_n
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     named = rwtool.check_maps(maps, figure=tmp_path / "b.svg", case="case_4", slice=3, jobs=1).figure
     assert (named.case, named.slice) == ("case_4", 3)
-    assert "boundary map, slice 3 (0 to 3)" in (tmp_path / "b.svg").read_text()
+    assert "boundary map, slice 3 (0 to 3)" in (tmp_path / "b.svg").read_text(encoding="utf-8")
 
 
 def test_the_images_of_a_run_are_those_that_it_was_trained_from(maps, quick, tmp_path, monkeypatch):

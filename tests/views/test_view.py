@@ -36,7 +36,7 @@ def test_maps_bring_their_classes_and_their_names(cohort):
     rwtool.view("labels/case_0.nii.gz", "a.svg", maps=["maps"], on_plan=planned.append)
     assert planned[0].classes.describe() == "0 background, 1 disc, 2 other, 3 third"
     assert planned[0].classes.source.endswith("maps.json")
-    text = (cohort / "a.svg").read_text()
+    text = (cohort / "a.svg").read_text(encoding="utf-8")
     assert "3 third (not in this slice)" in text
     assert "boundary" not in text
 
