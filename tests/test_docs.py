@@ -47,7 +47,7 @@ NOT_RUN = {
     "python tests/benchmarks": "takes minutes",
     "nnUNetv2_": "trains by nnU-Net, for hours",
     "cd $nnUNet": "is a folder of nnU-Net",
-    "rwtool evaluate gt_segmentations": "compares trainings of nnU-Net",
+    "rwtool evaluate --permutation-test   nnUNetTrainer": "compares trainings of nnU-Net",
     "rwtool maps $nnUNet_preprocessed": "is of a data set of nnU-Net",
     "eval": "changes the user's shell",
     "_RWTOOL_COMPLETE": "needs the fish shell",
