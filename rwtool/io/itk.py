@@ -5,9 +5,11 @@ What SimpleITK would read without an error though the file is damaged is refused
 
 from __future__ import annotations
 
+import locale
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,18 @@ _VTK_MOST = 1 << 16  # bytes of a header
 _CHUNK = 1 << 22
 
 
+@contextmanager
+def kept_locale() -> Iterator[None]:
+    """Keep the process's locale: ITK reads a legacy VTK file in that of C, and stays there if the file is damaged."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        if locale.setlocale(locale.LC_ALL) != before:
+            locale.setlocale(locale.LC_ALL, before)
+
+
+@kept_locale()
 def open_sitk(
     path: Path, slice_axis: int | None, voxels: bool = True, spacing_mm: Sequence[float] | None = None
 ) -> Stored:
@@ -130,6 +144,7 @@ def to_sitk(array: NDArray[Any], geometry: Geometry) -> Any:
     return image
 
 
+@kept_locale()
 def write_sitk(path: Path, array: NDArray[Any], geometry: Geometry) -> None:
     """Write a ``(z, y, x)`` array through SimpleITK, compressed where the format can."""
     import SimpleITK as sitk

@@ -1,3 +1,5 @@
+import locale
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -34,6 +36,18 @@ def test_vtk_without_a_spacing_is_asked_for_one(tmp_path):
     with pytest.raises(UsageError, match="the header carries no spacing"):
         read_labels(path)
     assert read_labels(path, spacing_mm=(3, 2, 1)).spacing_mm == (3, 2, 1)
+
+
+def test_a_damaged_file_leaves_the_locale_as_it_was(tmp_path):
+    """ITK reads in that of C, in which Python would read other text files as ASCII from then on."""
+    before = locale.setlocale(locale.LC_ALL)
+    if before == "C":
+        pytest.skip("the locale is that of C anyway")
+    whole = vtk(tmp_path / "a.vtk")
+    whole.write_bytes(whole.read_bytes()[:-1])
+    with pytest.raises(VolumeError):
+        read_labels(whole)
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_vtk_as_text_must_hold_all_its_numbers(tmp_path):
