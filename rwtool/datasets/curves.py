@@ -135,7 +135,7 @@ def _folders_of(source: Path) -> list[Path]:
     seeds = find_seeds(source)
     if not seeds:
         raise UsageError(
-            f"{source}: neither a run of rwtool train nor seed-0, seed-1, ... in it; train with seeds=(0, 1, 2), or "
+            f"{source}: neither a run of rwtool train nor seed-0, seed-1, ... in it; train with several seeds, or "
             "name the folders of the runs, NAME=DIR1,DIR2"
         )
     return seeds

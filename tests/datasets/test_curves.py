@@ -65,7 +65,7 @@ def test_folders_are_runs_or_hold_the_runs_of_seeds(here):
         (["nowhere"], "nowhere: there is no such folder"),
         (
             ["empty"],
-            "empty: neither a run of rwtool train nor seed-0, seed-1, ... in it; train with seeds=(0, 1,",
+            "empty: neither a run of rwtool train nor seed-0, seed-1, ... in it; train with several seeds,",
         ),
         (["one", "x=one"], "one is given twice, and one run cannot count as two"),
         (["x=one,one"], "one is given twice"),
