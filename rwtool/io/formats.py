@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -36,6 +37,7 @@ from rwtool.io.names import (
     is_bare_array,
     is_nifti,
     may_be_volume,
+    parts,
     split_name,
 )
 from rwtool.io.neuro import open_neuro
@@ -56,6 +58,29 @@ def read_header(
 
     Parameters, and errors raised, are those of :func:`read_image`.
     """
+    given = None if spacing_mm is None else tuple(spacing_mm)
+    state = _state(path)
+    if state is None:
+        return _open(Path(path), given, slice_axis, voxels=False).header
+    return _known_header(os.fspath(path), given, slice_axis, state)
+
+
+def _state(path: str | Path) -> tuple[tuple[int, ...], ...] | None:
+    """Numbers that change when a file does, of each that belongs to it; None where there are none to go by."""
+    try:
+        found = [os.stat(part) for part in parts(Path(path))]
+    except (OSError, ValueError, RwtoolError):
+        return None
+    if not all(stat.S_ISREG(each.st_mode) for each in found):
+        return None
+    return tuple((each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found)
+
+
+@lru_cache(maxsize=1 << 14)
+def _known_header(
+    path: str, spacing_mm: tuple[float, ...] | None, slice_axis: int | None, _: tuple[tuple[int, ...], ...]
+) -> Header:
+    """Look once into a file that stays as it is."""
     return _open(Path(path), spacing_mm, slice_axis, voxels=False).header
 
 
@@ -286,21 +311,11 @@ def carries_spacing(path: str | Path) -> bool:
     try:
         if split_name(path)[1] in NO_SPACING:
             return stated_spacing(Path(path)) is not None
-        known = os.stat(path)
-    except (OSError, ValueError, RwtoolError):
-        return True
-    return _header_has_spacing(os.fspath(path), known.st_ino, known.st_size, known.st_mtime_ns, known.st_ctime_ns)
-
-
-@lru_cache(maxsize=1 << 14)
-def _header_has_spacing(path: str, *_: int) -> bool:
-    """Look once into a file that stays as it is; the numbers are those that change with it."""
-    try:
         read_header(path)
     except NoSpacingError:
         return False
-    except RwtoolError:
-        return True
+    except (OSError, ValueError, RwtoolError):
+        pass
     return True
 
 

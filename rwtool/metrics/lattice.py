@@ -19,6 +19,7 @@ from rwtool.blocks import blocks
 
 SAME_SPACING = 2e-7  # relative: what rounding to float32 leaves of equal spacings, and of the columns of an affine
 ROUGH = 4e-6  # relative: float32 distances of `edt` 3.1 were within 1.6e-6 of the true ones wherever tried
+_TOLD = 0.25  # of the way from one whole square to the next: what is nearer to it stands for no other
 _MOST_STEPS = 2**20  # of one voxel: squares of distances then fit in 64 bits for 2,000 voxels an axis
 _MOST_PARTS = 2**12, 2**16  # of the smallest spacing: tried first, and at most
 _BLOCK = 2**15  # offsets looked at together: 1 MB
@@ -45,6 +46,20 @@ class Lattice(NamedTuple):
         whole *= whole
         length: Floats = np.sqrt(whole.sum(axis=-1).astype(np.float64)) * self.unit_mm
         return length
+
+    def settle(self, rough_mm: Floats) -> Floats | None:
+        """Find the distances that ascending float32 ones stand for, where whole squares are far enough apart to tell.
+
+        Examples
+        --------
+        >>> Lattice((2, 1, 1), 0.5).settle(np.array([0.0, 1.118034, 2.5]))
+        array([0.        , 1.11803399, 2.5       ])
+        """
+        squares = (rough_mm / self.unit_mm) ** 2
+        if rough_mm.size and squares[-1] * 2 * ROUGH > _TOLD:
+            return None
+        exact: Floats = np.sqrt(np.rint(squares)) * self.unit_mm
+        return exact
 
 
 @lru_cache(maxsize=128)

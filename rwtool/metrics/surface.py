@@ -380,6 +380,9 @@ def _settled(
         Gives the blocks of `distances`, and which voxels of each are meant.
     lattice : Lattice
     """
+    exact = lattice.settle(rough.values_mm)
+    if exact is not None:
+        return DirectedDistances.tally(exact, rough.counts)
     values, far = rough.values_mm.copy(), rough.values_mm > 0
     candidates = Candidates(values[far], distances.shape, lattice)
     values[far] = candidates.mm

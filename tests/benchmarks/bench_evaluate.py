@@ -19,6 +19,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+from peers import PEERS, measure
 from scipy.ndimage import find_objects, gaussian_filter, map_coordinates
 
 import rwtool
@@ -63,76 +64,11 @@ def prepare(folder, references):
     return pairs
 
 
-def read(path):
-    import nibabel as nib
-
-    image = nib.load(path)
-    return np.asarray(image.dataobj).astype(np.uint8), [float(mm) for mm in image.header.get_zooms()[:3]]
-
-
-def peer(measure, pair, labels):
-    """Dice, HD95 and HD of each class, without distances where one of both lacks it: most peers would fail."""
-    (reference, spacing), (prediction, _) = (read(path) for path in pair)
-    found = {}
-    for label in labels:
-        a, b = reference == label, prediction == label
-        found[label] = measure(a, b, spacing, both=bool(a.any() and b.any()))
-    return found
-
-
-def by_surface_distance(a, b, spacing, *, both):
-    import surface_distance
-
-    dice = surface_distance.compute_dice_coefficient(a, b)
-    if not both:
-        return dice, None, None
-    distances = surface_distance.compute_surface_distances(a, b, spacing)
-    return dice, *(surface_distance.compute_robust_hausdorff(distances, percent) for percent in (95, 100))
-
-
-def by_monai(a, b, spacing, *, both):
-    import torch
-    from monai.metrics import compute_dice, compute_hausdorff_distance
-
-    y, y_pred = (torch.from_numpy(mask)[None, None] for mask in (a, b))
-    dice = float(compute_dice(y_pred, y))
-    if not both:
-        return dice, None, None
-    options = {"include_background": True, "spacing": spacing}
-    hd95, hd = (float(compute_hausdorff_distance(y_pred, y, percentile=p, **options)) for p in (95, None))
-    return dice, hd95, hd
-
-
-def by_medpy(a, b, spacing, *, both):
-    from medpy.metric import binary
-
-    dice = binary.dc(b, a)
-    return (dice, binary.hd95(b, a, spacing), binary.hd(b, a, spacing)) if both else (dice, None, None)
-
-
-def by_simpleitk(a, b, spacing, *, both):
-    import SimpleITK as sitk
-
-    images = [sitk.GetImageFromArray(mask.transpose().view(np.uint8)) for mask in (a, b)]
-    for image in images:
-        image.SetSpacing(spacing)
-    overlap = sitk.LabelOverlapMeasuresImageFilter()
-    overlap.Execute(*images)
-    if not both:
-        return overlap.GetDiceCoefficient(), None, None
-    distance = sitk.HausdorffDistanceImageFilter()
-    distance.Execute(*images)
-    return overlap.GetDiceCoefficient(), None, distance.GetHausdorffDistance()
-
-
-PEERS = {"surface_distance": by_surface_distance, "monai": by_monai, "simpleitk": by_simpleitk, "medpy": by_medpy}
-
-
 def race(name, pairs, labels, jobs):
     """Every pair by one program; numbers by case and label."""
     cases = [split_name(path)[0] for path, _ in pairs]
     if name in PEERS:
-        found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(peer)(PEERS[name], pair, labels) for pair in pairs)
+        found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure)(PEERS[name], pair, labels) for pair in pairs)
         return {
             (case, label): values for case, each in zip(cases, found, strict=True) for label, values in each.items()
         }

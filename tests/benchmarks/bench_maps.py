@@ -19,28 +19,11 @@ from pathlib import Path
 import joblib
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from peers import recipe
 
 from rwtool.datasets.cases import find_cases
 
 PEAK = "; print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
-
-
-def recipe(source, target, n_classes, kind="rrw"):
-    """One case as the paper's code does it, but in 3D and to a file."""
-    image = nib.load(source)
-    labels = np.asarray(image.dataobj)
-    result = np.zeros((*labels.shape, n_classes), dtype=np.float32)
-    for c in range(n_classes):
-        own = labels == c
-        if kind == "rrw":
-            distance = distance_transform_edt(own)
-            result[..., c] = -distance / (distance.max() + 1e-15)
-        elif own.any():
-            result[..., c] = distance_transform_edt(~own) * ~own - distance_transform_edt(own) * own
-    if kind == "rrw":
-        result[result == 0] = 1
-    nib.save(nib.Nifti1Image(result, image.affine), target)
 
 
 def run_recipe(cases, folder, jobs, n_classes, kind):
@@ -116,7 +99,7 @@ def main():
         source = cases[largest]
         here = Path(__file__).parent
         theirs = peak_bytes(
-            f"import sys; sys.path.insert(0, {str(here)!r}); from bench_maps import recipe; "
+            f"import sys; sys.path.insert(0, {str(here)!r}); from peers import recipe; "
             f"recipe({str(source)!r}, {str(root / 'peak.nii.gz')!r}, {n_classes}, {options.kind!r})"
         )
         arguments = ["maps", str(source), str(root / "peak"), "-q", "-j", "1", "--classes", options.classes, *kind]
