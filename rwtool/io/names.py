@@ -6,6 +6,7 @@ import hashlib
 import re
 import unicodedata
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -92,7 +93,11 @@ def split_name(path: str | Path) -> tuple[str, str]:
     The suffix is lower case; a name without a suffix that rwtool reads gives ``""`` for it. The name is in Unicode's
     composed form (NFC), so that those of two file systems are equal.
     """
-    name = Path(path).name
+    return _split(path.name if isinstance(path, Path) else Path(path).name)
+
+
+@lru_cache(maxsize=1 << 14)
+def _split(name: str) -> tuple[str, str]:
     for suffix in _LONGEST_FIRST:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return unicodedata.normalize("NFC", name[: -len(suffix)]), suffix

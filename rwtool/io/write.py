@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, Any
 
 import numpy as np
 from isal import igzip
@@ -22,6 +23,7 @@ from rwtool.io.volume import Volume
 
 _FLAT_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 _GZIP_LEVEL = 1
+_THREADED = 1 << 24  # bytes from which threads write a gzip file; its bytes are the same for any number of them
 
 
 def write(path: str | Path, volume: Volume) -> None:
@@ -77,7 +79,13 @@ def storage_axes(geometry: Geometry, suffix: str) -> tuple[int, ...]:
 
 @contextmanager
 def create(
-    path: Path, geometry: Geometry, dtype: DTypeLike, *, channels: int | None = None, slope: float = 1.0
+    path: Path,
+    geometry: Geometry,
+    dtype: DTypeLike,
+    *,
+    channels: int | None = None,
+    slope: float = 1.0,
+    threads: int = 1,
 ) -> Iterator[Callable[[NDArray[Any]], None]]:
     """Open a NIfTI or ``.npy`` file to be written piece by piece.
 
@@ -93,6 +101,8 @@ def create(
         Makes a 4D file: the fourth axis of a NIfTI, the first of an ``.npy``.
     slope : float
         The ``scl_slope`` of a NIfTI.
+    threads : int
+        To compress with.
 
     Yields
     ------
@@ -112,8 +122,10 @@ def create(
 
     with atomic(path) as temporary, temporary.open("wb") as raw:
         stream: Any = raw
-        if suffix == ".nii.gz":
+        if suffix == ".nii.gz" and expected * dtype.itemsize < _THREADED:
             stream = igzip.IGzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0)
+        elif suffix == ".nii.gz":
+            stream = _ThreadedGzip(raw, threads)
         if suffix == ".npy":
             shape = (channels, *geometry.array_shape) if channels else geometry.array_shape
             description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
@@ -137,6 +149,40 @@ def create(
                 if stream is not raw:
                     stream.close()
                 raw.flush()
+
+
+class _ThreadedGzip:
+    """A gzip file that threads of ISA-L write.
+
+    A failure to write is raised where :meth:`write` is called: in its threads, isal before 1.9 would wait for ever.
+    """
+
+    def __init__(self, raw: IO[bytes], threads: int) -> None:
+        from isal import igzip_threaded
+
+        self._raw = raw
+        self._error: OSError | None = None
+        to = SimpleNamespace(write=self._put, flush=lambda: None)
+        self._stream = igzip_threaded.open(to, "wb", _GZIP_LEVEL, threads=threads)
+
+    def _put(self, packed: bytes) -> None:
+        try:
+            if self._error is None:
+                self._raw.write(packed)
+        except OSError as error:
+            self._error = error
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> None:
+        self._check()
+        self._stream.write(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._check()
 
 
 def _in_type(block: NDArray[Any], dtype: np.dtype[Any], slope: float) -> NDArray[Any]:

@@ -67,8 +67,8 @@ def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Vol
         threads=job.threads,
     )
     channels = None if storage.layout == "packed" else len(classes)
-    slope = storage.slope(parameters, len(classes))
-    with create(path, volume.geometry, storage.dtype, channels=channels, slope=slope) as put:
+    slope, threads = storage.slope(parameters, len(classes)), job.threads
+    with create(path, volume.geometry, storage.dtype, channels=channels, slope=slope, threads=threads) as put:
         for _, _, block in blocks:
             put(block)
             del block  # the next channel is made while a loop still holds its last block

@@ -385,19 +385,24 @@ from rwtool.io.geometry import Geometry
 from rwtool.io.write import create
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-geometry = Geometry(np.eye(4), (40, 50, 60), (2, 1, 0), (40, 50, 60))
+shape = int(sys.argv[2]), 50, 40
+geometry = Geometry(np.eye(4), shape[::-1], (2, 1, 0), shape[::-1])
 try:
-    with create(Path(sys.argv[1]), geometry, np.float32) as put:
-        put(np.random.default_rng(0).random((60, 50, 40), dtype=np.float32))
+    with create(Path(sys.argv[1]), geometry, np.float32, threads=int(sys.argv[3])) as put:
+        put(np.random.default_rng(0).random(shape, dtype=np.float32))
 except VolumeError as error:
     print(error)
 """
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".npy"])
-def test_full_disk_is_reported_by_file(tmp_path, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "slices", "threads"),
+    [(".nii", 60, 1), (".nii.gz", 60, 1), (".npy", 60, 1), (".nii.gz", 2200, 1), (".nii.gz", 2200, 2)],
+)
+def test_full_disk_is_reported_by_file(tmp_path, suffix, slices, threads):
     path = tmp_path / f"a{suffix}"
-    done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", FULL, path, str(slices), str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == f"{path}: cannot be written: File too large\n"
     assert done.stderr == ""
     assert os.listdir(tmp_path) == []

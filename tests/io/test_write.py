@@ -217,3 +217,16 @@ def test_picture_of_many_slices_is_refused(tmp_path):
 def test_type_that_a_format_cannot_hold_is_refused(tmp_path):
     with pytest.raises(VolumeError, match=r"a\.mha: cannot be written: .*float16"):
         write(tmp_path / "a.mha", volume_of(some_labels(dtype=np.float16)))
+
+
+
+def test_a_large_gzip_file_has_the_same_bytes_for_any_number_of_threads(tmp_path):
+    array = np.random.default_rng(0).random((18, 512, 512), dtype=np.float32)  # above 16 MiB threads compress
+    geometry = Geometry(np.eye(4), array.shape[::-1], (2, 1, 0), array.shape[::-1])
+    for threads in (1, 3):
+        with create(tmp_path / f"{threads}.nii.gz", geometry, np.float32, threads=threads) as put:
+            for start in range(0, len(array), 4):
+                put(array[start : start + 4])
+    assert (tmp_path / "1.nii.gz").read_bytes() == (tmp_path / "3.nii.gz").read_bytes()
+    with gzip.open(tmp_path / "3.nii.gz") as stream:
+        assert stream.read()[352:] == array.tobytes()
