@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="Kind of map; repeat it for several.",
 )
-@options.of_record(Storage, "format", "NIfTI with channels as the fourth axis, or .npy of shape (K, Z, Y, X).")
-@options.of_record(Storage, "dtype", "int16: NIfTI with scl_slope; float16: .npy. Both for ac, constant and rrw only.")
+@options.of_record(Storage, "format", "NIfTI with channels as the fourth axis, or an array (K, Z, Y, X).")
+@options.of_record(
+    Storage, "dtype", "int16: NIfTI with scl_slope; float16: arrays. For ac, constant and rrw only."
+)
 @options.of_record(
     Storage,
     "layout",

@@ -1,4 +1,4 @@
-"""``.b2nd`` files: what nnU-Net's preprocessing writes, in its own array order, with no spacing."""
+"""``.b2nd`` files: arrays in compressed pieces, as nnU-Net writes them; in its order of axes, with no spacing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rwtool.errors import VolumeError
+from rwtool.blocks import SLAB_VOXELS, blocks
+from rwtool.errors import RwtoolError, VolumeError
 from rwtool.io.arrays import npy_geometry
 from rwtool.io.volume import Header, Stored
 
+_BLOCK_SIDE = 64  # voxels along y and x that are unpacked together
+
 OUTSIDE = -1
 """What nnU-Net writes where image and label are 0; it trains on it as background."""
+
+
+def check_blosc(error: type[RwtoolError] = VolumeError) -> None:
+    """Refuse to go on without blosc2, by this error."""
+    try:
+        import blosc2  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise error("an .b2nd file needs blosc2, which is not installed; run pip install 'rwtool[nnunet]'") from missing
 
 
 def open_array(path: Path) -> Any:
@@ -25,24 +36,42 @@ def open_array(path: Path) -> Any:
     VolumeError
         blosc2 is not installed, or the file is none of its arrays.
     """
-    try:
-        import blosc2
-    except ModuleNotFoundError as error:
-        raise VolumeError(
-            "an .b2nd file of nnU-Net is read by blosc2, which is not installed; run pip install 'rwtool[nnunet]'"
-        ) from error
+    check_blosc()
+    import blosc2
+
     try:
         array = blosc2.open(urlpath=str(path), mode="r")
     except Exception as error:  # of a damaged file: RuntimeError, ValueError, and others
-        raise VolumeError(f"it cannot be read as an array of blosc2: {error}; preprocess the data set again") from error
+        raise VolumeError(f"it cannot be read as an array of blosc2: {error}; make it again") from error
     if not isinstance(array, blosc2.NDArray):
         raise VolumeError(f"it holds a {type(array).__name__}; expected an array, as nnU-Net's preprocessing writes it")
     return array
 
 
-def map_b2nd(path: Path) -> NDArray[Any]:
-    """All of an array."""
-    return np.asarray(open_array(path)[...])
+def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """Make a file to be filled slab by slab along z, channel after channel; what is put in is there at once.
+
+    LZ4 with shuffled bytes, in one thread: with more, the file would have other bytes.
+
+    Parameters
+    ----------
+    path : Path
+    shape : (Z, Y, X) or (K, Z, Y, X)
+    dtype : numpy dtype
+    """
+    check_blosc()
+    import blosc2
+
+    slab = next(blocks(shape[-3:], SLAB_VOXELS, axis=0))  # in one piece, that it is compressed once
+    chunk = tuple(part.stop for part in slab)
+    block = (chunk[0], *(min(n, _BLOCK_SIDE) for n in chunk[1:]))
+    ones = (1,) * (len(shape) - 3)
+    packing = blosc2.CParams(
+        codec=blosc2.Codec.LZ4, clevel=5, nthreads=1, filters=[blosc2.Filter.SHUFFLE], filters_meta=[0]
+    )
+    return blosc2.empty(
+        shape, dtype=dtype, urlpath=str(path), mode="w", chunks=ones + chunk, blocks=ones + block, cparams=packing
+    )
 
 
 def open_b2nd(path: Path, slice_axis: int | None, voxels: bool, spacing_mm: Sequence[float] | None) -> Stored:

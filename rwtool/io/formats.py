@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import naming
 from rwtool.io.arrays import map_npy, npy_geometry, open_npy
-from rwtool.io.blosc import map_b2nd, open_b2nd
+from rwtool.io.blosc import open_array, open_b2nd
 from rwtool.io.dicom import is_dicom, open_dicom
 from rwtool.io.geometry import NoSpacingError, settle_spacing
 from rwtool.io.itk import open_sitk
@@ -229,7 +229,7 @@ def count_channels(path: str | Path) -> int:
         raise VolumeError(f"{path}: no such file")
     with naming(path, *READ_ERRORS):
         if is_bare_array(path):
-            shape = _map_bare(path).shape
+            shape = map_array(path).shape
             return shape[0] if len(of_space(shape)) == 4 else 1
         with nifti_stream(path) as stream:
             shape = tuple(int(n) for n in read_nifti_header(stream).get_data_shape())
@@ -281,8 +281,9 @@ def _streamed(
         raise VolumeError(f"{path}: no such file")
     with naming(path, *READ_ERRORS):
         if is_bare_array(path):
-            array = _map_bare(path)
-            for channel in array if array.ndim == 4 else array[np.newaxis]:
+            array = map_array(path)
+            for k in range(len(array)) if array.ndim == 4 else (...,):
+                channel = np.asanyarray(array[k])
                 geometry = npy_geometry(channel.shape, spacing_mm, slice_axis)
                 stored = geometry.to_file(channel.reshape(geometry.array_shape))
                 yield Header(geometry, channel.dtype), stored, 1.0, 0.0
@@ -418,9 +419,9 @@ def _open_as(
     return open_sitk(*where) if through_itk else open_neuro(*where)
 
 
-def _map_bare(path: Path) -> Any:
-    """The array of a file that holds no more than that."""
-    return map_npy(path) if split_name(path)[1] == ".npy" else map_b2nd(path)
+def map_array(path: Path) -> Any:
+    """The array of a ``.npy`` or ``.b2nd`` file, whose parts are read when they are taken."""
+    return map_npy(path) if split_name(path)[1] == ".npy" else open_array(path)
 
 
 def _several(header: Header) -> str:

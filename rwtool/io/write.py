@@ -1,4 +1,4 @@
-"""Volumes into files, whole or piece by piece: NIfTI and ``.npy`` by hand, other formats through SimpleITK."""
+"""Volumes into files, whole or piece by piece: NIfTI and arrays by hand, other formats through SimpleITK."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from rwtool.errors import UsageError, VolumeError
 from rwtool.files import atomic, naming
+from rwtool.io.blosc import new_array
 from rwtool.io.geometry import Geometry
 from rwtool.io.itk import write_sitk
-from rwtool.io.names import NIFTI_SUFFIXES, SUFFIXES, split_name
+from rwtool.io.names import BARE_SUFFIXES, NIFTI_SUFFIXES, SUFFIXES, split_name
 from rwtool.io.nifti import nifti_header
 from rwtool.io.volume import Volume
 
@@ -72,7 +73,7 @@ def storage_axes(geometry: Geometry, suffix: str) -> tuple[int, ...]:
 
     An array in this memory order is written without being turned.
     """
-    if suffix == ".npy":
+    if suffix in BARE_SUFFIXES:
         return (0, 1, 2)
     return tuple(geometry.axes.index(axis) for axis in (2, 1, 0))
 
@@ -87,18 +88,18 @@ def create(
     slope: float = 1.0,
     threads: int = 1,
 ) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Open a NIfTI or ``.npy`` file to be written piece by piece.
+    """Open a NIfTI, ``.npy`` or ``.b2nd`` file to be written piece by piece.
 
     Parameters
     ----------
     path : Path
-        ``.nii.gz``, ``.nii`` or ``.npy``; it gets its name when the block ends well.
+        ``.nii.gz``, ``.nii``, ``.npy`` or ``.b2nd``; it gets its name when the block ends well.
     geometry : Geometry
         The grid.
     dtype : dtype
         Stored type. Floats in a signed integer type are stored as ``round(value / slope)``, NaN as its lowest value.
     channels : int, optional
-        Makes a 4D file: the fourth axis of a NIfTI, the first of an ``.npy``.
+        Makes a 4D file: the fourth axis of a NIfTI, the first of an array.
     slope : float
         The ``scl_slope`` of a NIfTI.
     threads : int
@@ -117,38 +118,63 @@ def create(
     suffix = split_name(path)[1]
     dtype = np.dtype(dtype)
     order = storage_axes(geometry, suffix)
-    expected = math.prod(geometry.array_shape) * (channels or 1)
+    shape = (channels, *geometry.array_shape) if channels else geometry.array_shape
     written = 0
 
-    with atomic(path) as temporary, temporary.open("wb") as raw:
-        stream: Any = raw
-        if suffix == ".nii.gz" and expected * dtype.itemsize < _THREADED:
-            stream = igzip.IGzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0)
-        elif suffix == ".nii.gz":
-            stream = _ThreadedGzip(raw, threads)
-        if suffix == ".npy":
-            shape = (channels, *geometry.array_shape) if channels else geometry.array_shape
-            description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, description)
-        else:
-            header = nifti_header(path, geometry, dtype, channels, slope)
-            header.write_to(stream)
+    with atomic(path) as temporary, _opened(temporary, path, shape, dtype, threads) as store:
+        if suffix in NIFTI_SUFFIXES:
+            nifti_header(path, geometry, dtype, channels, slope).write_to(store)
 
         def put(block: NDArray[Any]) -> None:
             nonlocal written
-            with naming(path, OSError, doing="written"):
-                stream.write(_in_type(block.transpose(order), dtype, slope).data.cast("B"))
+            with naming(path, OSError, RuntimeError, doing="written"):
+                store.write(_in_type(block.transpose(order), dtype, slope).data.cast("B"))
             written += block.size
 
+        yield put
+        if written != math.prod(shape):
+            raise RuntimeError(f"{path}: {written} of {math.prod(shape)} voxels were written")
+
+
+@contextmanager
+def _opened(path: Path, final: Path, shape: tuple[int, ...], dtype: np.dtype[Any], threads: int) -> Iterator[Any]:
+    """A new file, to which the bytes of its voxels are written slab by slab."""
+    suffix = split_name(final)[1]
+    if suffix == ".b2nd":
+        yield _Slabs(new_array(path, shape, dtype))
+        return
+    with path.open("wb") as raw:
+        stream: Any = raw
+        if suffix == ".nii.gz" and math.prod(shape) * dtype.itemsize < _THREADED:
+            stream = igzip.IGzipFile("", "wb", _GZIP_LEVEL, raw, mtime=0)
+        elif suffix == ".nii.gz":
+            stream = _ThreadedGzip(raw, threads)
+        elif suffix == ".npy":
+            description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, description)
         try:
-            yield put
-            if written != expected:
-                raise RuntimeError(f"{path}: {written} of {expected} voxels were written")
+            yield stream
         finally:
-            with naming(path, OSError, doing="written"):
+            with naming(final, OSError, doing="written"):
                 if stream is not raw:
                     stream.close()
                 raw.flush()
+
+
+class _Slabs:
+    """An array on disk, which slabs along z fill one after another."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self._planes = 0
+
+    def write(self, data: Any) -> None:
+        *channels, depth, height, width = self._array.shape
+        slab = np.frombuffer(data, self._array.dtype).reshape(-1, height, width)
+        k, z = divmod(self._planes, depth)
+        where = slice(z, z + len(slab))
+        self._array[(k, where) if channels else where] = slab
+        self._planes += len(slab)
 
 
 class _ThreadedGzip:

@@ -17,6 +17,7 @@ from rwtool.console import count
 from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
 from rwtool.datasets.preprocessed import preprocessed_root
 from rwtool.errors import UsageError
+from rwtool.io.blosc import check_blosc
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
@@ -190,6 +191,8 @@ def make_maps(
     storage = Storage(format, dtype, layout)
     for one in parameters:
         storage.check(one.kind, one.rectified)
+    if format == "b2nd":
+        check_blosc(UsageError)
     chosen_core()  # refuses a wrong one once, not for each case
     dataset = plan_dataset(
         labels,

@@ -196,7 +196,7 @@ class MapSummary:
 Layout = Literal["dense", "packed"]
 
 
-Format = Literal["nii.gz", "nii", "npy"]
+Format = Literal["nii.gz", "nii", "npy", "b2nd"]
 
 
 DType = Literal["float32", "float16", "int16"]
@@ -208,9 +208,10 @@ class Storage:
 
     Attributes
     ----------
-    format : {"nii.gz", "nii", "npy"}
+    format : {"nii.gz", "nii", "npy", "b2nd"}
+        The last is a compressed array of blosc2, as nnU-Net keeps its own.
     dtype : {"float32", "float16", "int16"}
-        int16 is NIfTI with an explicit ``scl_slope``; float16 is for ``.npy``. Both are for rectified kinds.
+        int16 is NIfTI with an explicit ``scl_slope``; float16 is for arrays. Both are for rectified kinds.
     layout : {"dense", "packed"}
         Packed stores the own value alone, for rectified kinds.
     """
@@ -226,11 +227,11 @@ class Storage:
 
     def check(self, kind: str, rectified: bool) -> None:
         """Refuse what a kind, or a format, cannot hold."""
-        if self.dtype == "float16" and self.format != "npy":
+        if self.dtype == "float16" and self.format not in ("npy", "b2nd"):
             raise UsageError("float16 is for format=npy (NIfTI has no such type); dtype=int16 is as small, for NIfTI")
-        if self.dtype == "int16" and self.format == "npy":
+        if self.dtype == "int16" and self.format in ("npy", "b2nd"):
             raise UsageError(
-                "int16 needs the scaling of a NIfTI; with format=npy choose dtype=float16 or dtype=float32"
+                f"int16 needs the scaling of a NIfTI; with format={self.format} choose dtype=float16 or dtype=float32"
             )
         if not rectified and self.dtype != "float32":
             raise UsageError(f"{kind} maps are stored as float32 (their distances overflow {self.dtype} or lose mm)")

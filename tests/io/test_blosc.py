@@ -1,3 +1,4 @@
+import subprocess
 import sys
 
 import numpy as np
@@ -78,3 +79,50 @@ def test_a_damaged_file_is_refused_by_its_name(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(VolumeError, match=r"case_seg\.b2nd: "):
         rwtool.read_labels(path, spacing_mm=SPACING)
+
+
+@pytest.mark.nnunet
+@pytest.mark.parametrize("channels", [None, 3])
+def test_an_array_is_written_slab_by_slab(tmp_path, channels):
+    pytest.importorskip("blosc2", reason="blosc2 is not installed")
+    from rwtool.io.formats import read_channels
+    from rwtool.io.geometry import unplaced
+    from rwtool.io.write import create
+
+    shape = (5, 300, 310) if channels is None else (channels, 5, 300, 310)
+    array = np.random.default_rng(0).random(shape, dtype=np.float32)
+    geometry = unplaced(SPACING, shape[:-4:-1], (2, 1, 0), shape[:-4:-1])
+    for name in ("a.b2nd", "b.b2nd"):
+        with create(tmp_path / name, geometry, np.float32, channels=channels, threads=4) as put:
+            for channel in array if channels else array[np.newaxis]:
+                for z in range(0, 5, 2):
+                    put(channel[z : z + 2])
+    assert (tmp_path / "a.b2nd").read_bytes() == (tmp_path / "b.b2nd").read_bytes()
+    found = [volume.array for volume in read_channels(tmp_path / "a.b2nd", spacing_mm=SPACING)]
+    np.testing.assert_array_equal(np.stack(found), array if channels else array[np.newaxis])
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from pathlib import Path
+from rwtool.errors import VolumeError
+from rwtool.io.geometry import unplaced
+from rwtool.io.write import create
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    with create(Path(sys.argv[1]), unplaced((1, 1, 1), (40, 50, 60), (2, 1, 0), (40, 50, 60)), np.float32) as put:
+        put(np.random.default_rng(0).random((60, 50, 40), dtype=np.float32))
+except VolumeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.nnunet
+def test_a_full_disk_leaves_no_array(tmp_path):
+    pytest.importorskip("blosc2", reason="blosc2 is not installed")
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.b2nd")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith(f"{tmp_path / 'a.b2nd'}: cannot be written: ")
+    assert list(tmp_path.iterdir()) == []

@@ -219,7 +219,6 @@ def test_type_that_a_format_cannot_hold_is_refused(tmp_path):
         write(tmp_path / "a.mha", volume_of(some_labels(dtype=np.float16)))
 
 
-
 def test_a_large_gzip_file_has_the_same_bytes_for_any_number_of_threads(tmp_path):
     array = np.random.default_rng(0).random((18, 512, 512), dtype=np.float32)  # above 16 MiB threads compress
     geometry = Geometry(np.eye(4), array.shape[::-1], (2, 1, 0), array.shape[::-1])

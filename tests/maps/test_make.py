@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import nibabel as nib
@@ -300,6 +301,26 @@ def test_2d_files_become_one_slice(tmp_path, shape):
 def test_read_map_gives_the_dense_map_whatever_is_on_disk(labels, options, tolerance):
     (path,) = make(labels, **options).sets["rrw"].folder.glob("case_1.*")
     np.testing.assert_allclose(rwtool.read_map(path), expected(labels / "case_1.nii.gz"), rtol=0, atol=tolerance)
+
+
+@pytest.mark.nnunet
+@pytest.mark.parametrize("more", [{}, {"layout": "packed", "dtype": "float16"}])
+def test_arrays_of_blosc2_are_read_back_and_checked(labels, more):
+    pytest.importorskip("blosc2", reason="blosc2 is not installed")
+    made = make(labels, format="b2nd", **more)
+    folder = made.sets["rrw"].folder
+    tolerance = 5e-4 if more else 0
+    found = rwtool.read_map(folder / "case_1.b2nd")
+    np.testing.assert_allclose(found, expected(labels / "case_1.nii.gz"), rtol=0, atol=tolerance)
+    assert not rwtool.check_maps(folder, jobs=1).bad
+    assert len(make(labels, format="b2nd", **more).plan.skipped) == 3
+
+
+def test_without_blosc2_no_map_is_begun(labels, monkeypatch):
+    monkeypatch.setitem(sys.modules, "blosc2", None)
+    with pytest.raises(UsageError, match=r"pip install 'rwtool\[nnunet\]'"):
+        make(labels, format="b2nd")
+    assert not (labels.parent / "maps").exists()
 
 
 def test_npy_is_k_z_y_x_and_int16_carries_its_slope(labels):

@@ -44,7 +44,7 @@ def test_the_largest_and_the_smallest_numbers_of_float32_are_taken():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"format": "mha"}, "format is one of nii.gz, nii, npy; found 'mha'"),
+        ({"format": "mha"}, "format is one of nii.gz, nii, npy, b2nd; found 'mha'"),
         ({"dtype": "int8"}, "dtype is one of float32, float16, int16; found 'int8'"),
         ({"layout": "thin"}, "layout is one of dense, packed; found 'thin'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from rwtool.datasets.plan import plan_dataset
 from rwtool.errors import UsageError, VolumeError, shorten
 from rwtool.files import naming
 from rwtool.integrations.nnunet.names import TrainerSettings
-from rwtool.io.arrays import map_npy
+from rwtool.io.formats import map_array
 from rwtool.io.names import READ_ERRORS
 from rwtool.maps.folder import MapSet, read_map_set
 from rwtool.maps.settings import difference, make_settings
@@ -62,11 +63,10 @@ def stored_maps(folder: str | Path, settings: TrainerSettings, cases: Sequence[s
     wanted = make_settings(settings.map_parameters, storage, dataset.classes)
     changed = difference(maps.settings, wanted)
     layout = "packed" if wanted.parameters.rectified else "dense"
-    changed += [
-        f"storage.{name}: {found!r} and {expected!r}"
-        for name, found, expected in (("format", storage.format, "npy"), ("layout", storage.layout, layout))
-        if found != expected
-    ]
+    if storage.format not in ("npy", "b2nd"):
+        changed.append(f"storage.format: {storage.format!r} and 'npy' or 'b2nd'")
+    if storage.layout != layout:
+        changed.append(f"storage.layout: {storage.layout!r} and {layout!r}")
     if changed:
         raise UsageError(
             f"{place}: its maps are not those of {settings.name}: {'; '.join(changed)}; {mend} --overwrite"
@@ -103,12 +103,10 @@ class MappedDataset:
         image, *others = self.dataset.load_case(identifier)
         path = self.paths[identifier]
         with naming(path, *READ_ERRORS):
-            values: NDArray[Any] = map_npy(path)
-        if values.ndim == 3:
-            values = values[np.newaxis]
-        if values.shape[1:] != tuple(image.shape[1:]):
+            values = map_array(path)
+        if values.shape[-3:] != tuple(image.shape[1:]):
             raise VolumeError(
-                f"{path}: found a map of {values.shape[1:]} voxels for {tuple(image.shape[1:])}; make it again"
+                f"{path}: found a map of {values.shape[-3:]} voxels for {tuple(image.shape[1:])}; make it again"
             )
         return (ImageAndMap(image, values), *others)
 
@@ -124,13 +122,14 @@ class ImageAndMap:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, image: Any, values: NDArray[Any]) -> None:
+    def __init__(self, image: Any, values: Any) -> None:
         self.image, self.values = image, values
-        self.shape = (image.shape[0] + len(values), *image.shape[1:])
+        self.shape = (image.shape[0] + math.prod(values.shape[:-3]), *image.shape[1:])
 
     def __getitem__(self, where: tuple[slice, ...]) -> NDArray[np.float32]:
         assert where[0] == slice(None), "all channels are cut out together"
         image = np.asarray(self.image[where], dtype=np.float32)
-        magnitudes = np.abs(np.asarray(self.values[where], dtype=np.float32))
+        values = self.values[where if len(self.values.shape) == 4 else where[1:]]
+        magnitudes = np.abs(np.asarray(values, dtype=np.float32).reshape(-1, *image.shape[1:]))
         # where voxels are ignored a packed map is not a number, which would spread when it is resampled
         return np.concatenate((image, np.nan_to_num(magnitudes, copy=False)))
