@@ -77,8 +77,8 @@ def tiny(folder):
     return folder
 
 
-def same_maps(theirs, ours):
-    def check(_):
+def same_maps(_, theirs, ours):
+    def check(printed):
         for path in theirs.iterdir():
             a, b = (np.asarray(nib.load(each).dataobj) for each in (path, ours / "rrw" / path.name))
             np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
@@ -86,13 +86,13 @@ def same_maps(theirs, ours):
     return check
 
 
-def same_packed_maps(theirs, ours):
-    def check(_):
+def same_packed_maps(labels, theirs, ours):
+    def check(printed):
         for path in theirs.iterdir():
-            a = np.asarray(nib.load(path).dataobj)
+            own = np.asarray(nib.load(path).dataobj).min(axis=-1)
             packed = np.load(ours / "rrw" / path.name.replace(".nii.gz", ".npy"), mmap_mode="r")
-            values = np.asarray(packed[0] if packed.ndim == 4 else packed)
-            np.testing.assert_allclose(values.transpose(2, 1, 0), a.min(axis=-1), rtol=1e-5, atol=1e-6)
+            geometry = rwtool.read_labels(labels / path.name).geometry
+            np.testing.assert_allclose(packed, geometry.to_array(own), rtol=1e-5, atol=1e-6)
 
     return check
 
@@ -131,7 +131,7 @@ def maps(what, labels, root, jobs, *options, check):
         rwtool_command("maps", labels, out, "--units", "voxel", "--classes", "0,1,2", *options),
         f"recipe (SciPy {version('scipy')}, nibabel {version('nibabel')})",
         peer_command("recipe", labels, theirs, 3, "rrw", jobs),
-        check(theirs, out),
+        check(labels, theirs, out),
     )
 
 
