@@ -93,8 +93,26 @@ def test_a_format_that_cannot_be_read_in_pieces_is_refused(folder, tmp_path, mon
     out = tmp_path / folder.parent.name / folder.name
     rwtool.make_maps(folder, out, jobs=1)
     monkeypatch.setenv("RWTOOL_NNUNET_MAPS", str(tmp_path))
-    with pytest.raises(UsageError, match=r"storage.format: 'nii.gz' and 'npy'; storage.layout: 'dense' and 'packed'"):
+    with pytest.raises(UsageError, match=r"storage.format: 'nii.gz' and 'npy' or 'b2nd'; storage.layout: 'dense' and 'packed'"):
         stored_maps(folder, RRW, cases_of(folder))
+
+
+@pytest.mark.parametrize("kind", ["rrw", "boundary"])
+def test_maps_of_blosc2_give_the_same_pieces(folder, at_maps, tmp_path, monkeypatch, kind):
+    import rwtool
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    settings = TrainerSettings(kind, stored=True)
+    more = {"layout": "packed", "dtype": "float16"} if kind == "rrw" else {}
+    rwtool.make_maps(folder, tmp_path / folder.parent.name / folder.name, kinds=[kind], format="b2nd", jobs=1, **more)
+    pieces = []
+    for root in (at_maps, tmp_path):
+        monkeypatch.setenv("RWTOOL_NNUNET_MAPS", str(root))
+        cases = cases_of(folder)
+        dataset = MappedDataset(nnUNetDatasetBlosc2(str(folder), cases), stored_maps(folder, settings, cases))
+        image = dataset.load_case(cases[0])[0]
+        pieces.append(image[(slice(None), *(slice(1, n - 1) for n in image.shape[1:]))])
+    np.testing.assert_array_equal(*pieces)
 
 
 def test_a_case_that_was_not_preprocessed_is_named(folder, at_maps):
