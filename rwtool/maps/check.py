@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def verify_maps(
     work = []
     for case, record in found.cases.items():
         source = files.get(case) if labels is not None else found.source(case)
-        item = (found, case, source, labels is not None, seed)
+        item = (replace(found, cases={case: record}), case, source, labels is not None, seed)  # not all to each
         voxels = int(np.prod(record.shape))
         work.append(Work(case, item, voxels, 40 * voxels + 200_000_000))
     settled = schedule(work, jobs)
@@ -238,7 +238,7 @@ def find_map_signs(maps: MapSet, name: str, source: Path | None, draws: Sequence
 
     def channels() -> Iterator[NDArray[Any]]:
         found = 0
-        for channel in iterate_map(path, labels=source if maps.packed else None):
+        for channel in iterate_map(path, labels=source if maps.packed else None, maps=maps):
             if channel.shape != shape:
                 raise VolumeError(f"{path} has shape {channel.shape}, the sidecar says {shape}")
             found += 1

@@ -276,13 +276,16 @@ def _read_journal(path: Path) -> list[_Line]:
     return found
 
 
-def iterate_map(path: str | Path, *, labels: str | Path | None = None) -> Iterator[NDArray[np.float32]]:
+def iterate_map(
+    path: str | Path, *, labels: str | Path | None = None, maps: MapSet | None = None
+) -> Iterator[NDArray[np.float32]]:
     """Give the dense channels of a map file one after another, ``(Z, Y, X)`` each.
 
-    Parameters are those of :func:`read_map`.
+    Parameters are those of :func:`read_map`; and `maps`, what the sidecar beside the file says, where it has been read:
+    that of a large folder takes longer to read than a map.
     """
     path = Path(path)
-    maps = read_map_set(path.parent)
+    maps = maps or read_map_set(path.parent)
     case = case_name(path)
     record = maps.cases.get(case) if maps else None
     where = {} if record is None else grid_of(path, record)
