@@ -35,6 +35,7 @@ COMMAND_PAGE = {
     "compare": "statistics",
     "convergence": "convergence",
     "demo": "training",
+    "doctor": "speed",
     "nnunet-path": "nnunet",
     "help": "README",
 }

@@ -30,9 +30,10 @@ network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop seeds study
 views: planes source layout case sheet view signs check
 integrations: channels monai torchmetrics torchio nnunet nnunet.names nnunet.transforms nnunet.stored nnunet.trainer nnunet.ext.rwnnunet
+diagnosis
 demo
 docs
-cli: options output maps check view train predict evaluate compare convergence demo nnunet_path help
+cli: options output maps check view train predict evaluate compare convergence demo doctor nnunet_path help
 __main__
 """  # noqa: E501
 
