@@ -31,7 +31,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator[None]:
+def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator[str]:
     """Be a writer of a folder as long as the block lasts.
 
     A claim is a file that says who writes, and a lock of the operating system beside it, which ends with its process:
@@ -46,6 +46,11 @@ def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator
         Whether others may write with the same settings at the same time.
     mend : str
         What to do where the folder is taken.
+
+    Yields
+    ------
+    str
+        A name for this writer, that no other has.
 
     Raises
     ------
@@ -72,10 +77,19 @@ def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator
             lock.release()
             raise
     try:
-        yield
+        yield _name_of(mine)
     finally:
         _remove(mine)
         lock.release()
+
+
+def writers(folder: Path) -> set[str]:
+    """Names of the writers of a folder: of those that live, and of those killed since :func:`claimed` looked last."""
+    return {_name_of(claim) for claim in folder.glob(f".*{_TAIL}")}
+
+
+def _name_of(claim: Path) -> str:
+    return claim.name.removeprefix(".").removesuffix(_TAIL)
 
 
 def _lock_of(claim: Path) -> Path:

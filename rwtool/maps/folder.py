@@ -1,7 +1,8 @@
-"""A folder of maps: one file per case, a sidecar, ``maps.json``, that says what each number means, and its journal.
+"""A folder of maps: one file per case, a sidecar, ``maps.json``, that says what each number means, and its journals.
 
-While maps are made, the record of each case is a line added to ``maps.json.journal``; it is folded into ``maps.json``
-when the run ends, or when the next one begins. A killed run loses nothing but a line that it was just writing.
+While maps are made, the record of each case is a line added to a journal of the process that makes them,
+``maps.json.journal.*``, so that none waits for another; it is folded into ``maps.json`` when the run ends, or when the
+next one begins. A killed run loses nothing but a line that it was just writing.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwtool import __version__
-from rwtool.claims import claimed
+from rwtool.claims import claimed, writers
 from rwtool.datasets.plan import LabelFile
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32, file_in, locked, make_folder, naming, remove_leftovers
@@ -41,6 +43,7 @@ from rwtool.maps.streaming import expand_channel
 from rwtool.records import parse_json, to_json, write_json
 
 JOURNAL = f"{SIDECAR}.journal"
+"""How the names of journals begin; after it stands the name of the writer."""
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -68,6 +71,7 @@ class MapSet:
     folder: Path
     settings: MapSettings
     cases: dict[str, MapRecord] = field(default_factory=dict)
+    _writer: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -148,7 +152,7 @@ class MapSet:
         """
         make_folder(self.folder)
         mend = "wait until it has ended, or name another out="
-        with claimed(self.folder, self.settings.describe(), shared=True, mend=mend):
+        with claimed(self.folder, self.settings.describe(), shared=True, mend=mend) as self._writer:
             remove_leftovers(self.folder)
             with locked(self.folder / SIDECAR):
                 self._begin(overwrite)
@@ -162,10 +166,9 @@ class MapSet:
         """Note the map of a case in the journal; only within :meth:`writing`."""
         self.cases[case] = record
         line = to_json(_Line(SIDECAR_FORMAT, self.settings.describe(), case, record))
-        path = self.folder / JOURNAL
-        with locked(self.folder / SIDECAR), naming(path, OSError, doing="written"), path.open("ab+") as stream:
-            torn = stream.tell() > 0 and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
-            stream.write((b"\n" if torn else b"") + line.encode() + b"\n")
+        path = self.folder / f"{JOURNAL}.{self._writer}"
+        with naming(path, OSError, doing="written"), path.open("ab") as stream:
+            stream.write(line.encode() + b"\n")
 
     def _begin(self, overwrite: bool) -> None:
         """Make the sidecar say these settings; maps of others are refused, or removed."""
@@ -179,7 +182,7 @@ class MapSet:
                     (self.folder / record.file).unlink()
 
     def _fold(self) -> None:
-        """Bring the journal, of this run and of others, into the sidecar."""
+        """Bring the journals, of this run and of others, into the sidecar."""
         with contextlib.suppress(RwtoolError):
             there = read_map_set(self.folder)
             if there is not None and there.settings == self.settings:
@@ -194,7 +197,10 @@ class MapSet:
             "cases": dict(sorted(self.cases.items())),
         }
         write_json(self.folder / SIDECAR, content)
-        (self.folder / JOURNAL).unlink(missing_ok=True)
+        others = writers(self.folder) - {self._writer}
+        for path in _journals(self.folder):
+            if path.name.rpartition(".")[2] not in others:  # who still write to theirs
+                path.unlink(missing_ok=True)
 
 
 def open_map_set(new: MapSet, *, overwrite: bool) -> MapSet | None:
@@ -240,7 +246,7 @@ def file_times(path: Path) -> tuple[int, int]:
 
 
 def read_map_set(folder: str | Path) -> MapSet | None:
-    """Read the sidecar of a map folder, and its journal; None where there is none.
+    """Read the sidecar of a map folder, and its journals; None where there is none.
 
     Raises
     ------
@@ -248,7 +254,8 @@ def read_map_set(folder: str | Path) -> MapSet | None:
         If the sidecar is damaged, or written by another rwtool in another format.
     """
     folder = Path(folder)
-    journal = _read_journal(folder / JOURNAL)  # first, since it may be folded in meanwhile
+    # first, since they may be folded in meanwhile
+    journal = [line for path in _journals(folder) for line in _read_journal(path)]
     if not (folder / SIDECAR).is_file():
         return None
     settings, cases = read_sidecar(folder / SIDECAR)
@@ -259,6 +266,10 @@ def read_map_set(folder: str | Path) -> MapSet | None:
             if (line.format, line.settings) == (SIDECAR_FORMAT, stamp):
                 cases[line.case] = line.record
     return MapSet(folder, settings, cases)
+
+
+def _journals(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{JOURNAL}*"))
 
 
 def _read_journal(path: Path) -> list[_Line]:
