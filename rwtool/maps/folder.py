@@ -11,7 +11,7 @@ import contextlib
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,15 +152,23 @@ class MapSet:
         """
         make_folder(self.folder)
         mend = "wait until it has ended, or name another out="
-        with claimed(self.folder, self.settings.describe(), shared=True, mend=mend) as self._writer:
+        told = self.settings.describe()
+        with claimed(self.folder, told, shared=True, mend=mend, at_last=self._end) as self._writer:
             remove_leftovers(self.folder)
-            with locked(self.folder / SIDECAR):
-                self._begin(overwrite)
-            try:
-                yield
-            finally:
+            # what is large is read by many at once, and written by one
+            if not self._is_begun():
                 with locked(self.folder / SIDECAR):
-                    self._fold()
+                    self._begin(overwrite)
+            elif self._orphans():
+                with locked(self.folder / SIDECAR):
+                    if self._orphans():
+                        self._fold()
+            yield
+
+    def _end(self) -> None:
+        """Tidy up, where nobody else writes any more: whoever reads takes the journals into account anyway."""
+        with locked(self.folder / SIDECAR):
+            self._fold()
 
     def add(self, case: str, record: MapRecord) -> None:
         """Note the map of a case in the journal; only within :meth:`writing`."""
@@ -170,12 +178,27 @@ class MapSet:
         with naming(path, OSError, doing="written"), path.open("ab") as stream:
             stream.write(line.encode() + b"\n")
 
+    def _is_begun(self) -> bool:
+        """Whether the sidecar is there and says these settings; its cases are taken over."""
+        with contextlib.suppress(RwtoolError):
+            there = read_map_set(self.folder)
+            if there is not None and there.settings == self.settings:
+                self.cases = there.cases
+                return True
+        return False
+
+    def _orphans(self) -> list[Path]:
+        """Journals that nobody adds to any more, and that of this writer."""
+        others = writers(self.folder) - {self._writer}
+        return [path for path in _journals(self.folder) if path.name.rpartition(".")[2] not in others]
+
     def _begin(self, overwrite: bool) -> None:
         """Make the sidecar say these settings; maps of others are refused, or removed."""
+        ended = self._orphans()  # before they are read: one whose writer ends meanwhile may have lines that were not
         old = open_map_set(self, overwrite=overwrite)
         same = old is not None and old.settings == self.settings
         self.cases = old.cases if old is not None and same else {}
-        self._write()
+        self._write(ended)
         for record in [] if old is None or same else old.cases.values():
             if _is_written(self.folder, record):
                 with naming(self.folder / record.file, OSError, doing="removed"):
@@ -183,13 +206,12 @@ class MapSet:
 
     def _fold(self) -> None:
         """Bring the journals, of this run and of others, into the sidecar."""
-        with contextlib.suppress(RwtoolError):
-            there = read_map_set(self.folder)
-            if there is not None and there.settings == self.settings:
-                self.cases = there.cases
-        self._write()
+        ended = self._orphans()
+        self._is_begun()
+        self._write(ended)
 
-    def _write(self) -> None:
+    def _write(self, folded: Sequence[Path]) -> None:
+        """Write the sidecar, and remove the journals that it then holds."""
         content = {
             "format": SIDECAR_FORMAT,
             "rwtool": __version__,
@@ -197,10 +219,8 @@ class MapSet:
             "cases": dict(sorted(self.cases.items())),
         }
         write_json(self.folder / SIDECAR, content)
-        others = writers(self.folder) - {self._writer}
-        for path in _journals(self.folder):
-            if path.name.rpartition(".")[2] not in others:  # who still write to theirs
-                path.unlink(missing_ok=True)
+        for path in folded:
+            path.unlink(missing_ok=True)
 
 
 def open_map_set(new: MapSet, *, overwrite: bool) -> MapSet | None:

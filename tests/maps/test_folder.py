@@ -124,24 +124,69 @@ def test_a_line_of_other_settings_or_of_a_file_elsewhere_is_not_taken(labels, mo
     assert list(read_map_set(folder_of(labels)).cases) == done[1:]
 
 
-def test_a_run_that_ends_folds_in_what_others_have_done_and_leaves_the_journal_of_one_that_still_writes(labels):
+def noted(folder):
+    """Cases in the sidecar itself, and the cases of each journal."""
+    journals = [path.read_text().splitlines() for path in sorted(folder.glob(f"{JOURNAL}*"))]
+    in_journals = sorted([json.loads(line)["case"] for line in lines] for lines in journals)
+    return sorted(json.loads((folder / "maps.json").read_text())["cases"]), in_journals
+
+
+def test_the_last_of_several_runs_folds_all_of_them_in(labels):
     make(labels)
     folder = folder_of(labels)
-    running, ending, killed = (read_map_set(folder) for _ in range(3))
+    first, second = read_map_set(folder), read_map_set(folder)
+    record = first.cases["c0"]
+    with first.writing():
+        first.add("c7", msgspec.structs.replace(record, file="c7.npy"))
+        with second.writing():
+            second.add("c8", msgspec.structs.replace(record, file="c8.npy"))
+        assert noted(folder) == ([*CASES], [["c7"], ["c8"]])
+        assert sorted(read_map_set(folder).cases) == [*CASES, "c7", "c8"]
+        first.add("c9", msgspec.structs.replace(record, file="c9.npy"))
+    assert noted(folder) == ([*CASES, "c7", "c8", "c9"], [])
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_run_folds_in_what_killed_ones_have_left_and_not_what_is_still_added_to(labels):
+    make(labels)
+    folder = folder_of(labels)
+    running, killed, late = (read_map_set(folder) for _ in range(3))
     record = running.cases["c0"]
     with running.writing():
         running.add("c7", msgspec.structs.replace(record, file="c7.npy"))
         killed.add("c8", msgspec.structs.replace(record, file="c8.npy"))  # no writer has the name of its journal
-        with ending.writing():
+        with late.writing():
+            assert noted(folder) == ([*CASES, "c7", "c8"], [["c7"]])
+            running.add("c9", msgspec.structs.replace(record, file="c9.npy"))
+        assert noted(folder)[1] == [["c7", "c9"]]
+    assert noted(folder) == ([*CASES, "c7", "c8", "c9"], [])
+
+
+def test_a_journal_whose_writer_ends_while_it_is_folded_in_loses_no_line(labels, monkeypatch):
+    make(labels)
+    folder = folder_of(labels)
+    ending, killed, late = (read_map_set(folder) for _ in range(3))
+    record = ending.cases["c0"]
+    writing = ending.writing()
+    writing.__enter__()
+    ending.add("c7", msgspec.structs.replace(record, file="c7.npy"))
+    killed.add("c8", msgspec.structs.replace(record, file="c8.npy"))
+    is_begun, calls = MapSet._is_begun, []
+
+    def read_and_end(self):
+        """While the second reading is made, which is that of the fold, the other run does one more and ends."""
+        found = is_begun(self)
+        calls.append(self)
+        if len(calls) == 2:
             ending.add("c9", msgspec.structs.replace(record, file="c9.npy"))
-        noted = json.loads((folder / "maps.json").read_text())["cases"]
-        assert {"c7", "c8", "c9"} <= set(noted)
-        (journal,) = folder.glob(f"{JOURNAL}.*")
-        running.add("c6", msgspec.structs.replace(record, file="c6.npy"))
-        assert [json.loads(line)["case"] for line in journal.read_text().splitlines()] == ["c7", "c6"]
-        assert "c6" in read_map_set(folder).cases
-    assert {"c6", "c7", "c8", "c9"} <= set(json.loads((folder / "maps.json").read_text())["cases"])
-    assert list(folder.glob(f"{JOURNAL}*")) == []
+            writing.__exit__(None, None, None)
+        return found
+
+    monkeypatch.setattr(MapSet, "_is_begun", read_and_end)
+    with late.writing():
+        assert noted(folder) == ([*CASES, "c7", "c8"], [["c7", "c9"]])
+        assert "c9" in read_map_set(folder).cases
+    assert noted(folder) == ([*CASES, "c7", "c8", "c9"], [])
 
 
 # --- one writer of one setting ---
