@@ -7,6 +7,13 @@ from .datasets.plan import (
     DataSet,
     LabelFile,
 )
+from .diagnosis import (
+    Advice,
+    Diagnosis,
+    FolderState,
+    Gpus,
+    doctor,
+)
 from .errors import (
     GeometryError,
     RwtoolError,
@@ -135,6 +142,11 @@ from .report.write import (
     print_report,
     write_report,
 )
+from .shards import (
+    Shard,
+    Share,
+    Standing,
+)
 from .statistics.comparison import (
     Comparison,
     compare_rows,
@@ -175,6 +187,7 @@ from .views.view import (
 __version__: str
 
 __all__ = [
+    "Advice",
     "CaseCheck",
     "CheckedMaps",
     "ClassMetrics",
@@ -185,12 +198,15 @@ __all__ = [
     "Convergence",
     "ConvergenceResults",
     "DataSet",
+    "Diagnosis",
     "EpochSpread",
     "Evaluation",
     "EvaluationPlan",
     "Flags",
+    "FolderState",
     "Geometry",
     "GeometryError",
+    "Gpus",
     "Header",
     "LabelFile",
     "MadeMaps",
@@ -210,8 +226,11 @@ __all__ = [
     "Run",
     "RwtoolError",
     "SeedResult",
+    "Shard",
+    "Share",
     "SignCount",
     "SignFigure",
+    "Standing",
     "Storage",
     "TrainConfig",
     "TrainPlan",
@@ -239,6 +258,7 @@ __all__ = [
     "dice",
     "dice_loss",
     "directed_distances_mm",
+    "doctor",
     "evaluate",
     "evaluate_labels",
     "expand_packed",

@@ -7,7 +7,7 @@ import datetime
 import os
 import platform
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,9 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator[None]:
+def claimed(
+    folder: Path, settings: str, *, shared: bool, mend: str, at_last: Callable[[], None] | None = None
+) -> Iterator[str]:
     """Be a writer of a folder as long as the block lasts.
 
     A claim is a file that says who writes, and a lock of the operating system beside it, which ends with its process:
@@ -46,6 +48,13 @@ def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator
         Whether others may write with the same settings at the same time.
     mend : str
         What to do where the folder is taken.
+    at_last : callable, optional
+        Called at the end where no other writer is left, before anyone else can begin.
+
+    Yields
+    ------
+    str
+        A name for this writer, that no other has.
 
     Raises
     ------
@@ -72,10 +81,26 @@ def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator
             lock.release()
             raise
     try:
-        yield
+        yield _name_of(mine)
     finally:
-        _remove(mine)
-        lock.release()
+        try:
+            if at_last is not None:
+                with locked(folder / "rwtool", named=folder):
+                    if not any(True for _ in _writers(folder, besides=mine)):
+                        at_last()
+                    _remove(mine)
+        finally:
+            _remove(mine)
+            lock.release()
+
+
+def writers(folder: Path) -> set[str]:
+    """Names of the writers of a folder: of those that live, and of those killed since :func:`claimed` looked last."""
+    return {_name_of(claim) for claim in folder.glob(f".*{_TAIL}")}
+
+
+def _name_of(claim: Path) -> str:
+    return claim.name.removeprefix(".").removesuffix(_TAIL)
 
 
 def _lock_of(claim: Path) -> Path:
@@ -88,9 +113,9 @@ def _remove(claim: Path) -> None:
             file.unlink()
 
 
-def _writers(folder: Path) -> Iterator[Claim | None]:
+def _writers(folder: Path, *, besides: Path | None = None) -> Iterator[Claim | None]:
     """The claims of living processes, None for one that cannot be read; those of dead ones are removed."""
-    for path in sorted(folder.glob(f".*{_TAIL}")):
+    for path in sorted(set(folder.glob(f".*{_TAIL}")) - {besides}):
         lock = FileLock(_lock_of(path), timeout=0)
         try:
             with lock:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rwtool.claims import claimed
+from rwtool.claims import claimed, writers
 from rwtool.errors import UsageError, VolumeError
 
 HOLD = (
@@ -35,6 +35,33 @@ def take(folder, settings, *, shared=True):
 
 def test_a_claim_leaves_nothing(tmp_path):
     take(tmp_path, "red")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_writer_is_told_so_before_anyone_else_can_begin(tmp_path, other):
+    told = []
+
+    def last():
+        told.append(sorted(path.suffix for path in tmp_path.iterdir()))
+
+    with claimed(tmp_path, "red", shared=True, mend="wait", at_last=last) as first:
+        pass
+    assert told == []  # the other is there
+    other.kill()
+    other.wait()
+    with claimed(tmp_path, "red", shared=True, mend="wait", at_last=last) as second:
+        assert writers(tmp_path) == {second}
+    assert first != second
+    assert told == [[".lock", ".lock", ".rwtool-writer"]]  # that of the folder, and this writer
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_goes_also_where_what_the_last_does_fails(tmp_path):
+    def fail():
+        raise VolumeError("no space")
+
+    with pytest.raises(VolumeError), claimed(tmp_path, "red", shared=True, mend="wait", at_last=fail):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 

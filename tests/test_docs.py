@@ -2,6 +2,7 @@
 
 import glob
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -34,6 +35,7 @@ COMMAND_PAGE = {
     "compare": "statistics",
     "convergence": "convergence",
     "demo": "training",
+    "doctor": "speed",
     "nnunet-path": "nnunet",
     "help": "README",
 }
@@ -44,6 +46,9 @@ NOT_RUN = {
     "pytest": "is what runs this test",
     "ruff check": "is run by the continuous integration",
     "torchrun": "needs several devices",
+    "parallel": "needs GNU parallel",
+    "rwtool maps labels maps --shard slurm": "is of a task of an array, see below",
+    "rwtool evaluate labels predictions -o results --shard slurm": "is of a task of an array, see below",
     "python tests/benchmarks": "takes minutes",
     "nnUNetv2_": "trains by nnU-Net, for hours",
     "cd $nnUNet": "is a folder of nnU-Net",
@@ -60,13 +65,22 @@ OTHERS_OPTIONS = {
     "--val_best": "nnUNetv2_train",
     "--c": "nnUNetv2_train",
     "--val": "nnUNetv2_train",
+    "--job-name": "sbatch",
+    "--array": "sbatch",
+    "--cpus-per-task": "sbatch",
+    "--mem": "sbatch",
+    "--time": "sbatch",
     "--nnunet": "tests/benchmarks/bench_train.py",
 }
 
 CHEAP = {"epochs": 1, "features": 2, "depth": 2}
 """Settings that every training of these tests ends with, so that it takes a second."""
 
-START = {"evaluation": ("runs", "predictions", "nnUNet_raw", "nnUNet_results"), "statistics": ("runs",)}
+START = {
+    "cluster": ("predictions",),
+    "evaluation": ("runs", "predictions", "nnUNet_raw", "nnUNet_results"),
+    "statistics": ("runs",),
+}
 """What a page presumes beside `images`, `labels` and `new`."""
 
 TABLES = {
@@ -191,6 +205,11 @@ def at_work(cohort, tmp_path, monkeypatch):
         monkeypatch.setenv("nnUNet_raw", "nnUNet_raw")
         return folder
 
+    program = tmp_path / "bin" / "rwtool"  # for the lines that a shell runs
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m rwtool "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     return enter
 
 
@@ -225,6 +244,19 @@ def test_every_shell_line_runs(page, texts, at_work, monkeypatch):
             if not reason_not_to_run(line):
                 run_line(line)
         monkeypatch.chdir(folder)
+
+
+def test_the_job_script_does_all_as_the_tasks_of_an_array(at_work, monkeypatch, tmp_path):
+    (script,) = (block.text for block in blocks("sh") if block.page == "cluster" and block.text.startswith("#!"))
+    folder = at_work("cluster")
+    first, last = map(int, re.search(r"^#SBATCH --array=(\d+)-(\d+)$", script, flags=re.MULTILINE).groups())
+    for task in (first, last):
+        for name, value in (("ID", task), ("MIN", first), ("MAX", last), ("COUNT", last - first + 1), ("STEP", 1)):
+            monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(value))
+        subprocess.run(["bash", "-ec", script], check=True, capture_output=True)
+    for out in ("maps", "results"):
+        ended = {path.name for path in (folder / out / "shards").iterdir()}
+        assert ended == {f"{place}-of-{last - first + 1}" for place in (1, last - first + 1)}
 
 
 def test_no_line_is_left_out_in_vain():

@@ -17,6 +17,7 @@ machine
 workers
 parallel
 blocks
+shards
 io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays blosc formats write
 datasets: values classes layouts bids cases channels subjects splits nnunet runs preprocessed curves plan
 maps: core parameters distances streaming kinds settings folder write make signs check
@@ -29,9 +30,10 @@ network: config unet devices normalization resample checkpoint segmenter predict
 training: display distributed map_source cohort augment slices objective validation record loop seeds study
 views: planes source layout case sheet view signs check
 integrations: channels monai torchmetrics torchio nnunet nnunet.names nnunet.transforms nnunet.stored nnunet.trainer nnunet.ext.rwnnunet
+diagnosis
 demo
 docs
-cli: options output maps check view train predict evaluate compare convergence demo nnunet_path help
+cli: options output maps check view train predict evaluate compare convergence demo doctor nnunet_path help
 __main__
 """  # noqa: E501
 

@@ -99,6 +99,7 @@ IMPORTS = {  # of HEAVY, by each command for one small case; those of a core asi
     ("check", "maps/rrw", "-j", "1"): {"nibabel", "numpy", "rich"},
     ("evaluate", "labels", "labels", "-j", "1"): {"nibabel", "numpy", "rich"},
     ("compare", "results/cases.csv"): {"nibabel", "numpy", "rich"},
+    ("doctor",): set(),
 }
 
 

@@ -32,6 +32,7 @@ _COMMANDS = {
     "compare": "rwtool.cli.compare:compare",
     "convergence": "rwtool.cli.convergence:convergence",
     "demo": "rwtool.cli.demo:demo",
+    "doctor": "rwtool.cli.doctor:doctor",
     "nnunet-path": "rwtool.cli.nnunet_path:nnunet_path",
     "help": "rwtool.cli.help:help_",
 }

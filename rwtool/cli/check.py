@@ -13,6 +13,7 @@ from rwtool.console import count, json_text, print_table
 if TYPE_CHECKING:
     from rwtool.maps.check import CaseCheck, CheckedMaps, SignFigure
     from rwtool.maps.signs import SignCount
+    from rwtool.shards import Share
 
 
 @click.command(short_help="Verify maps, and count unstable gradients.")
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     help="Images for the figure (a folder, a file or a quoted glob).  [default: those that RUN was trained from]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a figure that is there.")
+@options.shard
 @options.jobs
 @options.printed
 @options.quiet
@@ -65,6 +67,16 @@ def check(maps: Path, labels: str | None, seed: int, printed: str, quiet: bool, 
         raise SystemExit(1)
     if not quiet and not as_json:
         options.say(f"{count(len(checked.cases), 'map')} verified")
+        if checked.share is not None:
+            options.say(_whole(checked.share))
+
+
+def _whole(share: Share) -> str:
+    """How the verdicts of all shards make that of the folder."""
+    return (
+        f"{share.describe()}; the folder is verified when all {share.shard.of} shards of this list have ended with "
+        "exit code 0"
+    )
 
 
 def _print_table(checked: CheckedMaps, folder: Path) -> None:
@@ -73,7 +85,17 @@ def _print_table(checked: CheckedMaps, folder: Path) -> None:
         f"{checked.maps.kind} maps in {folder}: voxels with two or more negative gradient components",
         ("case", "voxels", "uniform softmax", "random softmax", "zero gradient", "labels", "verified"),
         [_row(case) for case in checked.cases]
-        + [("all", f"{uniform.voxels:,}", _share(uniform), _share(random), f"{uniform.zero:,}", "", "")],
+        + [
+            (
+                "all" if checked.share is None else str(checked.share.shard),
+                f"{uniform.voxels:,}",
+                _share(uniform),
+                _share(random),
+                f"{uniform.zero:,}",
+                "",
+                "",
+            )
+        ],
     )
     absent = [case.name for case in checked.cases if case.absent]
     if absent:
@@ -102,6 +124,7 @@ def _content(checked: CheckedMaps, folder: Path, seed: int) -> dict[str, Any]:
         "kind": checked.maps.kind,
         "seed": seed,
         "verified": not checked.bad,
+        **({} if checked.share is None else {"shard": _shard(checked.share)}),
         "uniform": _signs(checked.uniform),
         "random": _signs(checked.random),
         **({} if checked.figure is None else {"figure": _figure(checked.figure)}),
@@ -117,6 +140,11 @@ def _content(checked: CheckedMaps, folder: Path, seed: int) -> dict[str, Any]:
             for case in checked.cases
         },
     }
+
+
+def _shard(share: Share) -> dict[str, Any]:
+    """What tells that this is not all, and which shards belong together."""
+    return {"shard": share.shard.index, "of": share.shard.of, "cases": share.total, "list": share.cases_crc32}
 
 
 def _figure(figure: SignFigure) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import print_failures, print_notes
+from rwtool.cli.output import own_folder, print_failures, print_notes
 from rwtool.console import count, json_text, print_table
 from rwtool.errors import UsageError, shorten
 
@@ -105,6 +105,7 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 @options.all_pairs
 @options.rank
 @options.printed
+@options.shard
 @options.jobs
 @options.quiet
 @options.verbose
@@ -159,7 +160,9 @@ def evaluate(
     assert evaluation is not None
     if not quiet:
         _print_notes(evaluation)
-    if results.comparison is None:
+    if results.standing is not None:
+        _print_shard(results, given["out"], as_json=as_json, quiet=quiet, verbose=verbose)
+    elif results.comparison is None:
         out = given["out"]
         if out is not None and (out / "summary.json").exists():
             options.say(f"warning: every prediction failed; what {out} holds is from an earlier run", err=True)
@@ -170,7 +173,7 @@ def evaluate(
             options.say(f"warning: no test, for {methods} alone has results", err=True)
         for run in evaluation.failed_runs:
             options.say(f"warning: {run.label}: every prediction failed, so no table holds it", err=True)
-    print_failures(evaluation.failed, given["out"], every=verbose)
+    print_failures(evaluation.failed, own_folder(given["out"], results.share), every=verbose)
     if evaluation.failed:
         raise SystemExit(1)
 
@@ -183,6 +186,28 @@ def _print_results(results: Results, *, as_json: bool, quiet: bool, verbose: boo
         _print_cases(results)
     if not quiet:
         results.print()
+
+
+def _print_shard(results: Results, out: Path, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """What a shard has done and how the whole is seen; no mean, for it would be one of some cases."""
+    share, standing = results.share, results.standing
+    assert share is not None
+    assert standing is not None
+    table = share.shard.folder(out) / "cases.csv"
+    if as_json:
+        told = {"shard": share.shard.index, "of": share.shard.of, "cases": share.total, "list": share.cases_crc32}
+        told |= {"table": str(table), "ended": list(standing.ended), "missing": list(standing.missing)}
+        click.echo(json_text(told, ascii_only=True))
+        return
+    if verbose:
+        _print_cases(results)
+    if not quiet:
+        options.say(f"{count(len({row.case for row in results.rows}), 'case')} in {table}; {standing.describe()}")
+        options.say(
+            "the tables of all shards make the results: rwtool compare "
+            f"{table.parent.parent}/*-of-{standing.of}/cases.csv; for a report with pictures evaluate once more "
+            "without shard=, which measures nothing anew"
+        )
 
 
 def _settle(reference: str | None, predictions: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
@@ -267,6 +292,8 @@ def _print_plan(plan: EvaluationPlan) -> None:
             f"{shorten(list(map(str, validation.sources)))} (of {count(validation.total, 'reference')})"
         )
     options.say(f"{count(len(plan.pairing.references), 'case')}, {count(len(plan.pairing.methods), 'method')}")
+    if plan.share is not None:
+        options.say(plan.share.describe())
     _print_json_plan(plan)
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import print_failures, print_notes
+from rwtool.cli.output import own_folder, print_failures, print_notes
 from rwtool.console import count, duration, print_table, size
 from rwtool.maps.parameters import KINDS, MapParameters, Storage
 
 if TYPE_CHECKING:
     from rwtool.maps.make import MadeMaps, MapPlan
+    from rwtool.maps.settings import MapRecord
     from rwtool.parallel import Outcome
 
 
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 @options.spacing
 @options.slice_axis
 @options.name
+@options.shard
 @options.jobs
 @click.option("--overwrite", is_flag=True, help="Make all maps anew, also where maps of other settings are.")
 @click.option("--dry-run", is_flag=True, help="Say what would be made, how large and how long; write nothing.")
@@ -107,7 +109,9 @@ def maps(
         _print_dry_run(made.plan)
     elif not quiet:
         _print_summary(made, verbose=verbose)
-    print_failures(made.outcomes, None if dry_run else out, every=verbose)
+    if made.standing is not None and not quiet:
+        options.say(made.standing.describe())
+    print_failures(made.outcomes, None if dry_run else own_folder(out, made.plan.share), every=verbose)
     if made.failed:
         raise SystemExit(1)
 
@@ -117,6 +121,8 @@ def _print_plan(plan: MapPlan) -> None:
         options.say(line)
     for note in plan.dataset.notes:
         options.say(f"note: {note}", err=True)
+    if plan.share is not None:
+        options.say(plan.share.describe())
     options.say(
         f"{count(len(plan.work), 'case')} to do, {plan.jobs} at once"
         + (f"; {count(len(plan.skipped), 'case')} unchanged since the last run" if plan.skipped else "")
@@ -145,7 +151,7 @@ def _print_dry_run(plan: MapPlan) -> None:
 
 
 def _print_summary(made: MadeMaps, *, verbose: bool) -> None:
-    rows = []
+    rows, told = [], _told(made)
     for kind, maps in made.sets.items():
         records = [outcome.result[kind] for outcome in made.outcomes if outcome.result and kind in outcome.result]
         largest: dict[int, float] = {}
@@ -156,15 +162,16 @@ def _print_summary(made: MadeMaps, *, verbose: bool) -> None:
             (
                 kind,
                 str(len(records)),
-                str(len(maps.cases) - len(records)),
+                str(len(told[kind]) - len(records)),
                 str(len(made.failed)),
-                size(sum(record.bytes for record in maps.cases.values())),
+                size(sum(record.bytes for record in told[kind])),
                 ", ".join(f"{value}: {distance:.1f}" for value, distance in largest.items())
                 + (f" {maps.settings.unit}" if largest else "-"),
             )
         )
+    of_shard = "M" if made.plan.share is None else f"{made.plan.share.shard}: m"
     print_table(
-        f"Maps in {next(iter(made.sets.values())).folder.parent}, {duration(made.seconds)}",
+        f"{of_shard}aps in {next(iter(made.sets.values())).folder.parent}, {duration(made.seconds)}",
         ("kind", "made", "kept", "failed", "size", "largest distance by label"),
         rows,
     )
@@ -174,6 +181,16 @@ def _print_summary(made: MadeMaps, *, verbose: bool) -> None:
     print_notes(
         {o.name: [note for record in (o.result or {}).values() for note in record.notes] for o in made.outcomes}
     )
+
+
+def _told(made: MadeMaps) -> dict[str, list[MapRecord]]:
+    """What the sidecars say, by kind: of all cases, or of those of a shard, lest it speak for the others."""
+    share = made.plan.share
+    mine = None if share is None else set(share.names)
+    return {
+        kind: [record for case, record in maps.cases.items() if mine is None or case in mine]
+        for kind, maps in made.sets.items()
+    }
 
 
 def _print_cases(outcomes: list[Outcome[Any]]) -> None:
@@ -190,8 +207,9 @@ def _print_cases(outcomes: list[Outcome[Any]]) -> None:
 
 def _print_edge_cases(made: MadeMaps) -> None:
     """Count each edge case; it is the same labels for every kind."""
+    told = _told(made)
     for kind, maps in made.sets.items():
-        records = list(maps.cases.values())
+        records = told[kind]
         for key, what in (
             ("absent", "is absent"),
             ("filling", "fills the whole volume"),

@@ -209,6 +209,12 @@ classes = click.option(
     "the values found in all of them]",
 )
 ignore = click.option("--ignore", type=int, metavar="VALUE", help="Label value of voxels that have no class.")
+shard = click.option(
+    "--shard",
+    metavar="I/N|slurm",
+    help="Do the I-th of N shares of the cases, such as 2/8, beside others that do theirs; slurm: that of this task of "
+    "a job array (rwtool help cluster).",
+)
 jobs = click.option(
     "-j",
     "--jobs",

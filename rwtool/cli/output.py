@@ -13,6 +13,7 @@ from rwtool.errors import shorten
 
 if TYPE_CHECKING:
     from rwtool.parallel import Outcome
+    from rwtool.shards import Share
 
 FAILURES_FILE = "failures.csv"
 _COLUMNS = ("case", "reason", "details")
@@ -69,6 +70,11 @@ def print_failures(
         say(f"each of them with its reason: {path}", err=True)
     elif not whole:
         say(remedy, err=True)
+
+
+def own_folder(out: Path | None, share: Share | None) -> Path | None:
+    """Where the list of failures goes: that of a shard among what is its own, since others write beside it."""
+    return out if out is None or share is None else share.shard.folder(out)
 
 
 def print_notes(notes: Mapping[str, Iterable[str]]) -> None:

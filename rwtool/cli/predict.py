@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rwtool.cli import options
-from rwtool.cli.output import print_failures, print_notes
+from rwtool.cli.output import own_folder, print_failures, print_notes
 from rwtool.console import count
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 )
 @options.spacing
 @options.slice_axis
+@options.shard
 @click.option(
     "-j",
     "--jobs",
@@ -72,15 +73,21 @@ def predict(run: Path, images: str, out: Path, quiet: bool, **given: Any) -> Non
     )
     if not quiet:
         print_notes(found.notes)
-    print_failures(found.outcomes, out)
+    print_failures(found.outcomes, own_folder(out, found.plan.share))
     if not quiet:
         options.say(f"{count(len(found.files), 'label file')} in {out}")
+        if found.standing is not None:
+            options.say(found.standing.describe())
     if found.failed:
         raise SystemExit(1)
 
 
 def _print_plan(plan: PredictPlan) -> None:
     task = plan.checkpoint.task
+    for note in plan.notes:
+        options.say(f"note: {note}", err=True)
+    if plan.share is not None:
+        options.say(plan.share.describe())
     options.say(
         f"{count(len(plan.images), 'case')} of {count(task.n_channels, 'channel')}; classes "
         f"{task.classes.describe()}; after {count(plan.checkpoint.epoch, 'epoch')} of {plan.checkpoint.config.epochs}"

@@ -20,6 +20,7 @@ from rwtool.io.geometry import Directions
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.parallel import Outcome, Work, run_cases, schedule
+from rwtool.shards import Shard, Share, size_of, take_share
 
 _BYTE_NS = 1000.0  # to look at a byte of a label file, compressed: up to 200 voxels
 
@@ -98,6 +99,8 @@ class DataSet:
         The cases that cannot be read, with their reasons.
     notes : tuple of str
         What a user should know of the folder, such as files that were passed over.
+    share : Share or None
+        The cases of one shard, to which `files` and `failed` are limited; all else is that of the whole data set.
     """
 
     files: dict[str, LabelFile]
@@ -105,6 +108,7 @@ class DataSet:
     classes: Classes
     failed: tuple[Outcome[None], ...] = ()
     notes: tuple[str, ...] = ()
+    share: Share | None = None
 
     @property
     def folders(self) -> set[Path]:
@@ -157,6 +161,7 @@ def plan_dataset(
     map_values: Mapping[int, int] | None = None,
     described: Path | None = None,
     name: str | None = None,
+    shard: Shard | None = None,
     jobs: int | None = None,
     verbosity: int = 0,
 ) -> DataSet:
@@ -184,6 +189,9 @@ def plan_dataset(
         A ``dataset.json`` for files that have none beside or above them.
     name : str, optional
         Which part of a path is the name of the case, see :func:`search_cases`.
+    shard : Shard, optional
+        Look at the cases of this shard alone, by the sizes of the files; and at all of them where their values make the
+        class list, so that it is the same for every shard.
     jobs : int, optional
         Processes; by default what pays.
     verbosity : int
@@ -205,6 +213,9 @@ def plan_dataset(
     check_suited(paths.values(), spacing_mm=next(iter(own.values()), spacing), slice_axis=slice_axis)
     known = _known_classes(paths, described, classes, ignore, regions is not None)
     ignored = ignore if known is None else known.ignore
+    sizes = {name: size_of([path]) for name, path in paths.items()}
+    share = None if shard is None else take_share(sizes, shard)
+    mine = set(paths if share is None else share.names)
     work = [
         Work(
             name,
@@ -213,10 +224,12 @@ def plan_dataset(
                 {**suited(path, spacing_mm=own.get(name, spacing), slice_axis=slice_axis)},
                 {"ignore": ignored, "map_values": map_values},
                 known is None,
+                name in mine,
             ),
-            path.stat().st_size if path.is_file() else 1,
+            sizes[name] or 1,
         )
         for name, path in paths.items()
+        if known is None or name in mine
     ]
     pays = schedule(work, voxel_ns=_BYTE_NS).jobs
     outcomes = run_cases(_look, work, jobs=min(pays, jobs or pays), label="look at", verbosity=verbosity, bar_only=True)
@@ -243,13 +256,16 @@ def plan_dataset(
             answer.sliced,
         )
         for name, answer in answers.items()
+        if name in mine
     }
     failed: tuple[Outcome[None], ...] = tuple(
-        Outcome(outcome.name, None, outcome.error, outcome.details) for outcome in outcomes if outcome.result is None
+        Outcome(outcome.name, None, outcome.error, outcome.details)
+        for outcome in outcomes
+        if outcome.result is None and outcome.name in mine
     )
     images = warn_of_images({case: answer.values for case, answer in answers.items()})
     notes = [*search_notes(found), *([images] if images else [])]
-    return DataSet(files, paths, settled, failed, tuple(notes))
+    return DataSet(files, paths, settled, failed, tuple(notes), share)
 
 
 def search_notes(found: Found) -> tuple[str, ...]:
@@ -265,12 +281,13 @@ def search_notes(found: Found) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Question:
-    """A label file to look at; with `scan`, for its values too."""
+    """A label file to look at; with `scan`, for its values too; with `hashed`, for its hash, which its work needs."""
 
     path: Path
     grid: dict[str, Any]
     labels: dict[str, Any]
     scan: bool
+    hashed: bool
 
 
 @dataclass(frozen=True)
@@ -293,7 +310,7 @@ def _look(file: _Question) -> _Answer:
     if file.scan:
         values = tuple(read_label_values(file.path, **file.labels, **file.grid))
     geometry = header.geometry
-    sha256 = file_hash(file.path)
+    sha256 = file_hash(file.path) if file.hashed else ""
     return _Answer(
         geometry.array_shape,
         geometry.spacing_mm,

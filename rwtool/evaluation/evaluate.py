@@ -23,6 +23,7 @@ from rwtool.files import make_folder
 from rwtool.io.grids import SAME_GRID
 from rwtool.metrics.measures import METRICS, HD95Rule, check_tolerance, diagonal_mm
 from rwtool.parallel import GOES_ON, STARTS_ANEW, Outcome, Work, run_cases, schedule
+from rwtool.shards import Shard, Share
 
 _CACHE = "cache"
 
@@ -67,6 +68,8 @@ class Request:
         CSV file, case to group.
     images : str, optional
         Folder, file or glob of the images of the cases, for pictures.
+    shard : Shard, optional
+        Measure its cases alone.
     jobs : int, optional
     verbosity : int
     """
@@ -89,6 +92,7 @@ class Request:
     cases: str | None = None
     group: Path | None = None
     images: str | None = None
+    shard: Shard | None = None
     jobs: int | None = None
     verbosity: int = 0
 
@@ -125,6 +129,11 @@ class EvaluationPlan:
     jobs: int
     threads: int
     images: ImageFiles = field(default_factory=dict)
+
+    @property
+    def share(self) -> Share | None:
+        """The cases of a shard; None where all cases are meant."""
+        return self.dataset.share
 
     @property
     def subject_regex(self) -> str | None:
@@ -165,8 +174,8 @@ class Evaluation:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of labels that were asked for and are in no file; nothing where a case failed."""
-        if self.failed:
+        """What a user should know of labels that were asked for and are in no file; nothing unless all were read."""
+        if self.failed or self.plan.share is not None:
             return ()
         request, values = self.plan.request, self.plan.dataset.classes.values
         results = [result for found in self.measured.values() for result in found]
@@ -215,6 +224,7 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         regions=request.regions,
         map_values=request.map_values,
         described=pairing.dataset_json,
+        shard=request.shard,
         jobs=request.jobs,
         verbosity=request.verbosity,
     ).named(request.class_names)
@@ -356,6 +366,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
     plan, measured = evaluation.plan, evaluation.measured
     request, classes = plan.request, plan.dataset.classes
     runs, validation = plan.pairing.runs, plan.pairing.validation
+    mine = set(plan.pairing.references if plan.share is None else plan.share.names)
     return {
         "command": "evaluate",
         "versions": {name: version(name) for name in ("edt", "nibabel", "SimpleITK")},
@@ -406,6 +417,7 @@ def _provenance(evaluation: Evaluation) -> dict[str, Any]:
                 ],
             }
             for case, path in plan.pairing.references.items()
+            if case in mine
         },
         "failed": {outcome.name: outcome.error for outcome in evaluation.failed},
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rwtool.maps.parameters import KINDS, RECTIFIED
 from rwtool.maps.settings import MapRecord
 from rwtool.maps.signs import Draw, NotFiniteError, SignCount, Signs, find_signs, random_draw
 from rwtool.parallel import Outcome, Work, run_cases, schedule
+from rwtool.shards import Share, parse_shard, size_of, take_share
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,14 @@ class CheckedMaps:
         One per case of the sidecar, and one per label file without a map.
     figure : SignFigure or None
         Where one was asked for.
+    share : Share or None
+        The cases of a shard, where one was asked for; `cases` are these, and say nothing of the others.
     """
 
     maps: MapSet
     cases: tuple[CaseCheck, ...]
     figure: SignFigure | None = None
+    share: Share | None = None
 
     @property
     def bad(self) -> tuple[CaseCheck, ...]:
@@ -105,6 +109,7 @@ def verify_maps(
     labels: str | Path | None = None,
     name: str | None = None,
     seed: int = 0,
+    shard: str | None = None,
     jobs: int | None = None,
     verbosity: int = -1,
 ) -> CheckedMaps:
@@ -120,6 +125,8 @@ def verify_maps(
         Which part of the path of a label file is the name of the case.
     seed : int
         Of the random softmax.
+    shard : str, optional
+        Verify one share of the cases, by the sizes in the sidecar; see :func:`rwtool.shards.parse_shard`.
     jobs : int, optional
         Cases at once; by default what cores and free memory allow.
     verbosity : int
@@ -142,11 +149,20 @@ def verify_maps(
         raise UsageError(f"{folder}: no maps.json here, so this is not the folder of one kind of maps{hint}")
     if not found.cases:
         raise UsageError(f"{folder}: its maps.json lists no case; run rwtool maps again")
+    part = parse_shard(shard)
     files = find_cases(labels, name=name) if labels is not None else {}
+    lacking = {case: path for case, path in files.items() if case not in found.cases}
+    share = None
+    if part is not None:
+        sizes = {case: record.bytes for case, record in found.cases.items()}
+        share = take_share({**sizes, **{case: size_of([path]) for case, path in lacking.items()}}, part)
+    mine = {*found.cases, *lacking} if share is None else set(share.names)
     work = []
     for case, record in found.cases.items():
+        if case not in mine:
+            continue
         source = files.get(case) if labels is not None else found.source(case)
-        item = (found, case, source, labels is not None, seed)
+        item = (replace(found, cases={case: record}), case, source, labels is not None, seed)  # not all to each
         voxels = int(np.prod(record.shape))
         work.append(Work(case, item, voxels, 40 * voxels + 200_000_000))
     settled = schedule(work, jobs)
@@ -157,11 +173,9 @@ def verify_maps(
         outcome.result or CaseCheck(outcome.name, (outcome.details or outcome.error or "",)) for outcome in outcomes
     ]
     missing = [
-        CaseCheck(case, (f"no map of {path}; run rwtool maps again",))
-        for case, path in files.items()
-        if case not in found.cases
+        CaseCheck(case, (f"no map of {path}; run rwtool maps again",)) for case, path in lacking.items() if case in mine
     ]
-    return CheckedMaps(found, (*checks, *missing))
+    return CheckedMaps(found, (*checks, *missing), share=share)
 
 
 def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseCheck:
@@ -238,7 +252,7 @@ def find_map_signs(maps: MapSet, name: str, source: Path | None, draws: Sequence
 
     def channels() -> Iterator[NDArray[Any]]:
         found = 0
-        for channel in iterate_map(path, labels=source if maps.packed else None):
+        for channel in iterate_map(path, labels=source if maps.packed else None, maps=maps):
             if channel.shape != shape:
                 raise VolumeError(f"{path} has shape {channel.shape}, the sidecar says {shape}")
             found += 1

@@ -1,7 +1,8 @@
-"""A folder of maps: one file per case, a sidecar, ``maps.json``, that says what each number means, and its journal.
+"""A folder of maps: one file per case, a sidecar, ``maps.json``, that says what each number means, and its journals.
 
-While maps are made, the record of each case is a line added to ``maps.json.journal``; it is folded into ``maps.json``
-when the run ends, or when the next one begins. A killed run loses nothing but a line that it was just writing.
+While maps are made, the record of each case is a line added to a journal of the process that makes them,
+``maps.json.journal.*``, so that none waits for another; it is folded into ``maps.json`` when the run ends, or when the
+next one begins. A killed run loses nothing but a line that it was just writing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwtool import __version__
-from rwtool.claims import claimed
+from rwtool.claims import claimed, writers
 from rwtool.datasets.plan import LabelFile
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32, file_in, locked, make_folder, naming, remove_leftovers
@@ -41,6 +43,7 @@ from rwtool.maps.streaming import expand_channel
 from rwtool.records import parse_json, to_json, write_json
 
 JOURNAL = f"{SIDECAR}.journal"
+"""How the names of journals begin; after it stands the name of the writer."""
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -68,6 +71,7 @@ class MapSet:
     folder: Path
     settings: MapSettings
     cases: dict[str, MapRecord] = field(default_factory=dict)
+    _writer: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -148,45 +152,66 @@ class MapSet:
         """
         make_folder(self.folder)
         mend = "wait until it has ended, or name another out="
-        with claimed(self.folder, self.settings.describe(), shared=True, mend=mend):
+        told = self.settings.describe()
+        with claimed(self.folder, told, shared=True, mend=mend, at_last=self._end) as self._writer:
             remove_leftovers(self.folder)
-            with locked(self.folder / SIDECAR):
-                self._begin(overwrite)
-            try:
-                yield
-            finally:
+            # what is large is read by many at once, and written by one
+            if not self._is_begun():
                 with locked(self.folder / SIDECAR):
-                    self._fold()
+                    self._begin(overwrite)
+            elif self._orphans():
+                with locked(self.folder / SIDECAR):
+                    if self._orphans():
+                        self._fold()
+            yield
+
+    def _end(self) -> None:
+        """Tidy up, where nobody else writes any more: whoever reads takes the journals into account anyway."""
+        with locked(self.folder / SIDECAR):
+            self._fold()
 
     def add(self, case: str, record: MapRecord) -> None:
         """Note the map of a case in the journal; only within :meth:`writing`."""
         self.cases[case] = record
         line = to_json(_Line(SIDECAR_FORMAT, self.settings.describe(), case, record))
-        path = self.folder / JOURNAL
-        with locked(self.folder / SIDECAR), naming(path, OSError, doing="written"), path.open("ab+") as stream:
-            torn = stream.tell() > 0 and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
-            stream.write((b"\n" if torn else b"") + line.encode() + b"\n")
+        path = self.folder / f"{JOURNAL}.{self._writer}"
+        with naming(path, OSError, doing="written"), path.open("ab") as stream:
+            stream.write(line.encode() + b"\n")
+
+    def _is_begun(self) -> bool:
+        """Whether the sidecar is there and says these settings; its cases are taken over."""
+        with contextlib.suppress(RwtoolError):
+            there = read_map_set(self.folder)
+            if there is not None and there.settings == self.settings:
+                self.cases = there.cases
+                return True
+        return False
+
+    def _orphans(self) -> list[Path]:
+        """Journals that nobody adds to any more, and that of this writer."""
+        others = writers(self.folder) - {self._writer}
+        return [path for path in _journals(self.folder) if path.name.rpartition(".")[2] not in others]
 
     def _begin(self, overwrite: bool) -> None:
         """Make the sidecar say these settings; maps of others are refused, or removed."""
+        ended = self._orphans()  # before they are read: one whose writer ends meanwhile may have lines that were not
         old = open_map_set(self, overwrite=overwrite)
         same = old is not None and old.settings == self.settings
         self.cases = old.cases if old is not None and same else {}
-        self._write()
+        self._write(ended)
         for record in [] if old is None or same else old.cases.values():
             if _is_written(self.folder, record):
                 with naming(self.folder / record.file, OSError, doing="removed"):
                     (self.folder / record.file).unlink()
 
     def _fold(self) -> None:
-        """Bring the journal, of this run and of others, into the sidecar."""
-        with contextlib.suppress(RwtoolError):
-            there = read_map_set(self.folder)
-            if there is not None and there.settings == self.settings:
-                self.cases = there.cases
-        self._write()
+        """Bring the journals, of this run and of others, into the sidecar."""
+        ended = self._orphans()
+        self._is_begun()
+        self._write(ended)
 
-    def _write(self) -> None:
+    def _write(self, folded: Sequence[Path]) -> None:
+        """Write the sidecar, and remove the journals that it then holds."""
         content = {
             "format": SIDECAR_FORMAT,
             "rwtool": __version__,
@@ -194,7 +219,8 @@ class MapSet:
             "cases": dict(sorted(self.cases.items())),
         }
         write_json(self.folder / SIDECAR, content)
-        (self.folder / JOURNAL).unlink(missing_ok=True)
+        for path in folded:
+            path.unlink(missing_ok=True)
 
 
 def open_map_set(new: MapSet, *, overwrite: bool) -> MapSet | None:
@@ -240,7 +266,7 @@ def file_times(path: Path) -> tuple[int, int]:
 
 
 def read_map_set(folder: str | Path) -> MapSet | None:
-    """Read the sidecar of a map folder, and its journal; None where there is none.
+    """Read the sidecar of a map folder, and its journals; None where there is none.
 
     Raises
     ------
@@ -248,7 +274,8 @@ def read_map_set(folder: str | Path) -> MapSet | None:
         If the sidecar is damaged, or written by another rwtool in another format.
     """
     folder = Path(folder)
-    journal = _read_journal(folder / JOURNAL)  # first, since it may be folded in meanwhile
+    # first, since they may be folded in meanwhile
+    journal = [line for path in _journals(folder) for line in _read_journal(path)]
     if not (folder / SIDECAR).is_file():
         return None
     settings, cases = read_sidecar(folder / SIDECAR)
@@ -259,6 +286,10 @@ def read_map_set(folder: str | Path) -> MapSet | None:
             if (line.format, line.settings) == (SIDECAR_FORMAT, stamp):
                 cases[line.case] = line.record
     return MapSet(folder, settings, cases)
+
+
+def _journals(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{JOURNAL}*"))
 
 
 def _read_journal(path: Path) -> list[_Line]:
@@ -276,13 +307,16 @@ def _read_journal(path: Path) -> list[_Line]:
     return found
 
 
-def iterate_map(path: str | Path, *, labels: str | Path | None = None) -> Iterator[NDArray[np.float32]]:
+def iterate_map(
+    path: str | Path, *, labels: str | Path | None = None, maps: MapSet | None = None
+) -> Iterator[NDArray[np.float32]]:
     """Give the dense channels of a map file one after another, ``(Z, Y, X)`` each.
 
-    Parameters are those of :func:`read_map`.
+    Parameters are those of :func:`read_map`; and `maps`, what the sidecar beside the file says, where it has been read:
+    that of a large folder takes longer to read than a map.
     """
     path = Path(path)
-    maps = read_map_set(path.parent)
+    maps = maps or read_map_set(path.parent)
     case = case_name(path)
     record = maps.cases.get(case) if maps else None
     where = {} if record is None else grid_of(path, record)

@@ -40,6 +40,7 @@ from rwtool.maps.parameters import (
 from rwtool.maps.settings import SIDECAR, MapRecord, make_settings
 from rwtool.maps.write import MapJob, write_maps
 from rwtool.parallel import GOES_ON, WITHOUT_OVERWRITE, Outcome, Work, run_cases, schedule
+from rwtool.shards import Share, Standing, end_shard, parse_shard, warn_of_others
 
 _PROCESS_BYTES = 200_000_000  # interpreter and libraries
 _TRIAL_SIDE = 96
@@ -64,6 +65,8 @@ class MapPlan:
     failed : list of Outcome
         Cases that cannot be done, with their reasons.
     jobs, threads : int
+    task : str
+        What is made, in one line.
     """
 
     dataset: DataSet
@@ -73,6 +76,12 @@ class MapPlan:
     failed: list[Outcome[Any]]
     jobs: int
     threads: int
+    task: str = ""
+
+    @property
+    def share(self) -> Share | None:
+        """The cases of a shard; None where all cases are meant."""
+        return self.dataset.share
 
     def uncompressed_bytes(self) -> int:
         """Size of all maps before compression."""
@@ -93,11 +102,14 @@ class MadeMaps:
     outcomes : list of Outcome
         Of each case that was tried or could not be; the result is what its sidecars say of it, by kind.
     seconds : float
+    standing : Standing or None
+        Of a shard: which of them have ended.
     """
 
     plan: MapPlan
     outcomes: list[Outcome[Records]]
     seconds: float = 0.0
+    standing: Standing | None = None
 
     @property
     def sets(self) -> dict[str, MapSet]:
@@ -130,6 +142,7 @@ def make_maps(
     spacing_mm: Sequence[float] | None = None,
     slice_axis: int | None = None,
     name: str | None = None,
+    shard: str | None = None,
     jobs: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -161,6 +174,8 @@ def make_maps(
         The file axis that is z.
     name : str, optional
         Which part of a path is the name of the case, such as ``"{case}_gt"``; see `rwtool help files`.
+    shard : str, optional
+        Make the maps of one share of the cases, such as ``"2/8"``, or ``"slurm"``: see `rwtool help cluster`.
     jobs : int, optional
         Cases at once; by default what cores and free memory allow.
     overwrite : bool
@@ -194,6 +209,7 @@ def make_maps(
     if format == "b2nd":
         check_blosc(UsageError)
     chosen_core()  # refuses a wrong one once, not for each case
+    part = parse_shard(shard)
     dataset = plan_dataset(
         labels,
         classes=classes,
@@ -201,6 +217,7 @@ def make_maps(
         spacing_mm=spacing_mm,
         slice_axis=slice_axis,
         name=name,
+        shard=part,
         jobs=jobs,
         verbosity=verbosity,
     )
@@ -211,8 +228,12 @@ def make_maps(
     if dry_run:
         return MadeMaps(plan, plan.failed)
     start = time.perf_counter()
-    outcomes = _make(plan, overwrite=overwrite, verbosity=verbosity)
-    return MadeMaps(plan, plan.failed + outcomes, time.perf_counter() - start)
+    outcomes = plan.failed + _make(plan, overwrite=overwrite, verbosity=verbosity)
+    standing = None
+    if plan.share is not None:
+        failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
+        standing = end_shard(Path(out), plan.share, plan.task, failed)
+    return MadeMaps(plan, outcomes, time.perf_counter() - start, standing)
 
 
 def _plan(
@@ -254,7 +275,10 @@ def _plan(
     settled = schedule(work, jobs)
     failed += settled.refused
     work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
-    return MapPlan(dataset, sets, work, skipped, failed, settled.jobs, settled.threads)
+    task = "; ".join(["maps", *(maps.settings.describe() for maps in sets.values())])
+    if dataset.share is not None and (note := warn_of_others(out, dataset.share, task)):
+        dataset = replace(dataset, notes=(*dataset.notes, note))
+    return MapPlan(dataset, sets, work, skipped, failed, settled.jobs, settled.threads, task)
 
 
 def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Records]]:

@@ -31,6 +31,7 @@ from rwtool.network.devices import resolve_amp, resolve_device, to_device
 from rwtool.network.resample import as_half, resample_slices, resampled_size
 from rwtool.network.segmenter import Segmenter, write_labels
 from rwtool.parallel import Outcome, Work, attempt
+from rwtool.shards import Shard, Share, Standing, end_shard, parse_shard, size_of, take_share, warn_of_others
 
 _PROBABILITIES = "probabilities"
 
@@ -51,6 +52,13 @@ class _Request:
     spacing_mm: tuple[float, float, float] | None
     slice_axis: int | None
     jobs: int
+    shard: Shard | None = None
+
+    @property
+    def task(self) -> str:
+        """What is done, in one line, whatever the shard."""
+        said = f"predict {self.run.absolute()} {self.checkpoint}"
+        return said + ", tta" * self.tta + ", probabilities" * self.probabilities
 
 
 @dataclass(frozen=True)
@@ -61,11 +69,17 @@ class PredictPlan:
     ----------
     checkpoint : Checkpoint
     images : dict of str to tuple of Path
+        Those of the shard, where one was asked for.
+    share : Share or None
+    notes : tuple of str
+        What a user should know of the folders.
     """
 
     request: _Request
     checkpoint: Checkpoint
     images: ImageFiles
+    share: Share | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +102,14 @@ class Predictions:
         By case: its label file, or the reason why there is none.
     notes : dict of str to tuple of str
         What the images of a case were odd about.
+    standing : Standing or None
+        Of a shard: which of them have ended.
     """
 
     plan: PredictPlan
     outcomes: tuple[Outcome[Path], ...]
     notes: dict[str, tuple[str, ...]]
+    standing: Standing | None = None
 
     @property
     def files(self) -> dict[str, Path]:
@@ -118,6 +135,7 @@ def predict(
     overwrite: bool = False,
     spacing_mm: Sequence[float] | None = None,
     slice_axis: int | None = None,
+    shard: str | None = None,
     jobs: int = 2,
     verbosity: int = -1,
     on_plan: Callable[[PredictPlan], None] | None = None,
@@ -148,6 +166,8 @@ def predict(
         Along ``(z, y, x)``, of images that carry none.
     slice_axis : int, optional
         By default the one that was named in training, if any.
+    shard : str, optional
+        Segment one share of the cases, such as ``"2/8"``, or ``"slurm"``: see `rwtool help cluster`.
     jobs : int
         Cases that are read at once, ahead of the network.
     verbosity : int
@@ -168,7 +188,7 @@ def predict(
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
     request = _Request(
         Path(run), str(images), Path(out), checkpoint, device, amp, tta, probabilities, overwrite, spacing, slice_axis,
-        jobs,
+        jobs, parse_shard(shard),
     )  # fmt: skip
     plan = _plan(request)
     if on_plan is not None:
@@ -252,6 +272,13 @@ def _plan(request: _Request) -> PredictPlan:
     folders = {path.resolve().parent for paths in images.values() for path in paths}
     if request.out.resolve() in folders:
         raise UsageError(f"the label files would go to {request.out}, where the images are; choose another out=")
+    check_suited([path for paths in images.values() for path in paths], spacing_mm=request.spacing_mm)
+    share, notes = None, []
+    if request.shard is not None:
+        share = take_share({name: size_of(paths) for name, paths in images.items()}, request.shard)
+        images = {name: images[name] for name in share.names}
+        again = "overwrite=True does what is there anew"
+        notes = [*filter(None, [warn_of_others(request.out, share, request.task, again=again)])]
     there = sorted(
         path for name, paths in images.items() if (path := request.out / label_name(name, paths[0])).exists()
     )
@@ -260,9 +287,7 @@ def _plan(request: _Request) -> PredictPlan:
             f"{request.out} holds label files of {len(there)} of these cases, first {there[0].name}; "
             "overwrite=True replaces them, or choose another out="
         )
-    every = [path for paths in images.values() for path in paths]
-    check_suited(every, spacing_mm=request.spacing_mm)
-    return PredictPlan(request, checkpoint, images)
+    return PredictPlan(request, checkpoint, images, share, tuple(notes))
 
 
 def _predict(plan: PredictPlan, verbosity: int) -> Predictions:
@@ -287,7 +312,11 @@ def _predict(plan: PredictPlan, verbosity: int) -> Predictions:
             if future.exception() is None:
                 notes[item.name] = future.result().notes
             advance(outcome.name, outcome.seconds, outcome.error is not None)
-    return Predictions(plan, tuple(outcomes), notes)
+    standing = None
+    if plan.share is not None:
+        failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
+        standing = end_shard(request.out, plan.share, request.task, failed)
+    return Predictions(plan, tuple(outcomes), notes, standing)
 
 
 def _segmenter(plan: PredictPlan) -> Segmenter:

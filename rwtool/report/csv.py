@@ -21,7 +21,7 @@ from typing import IO, Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from rwtool.console import printable
+from rwtool.console import count, printable
 from rwtool.datasets.subjects import find_subjects
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.evaluation.rows import Label, Row, Rules
@@ -29,6 +29,7 @@ from rwtool.files import atomic
 from rwtool.metrics.measures import METRICS, HD95Rule
 from rwtool.records import check_format, read_json, to_record
 from rwtool.report.foreign import Reading, read_foreign
+from rwtool.shards import ShardRecord, find_standing, ranges, read_record
 from rwtool.statistics.arms import STATUSES
 
 CASE_COLUMNS = (
@@ -108,6 +109,25 @@ def read_cases_csv(path: str | Path) -> list[Row]:
     return [row for _, row in _read_table(Path(path))[0]]
 
 
+class Joined(NamedTuple):
+    """Shards of one evaluation whose tables were joined.
+
+    Attributes
+    ----------
+    of : int
+    missing : tuple of int
+    cases : int
+        Of all shards.
+    failed : dict of str to str
+        Predictions that could not be measured, with their reasons.
+    """
+
+    of: int
+    missing: tuple[int, ...]
+    cases: int
+    failed: dict[str, str]
+
+
 class Tables(NamedTuple):
     """What several tables hold.
 
@@ -119,15 +139,22 @@ class Tables(NamedTuple):
         and `subject`. The others are the defaults. Without a summary the HD95 rule is unknown, None.
     readings : dict of str to str
         How tables of other tools were read, by path.
+    joined : tuple of Joined
+        Where tables were those of shards.
     """
 
     rows: list[Row]
     rules: Rules
     readings: dict[str, str]
+    joined: tuple[Joined, ...] = ()
 
 
 def read_tables(
-    paths: Sequence[str | Path], *, subject: str | None = None, columns: Mapping[str, str] | None = None
+    paths: Sequence[str | Path],
+    *,
+    subject: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    allow_missing: bool = False,
 ) -> Tables:
     """Read several cases.csv, or tables of other tools, as one table.
 
@@ -138,22 +165,29 @@ def read_tables(
         Regex that names the subject of a case, in place of the subjects in the tables.
     columns : dict of str to str, optional
         Which column of another tool's table is case, method, metric, value, class, group, subject or run.
+    allow_missing : bool
+        Go on where tables are those of shards of an evaluation, and some shards are missing.
 
     Returns
     -------
     Tables
+        The rows of shards stand as they would had there been none.
 
     Raises
     ------
     RwtoolError
         As `read_cases_csv`.
     UsageError
-        Two lines give the same value, two tables were made under different definitions, or a column is not there.
+        Two lines give the same value, two tables were made under different definitions, a column is not there, or
+        shards are missing.
     """
-    rows: list[Row] = []
+    shards = {path: record for path in map(Path, paths) if (record := read_record(path.parent)) is not None}
+    joined = _join(shards, allow_missing)
+    groups: dict[str, list[Row]] = {}  # tables; those of the shards of one evaluation are one
     seen: dict[tuple[str, str, str, Label, str], str] = {}
     readings: dict[str, str] = {}
     for path in map(Path, paths):
+        rows = groups.setdefault(shards[path].task if path in shards else str(path), [])
         lines, reading = _read_table(path, columns or {})
         if reading is not None:
             readings[str(path)] = reading.describe()
@@ -167,13 +201,51 @@ def read_tables(
                     f"{row.method}{run}; give each method once, or rename one of them"
                 )
             rows.append(row)
+    for record in shards.values():
+        groups[record.task] = _in_order(groups[record.task], record)
+    rows = [row for table in groups.values() for row in table]
     rules = _common_rules({Path(path): _read_rules(Path(path)) for path in paths})
     if subject is not None:
         subjects = find_subjects({row.case for row in rows}, subject)
         rows = [dataclasses.replace(row, subject=subjects[row.case]) for row in rows]
         rules = dataclasses.replace(rules, subject=subject)
     metrics = tuple(dict.fromkeys(row.metric for row in rows))
-    return Tables(rows, dataclasses.replace(rules, metrics=metrics), readings)
+    return Tables(rows, dataclasses.replace(rules, metrics=metrics), readings, joined)
+
+
+def _join(shards: Mapping[Path, ShardRecord], allow_missing: bool) -> tuple[Joined, ...]:
+    """What the tables of shards make together; refused where that is not all of it."""
+    found = []
+    for task in dict.fromkeys(record.task for record in shards.values()):
+        alike = {path: record for path, record in shards.items() if record.task == task}
+        path, first = next(iter(alike.items()))
+        for other, record in alike.items():
+            if record.division != first.division:
+                told = [
+                    f"{p} shard {r.shard} of {r.of} of {count(r.cases, 'case')}"
+                    for p, r in ((path, first), (other, record))
+                ]
+                raise UsageError(
+                    f"{told[0]}, and {told[1]}: these divide different lists of cases, or in another way, so that a "
+                    "case may stand in none of them; run all shards again, or name the tables of one division, such as "
+                    f"*-of-{record.of}/cases.csv"
+                )
+        standing = find_standing(alike.values(), first.division)
+        if standing.missing and not allow_missing:
+            raise UsageError(
+                f"{path.parent.parent}: these are not all of {count(first.cases, 'case')}, but the tables of shards "
+                f"{ranges(standing.ended)} of {first.of}; missing: {ranges(standing.missing)}; run them and name their "
+                "tables too, or give allow_missing=True to go on without"
+            )
+        failed = {case: reason for record in alike.values() for case, reason in record.failed.items()}
+        found.append(Joined(first.of, standing.missing, first.cases, failed))
+    return tuple(found)
+
+
+def _in_order(rows: Sequence[Row], shard: ShardRecord) -> list[Row]:
+    """Rows of shards by run and case, as an evaluation of all cases has them."""
+    places = {run: place for place, run in enumerate(shard.runs)}
+    return sorted(rows, key=lambda row: (places.get((row.method, row.run), len(places)), row.case))
 
 
 def _read_rules(path: Path) -> Rules | None:

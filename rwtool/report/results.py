@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rwtool.console import COMMAND_LINE
-from rwtool.errors import UsageError
+from isal import isal_zlib
+
+from rwtool.console import COMMAND_LINE, count
+from rwtool.errors import UsageError, shorten
 from rwtool.evaluation.evaluate import Evaluation, EvaluationPlan, Request, plan_evaluation, run_evaluation
 from rwtool.evaluation.rows import Interval, Label, Row, Rules, Undefined
 from rwtool.io.names import file_hash
 from rwtool.metrics.measures import HD95Rule
+from rwtool.records import to_json
 from rwtool.report.csv import read_tables
-from rwtool.report.write import print_report, refuse_strangers, summary, write_report
+from rwtool.report.write import print_report, refuse_strangers, summary, write_report, write_share
+from rwtool.shards import Share, Standing, begin_shard, end_shard, parse_shard, ranges, warn_of_others
 from rwtool.statistics.comparison import Comparison, check_margins, compare_rows
 
 
@@ -34,6 +38,10 @@ class Results:
         Where the rows come from, for JSON.
     evaluation : Evaluation or None
         What was measured, and what failed; None where the rows were read from tables.
+    standing : Standing or None
+        Of a shard: which of them have ended. There is no comparison, for the rows are not all.
+    warnings : tuple of str
+        What is incomplete.
     """
 
     rows: list[Row]
@@ -41,6 +49,13 @@ class Results:
     comparison: Comparison | None
     provenance: dict[str, Any]
     evaluation: Evaluation | None = None
+    standing: Standing | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> Share | None:
+        """The cases of a shard, which the rows are of; None where they are of all."""
+        return None if self.evaluation is None else self.evaluation.plan.share
 
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` holds: all results and definitions, as plain values for JSON.
@@ -68,6 +83,11 @@ class Results:
         )
 
     def _compared(self) -> Comparison:
+        if self.share is not None:
+            raise UsageError(
+                f"these are the rows of {self.share.shard} alone, from which no result is computed; join the tables of "
+                "all shards by rwtool compare"
+            )
         if self.comparison is None:
             raise UsageError("there are no results: every prediction failed; mend them and evaluate again")
         return self.comparison
@@ -106,6 +126,7 @@ def evaluate(
     margin: Mapping[str, float] | None = None,
     all_pairs: bool = False,
     rank: bool = False,
+    shard: str | None = None,
     jobs: int | None = None,
     verbosity: int = -1,
     on_plan: Callable[[EvaluationPlan], None] | None = None,
@@ -171,6 +192,9 @@ def evaluate(
         Test every method against every other, as one family.
     rank : bool
         Rank the methods by three rules, with the ranks in 1000 bootstrap samples of the subjects.
+    shard : str, optional
+        Measure one share of the cases, such as ``"2/8"``, or ``"slurm"``, into a table in `out`, and compute no result:
+        :func:`rwtool.compare` joins the tables of all shards. See `rwtool help cluster`.
     jobs : int, optional
         Cases at once; by default what pays, and free memory allows.
     verbosity : int
@@ -223,6 +247,7 @@ def evaluate(
         cases=None if cases is None else str(cases),
         group=None if group is None else Path(group),
         images=None if images is None else str(images),
+        shard=parse_shard(shard),
         jobs=jobs,
         verbosity=verbosity,
     )
@@ -231,16 +256,24 @@ def evaluate(
     if margin and not permutation_test:
         raise UsageError("margin= belongs to permutation_test=True; add that")
     check_margins(request.rules, request.rules.metrics)
+    if request.shard is not None:
+        of_all = {"permutation_test": permutation_test, "all_pairs": all_pairs, "rank": rank, "images": images}
+        _check_shard(request, [name for name, wanted in of_all.items() if wanted])
     if request.out is not None:
-        refuse_strangers(request.out)
+        refuse_strangers(request.out if request.shard is None else request.shard.folder(request.out))
     plan = plan_evaluation(request)
     against = _baseline(plan.pairing.methods, permutation_test, baseline)
     for wanted, option in ((all_pairs, "all_pairs=True"), (rank, "rank=True")):
         if wanted and len(plan.pairing.methods) < 2:
             raise UsageError(_one_method(option, plan.pairing.methods[0]))
+    if plan.share is not None and (note := warn_of_others(request.out or Path(), plan.share, _task(plan))):
+        plan = replace(plan, dataset=replace(plan.dataset, notes=(*plan.dataset.notes, note)))
     if on_plan is not None:
         on_plan(plan)
     evaluation = run_evaluation(plan)
+    provenance = {**evaluation.provenance(), "command_line": COMMAND_LINE.get()}
+    if plan.share is not None:
+        return _end(plan.share, evaluation, provenance)
     comparison = None
     if evaluation.rows:
         there = {row.method for row in evaluation.rows}
@@ -253,11 +286,46 @@ def evaluate(
             all_pairs=all_pairs and len(there) > 1,
             rank=rank and len(there) > 1,
         )
-    provenance = {**evaluation.provenance(), "command_line": COMMAND_LINE.get()}
     results = Results(evaluation.rows, plan.rules, comparison, provenance, evaluation)
     if out is not None and comparison is not None:
         results.write(out, report=report)
     return results
+
+
+def _check_shard(request: Request, wanted: Sequence[str]) -> None:
+    """Refuse what a part of the cases cannot give."""
+    if request.out is None:
+        raise UsageError("shard= writes a table for rwtool compare to join with those of the others; give out=DIR")
+    if wanted:
+        raise UsageError(
+            f"{wanted[0]}= is of all cases, and a shard has some; leave it out here, and join the tables of all shards "
+            "by rwtool compare, or evaluate once more without shard=, which measures nothing anew"
+        )
+
+
+def _task(plan: EvaluationPlan) -> str:
+    """What is evaluated and how, whatever the shard, by its checksum."""
+    rules, classes, request = plan.rules, plan.dataset.classes, plan.request
+    content = [
+        [rules.metrics, rules.hd95, rules.nsd_tolerance_mm, rules.ignore, rules.subject],
+        [classes.values, classes.names, dict(classes.regions), dict(classes.map_values)],
+        [request.background, request.resample, request.allow_missing, request.spacing_mm],
+        [(run.method, run.name, str(run.source)) for run in plan.pairing.runs],
+        plan.groups,
+    ]
+    return f"evaluate {isal_zlib.crc32(to_json(content).encode()):08x}"
+
+
+def _end(share: Share, evaluation: Evaluation, provenance: dict[str, Any]) -> Results:
+    """Write what a shard has measured, and nothing that is of all cases."""
+    plan = evaluation.plan
+    assert plan.request.out is not None
+    begin_shard(plan.request.out, share)
+    write_share(share.shard.folder(plan.request.out), evaluation.rows, plan.rules, provenance)
+    failed = {outcome.name: outcome.error or "" for outcome in evaluation.failed}
+    runs = [(run.method, run.name) for run in plan.pairing.runs]
+    standing = end_shard(plan.request.out, share, _task(plan), failed, runs=runs)
+    return Results(evaluation.rows, plan.rules, None, provenance, evaluation, standing)
 
 
 def compare(
@@ -275,6 +343,7 @@ def compare(
     all_pairs: bool = False,
     rank: bool = False,
     columns: Mapping[str, str] | None = None,
+    allow_missing: bool = False,
     report: bool = True,
 ) -> Results:
     """Compare methods again from saved tables of cases, without touching a volume: ``rwtool compare``.
@@ -290,6 +359,8 @@ def compare(
         For tables of other tools with a value a line: which column is the case, method, metric, value, class, group,
         subject or run, such as ``{"case": "patient", "method": "model"}``. For the metric also the name of one, which
         all values then are. The columns of challengeR are known.
+    allow_missing : bool
+        Go on where the tables are those of shards of an evaluation and some shards are missing; the results say so.
 
     Returns
     -------
@@ -300,7 +371,8 @@ def compare(
     RwtoolError
         A table cannot be read, or is none; the message names the line.
     UsageError
-        Two tables give the same value, were made under different definitions, or would be replaced by `out`.
+        Two tables give the same value, were made under different definitions, or would be replaced by `out`; or shards
+        of an evaluation are missing.
     """
     paths = [Path(table) for table in ([tables] if isinstance(tables, (str, Path)) else tables)]
     if not paths:
@@ -309,7 +381,8 @@ def compare(
         raise UsageError(f"out={str(out)!r} would replace a table that is read; choose another folder")
     if out is not None:
         refuse_strangers(Path(out))
-    rows, rules, readings = read_tables(paths, subject=subject, columns=columns)
+    read = read_tables(paths, subject=subject, columns=columns, allow_missing=allow_missing)
+    rows, rules = read.rows, read.rules
     if not rows:
         raise UsageError(f"{paths[0]} holds no value; give a table that does")
     rules = replace(
@@ -322,9 +395,24 @@ def compare(
         margin=tuple((margin or {}).items()),
     )
     comparison = compare_rows(rows, rules, baseline=baseline, all_pairs=all_pairs, rank=rank)
-    inputs = [{"path": str(p), "sha256": file_hash(p), "read_as": readings.get(str(p))} for p in paths]
+    there = len({row.case for row in rows})
+    incomplete = tuple(
+        f"shards {ranges(found.missing)} of {found.of} are missing: these are {there:,} of {count(found.cases, 'case')}"
+        for found in read.joined
+        if found.missing
+    )
+    comparison = replace(comparison, incomplete=incomplete)
+    failed = {name: reason for found in read.joined for name, reason in found.failed.items()}
+    warnings = incomplete + (
+        (f"{count(len(failed), 'prediction')} of the shards failed and stand in no table: {shorten(list(failed))}",)
+        if failed
+        else ()
+    )
+    inputs = [{"path": str(p), "sha256": file_hash(p), "read_as": read.readings.get(str(p))} for p in paths]
     provenance = {"command": "compare", "tables": inputs, "command_line": COMMAND_LINE.get()}
-    results = Results(rows, rules, comparison, provenance)
+    if read.joined:
+        provenance["shards"] = [found._asdict() for found in read.joined]
+    results = Results(rows, rules, comparison, provenance, warnings=warnings)
     if out is not None:
         results.write(out, report=report)
     return results

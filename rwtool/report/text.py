@@ -371,7 +371,7 @@ def _range(values: Sequence[int]) -> str:
 
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know besides: tests that cannot reach significance, runs without results, repeated scans."""
-    found = []
+    found = [f"incomplete: {what}" for what in comparison.incomplete]
     out_of_reach: dict[tuple[str, int, str], list[ComparisonTest]] = {}
     every = comparison.tests or comparison.pairs
     for test in every:

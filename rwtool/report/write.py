@@ -108,13 +108,11 @@ def write_report(
     """
     facts = summary(comparison, rules, provenance)
     html = report_page(rows, comparison, rules, facts, evaluation) if page else None
-    cases = ({**vars(row), "class": row.label} for row in rows)
-    case_columns = CASE_COLUMNS + (REFERENCE_COLUMN,) * any(row.reference_ml >= 0 for row in rows)
     names = {(c.group, c.label): c.name for c in comparison.classes}
     shares = tuple(f"share_of_rank_{r + 1}" for r in range(len(comparison.methods)))
     make_folder(out)
     with locked(out / "report", named=out):
-        write_csv(out / "cases.csv", case_columns, cases)
+        _write_cases(out / "cases.csv", rows)
         write_csv(out / "means.csv", MEAN_COLUMNS, _mean_records(comparison, rules))
         write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison, comparison.tests))
         _write_if_any(out / "pairs.csv", TEST_COLUMNS, list(_test_records(comparison, comparison.pairs)))
@@ -128,6 +126,23 @@ def write_report(
             (out / "report.html").unlink(missing_ok=True)
         else:
             _write(out / "report.html", html)
+
+
+def write_share(out: Path, rows: Sequence[Row], rules: Rules, provenance: dict[str, Any]) -> None:
+    """Write the cases.csv of a shard, and a summary.json that says what its numbers mean, and no result.
+
+    Parameters are those of :func:`write_report`.
+    """
+    facts = {
+        "format": SUMMARY_FORMAT,
+        "rwtool": __version__,
+        "rules": dataclasses.asdict(rules),
+        "provenance": provenance,
+    }
+    make_folder(out)
+    with locked(out / "report", named=out):
+        _write_cases(out / "cases.csv", rows)
+        _write(out / "summary.json", json_text(_strict(facts)) + "\n")
 
 
 def print_report(comparison: Comparison, rules: Rules) -> None:
@@ -239,6 +254,11 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _write_cases(path: Path, rows: Sequence[Row]) -> None:
+    columns = CASE_COLUMNS + (REFERENCE_COLUMN,) * any(row.reference_ml >= 0 for row in rows)
+    write_csv(path, columns, ({**vars(row), "class": row.label} for row in rows))
 
 
 def _write_if_any(path: Path, columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> None:

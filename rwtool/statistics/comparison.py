@@ -138,6 +138,8 @@ class Comparison:
         By group, label, method, where volumes were measured.
     rank_tests : tuple of ComparisonTest
         The tests of all pairs that `test-then-rank` counts, if rankings were asked for.
+    incomplete : tuple of str
+        What of the cases is known to be missing.
     """
 
     methods: tuple[str, ...]
@@ -155,6 +157,7 @@ class Comparison:
     rankings: tuple[Ranking, ...] = ()
     agreement: tuple[Agreement, ...] = ()
     rank_tests: tuple[ComparisonTest, ...] = ()
+    incomplete: tuple[str, ...] = ()
 
 
 def compare_rows(

@@ -28,6 +28,7 @@ def check_maps(
     run: str | Path | None = None,
     images: str | Path | None = None,
     overwrite: bool = False,
+    shard: str | None = None,
     jobs: int | None = None,
     verbosity: int = -1,
 ) -> CheckedMaps:
@@ -56,6 +57,8 @@ def check_maps(
         from; without a run the classes are shown without an image.
     overwrite : bool
         Replace a figure that is there.
+    shard : str, optional
+        Check one share of the cases, such as ``"2/8"``, or ``"slurm"``: see `rwtool help cluster`.
     jobs : int, optional
         Cases at once; by default what cores and free memory allow.
     verbosity : int
@@ -79,12 +82,16 @@ def check_maps(
         if wrong:
             raise UsageError(f"{wrong[0]}= belongs to a figure; give figure=FILE.png too")
     else:
+        if shard is not None:
+            raise UsageError(
+                "figure= shows one case of all, and a shard has some; leave shard= out, and name it by case="
+            )
         check_can_draw()
         if os.path.lexists(path) and not overwrite:
             raise UsageError(f"{path} is there already; overwrite=True replaces it, or choose another figure=")
     if run is not None and images is None:
         images = _images_of(Path(run))
-    checked = verify_maps(maps, labels=labels, name=name, seed=seed, jobs=jobs, verbosity=verbosity)
+    checked = verify_maps(maps, labels=labels, name=name, seed=seed, shard=shard, jobs=jobs, verbosity=verbosity)
     if path is None:
         return checked
     shown = _shown(checked, case)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import nibabel as nib
 import numpy as np
 import pytest
@@ -72,20 +73,25 @@ def killed_after(monkeypatch, labels, cases):
     return done
 
 
+def journal_of(folder):
+    (found,) = folder.glob(f"{JOURNAL}.*")
+    return found
+
+
 def test_a_killed_run_loses_nothing_and_the_next_folds_the_journal_in(labels, monkeypatch):
     done = killed_after(monkeypatch, labels, 2)
     folder = folder_of(labels)
     assert json.loads((folder / "maps.json").read_text())["cases"] == {}
-    assert len((folder / JOURNAL).read_text().splitlines()) == 2
+    assert len(journal_of(folder).read_text().splitlines()) == 2
     assert sorted(read_map_set(folder).cases) == sorted(done)
     assert make(labels) == sorted(set(CASES) - set(done))
-    assert not (folder / JOURNAL).exists()
+    assert list(folder.glob(f"{JOURNAL}*")) == []
     assert sorted(json.loads((folder / "maps.json").read_text())["cases"]) == sorted(CASES)
 
 
-def test_a_torn_last_line_is_ignored_and_the_next_line_begins_on_its_own(labels, monkeypatch):
+def test_a_torn_last_line_is_ignored_and_the_next_writer_has_a_journal_of_its_own(labels, monkeypatch):
     done = killed_after(monkeypatch, labels, 2)
-    journal = folder_of(labels) / JOURNAL
+    journal = journal_of(folder_of(labels))
     journal.write_bytes(journal.read_bytes()[:-30])
     maps = read_map_set(folder_of(labels))
     assert list(maps.cases) == done[:1]
@@ -94,8 +100,6 @@ def test_a_torn_last_line_is_ignored_and_the_next_line_begins_on_its_own(labels,
 
 
 def replace_record(maps, case, other):
-    import msgspec
-
     return msgspec.structs.replace(maps.cases[case], file=f"{other}.npy")
 
 
@@ -104,7 +108,7 @@ def replace_record(maps, case, other):
 )
 def test_a_damaged_line_costs_its_case_alone(labels, monkeypatch, line):
     done = killed_after(monkeypatch, labels, 2)
-    journal = folder_of(labels) / JOURNAL
+    journal = journal_of(folder_of(labels))
     journal.write_bytes(line + b"\n" + journal.read_bytes())
     assert list(read_map_set(folder_of(labels)).cases) == done
 
@@ -114,10 +118,75 @@ def test_a_damaged_line_costs_its_case_alone(labels, monkeypatch, line):
 )
 def test_a_line_of_other_settings_or_of_a_file_elsewhere_is_not_taken(labels, monkeypatch, key, value):
     done = killed_after(monkeypatch, labels, 2)
-    journal = folder_of(labels) / JOURNAL
+    journal = journal_of(folder_of(labels))
     first, second = journal.read_text().splitlines()
     journal.write_text(json.dumps({**json.loads(first), key: value}) + "\n" + second + "\n")
     assert list(read_map_set(folder_of(labels)).cases) == done[1:]
+
+
+def noted(folder):
+    """Cases in the sidecar itself, and the cases of each journal."""
+    journals = [path.read_text().splitlines() for path in sorted(folder.glob(f"{JOURNAL}*"))]
+    in_journals = sorted([json.loads(line)["case"] for line in lines] for lines in journals)
+    return sorted(json.loads((folder / "maps.json").read_text())["cases"]), in_journals
+
+
+def test_the_last_of_several_runs_folds_all_of_them_in(labels):
+    make(labels)
+    folder = folder_of(labels)
+    first, second = read_map_set(folder), read_map_set(folder)
+    record = first.cases["c0"]
+    with first.writing():
+        first.add("c7", msgspec.structs.replace(record, file="c7.npy"))
+        with second.writing():
+            second.add("c8", msgspec.structs.replace(record, file="c8.npy"))
+        assert noted(folder) == ([*CASES], [["c7"], ["c8"]])
+        assert sorted(read_map_set(folder).cases) == [*CASES, "c7", "c8"]
+        first.add("c9", msgspec.structs.replace(record, file="c9.npy"))
+    assert noted(folder) == ([*CASES, "c7", "c8", "c9"], [])
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_run_folds_in_what_killed_ones_have_left_and_not_what_is_still_added_to(labels):
+    make(labels)
+    folder = folder_of(labels)
+    running, killed, late = (read_map_set(folder) for _ in range(3))
+    record = running.cases["c0"]
+    with running.writing():
+        running.add("c7", msgspec.structs.replace(record, file="c7.npy"))
+        killed.add("c8", msgspec.structs.replace(record, file="c8.npy"))  # no writer has the name of its journal
+        with late.writing():
+            assert noted(folder) == ([*CASES, "c7", "c8"], [["c7"]])
+            running.add("c9", msgspec.structs.replace(record, file="c9.npy"))
+        assert noted(folder)[1] == [["c7", "c9"]]
+    assert noted(folder) == ([*CASES, "c7", "c8", "c9"], [])
+
+
+def test_a_journal_whose_writer_ends_while_it_is_folded_in_loses_no_line(labels, monkeypatch):
+    make(labels)
+    folder = folder_of(labels)
+    ending, killed, late = (read_map_set(folder) for _ in range(3))
+    record = ending.cases["c0"]
+    writing = ending.writing()
+    writing.__enter__()
+    ending.add("c7", msgspec.structs.replace(record, file="c7.npy"))
+    killed.add("c8", msgspec.structs.replace(record, file="c8.npy"))
+    is_begun, calls = MapSet._is_begun, []
+
+    def read_and_end(self):
+        """While the second reading is made, which is that of the fold, the other run does one more and ends."""
+        found = is_begun(self)
+        calls.append(self)
+        if len(calls) == 2:
+            ending.add("c9", msgspec.structs.replace(record, file="c9.npy"))
+            writing.__exit__(None, None, None)
+        return found
+
+    monkeypatch.setattr(MapSet, "_is_begun", read_and_end)
+    with late.writing():
+        assert noted(folder) == ([*CASES, "c7", "c8"], [["c7", "c9"]])
+        assert "c9" in read_map_set(folder).cases
+    assert noted(folder) == ([*CASES, "c7", "c8", "c9"], [])
 
 
 # --- one writer of one setting ---
@@ -286,9 +355,9 @@ def test_a_full_disk_ends_a_run_in_one_line_and_keeps_what_is_done(labels, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda self, mode="r", *more, plain=Path.open, **others: (
-            full(self) if self.name == JOURNAL else plain(self, mode, *more, **others)
+            full(self) if self.name.startswith(JOURNAL) else plain(self, mode, *more, **others)
         ))  # fmt: skip
-        with pytest.raises(VolumeError, match=r"maps.json.journal: cannot be written: No space left on device$"):
+        with pytest.raises(VolumeError, match=r"maps.json.journal.\w+: cannot be written: No space left on device$"):
             make(labels)
     assert make(labels) != []
 
