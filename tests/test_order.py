@@ -15,6 +15,7 @@ claims
 console
 machine
 workers
+engines
 parallel
 blocks
 io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays blosc formats write

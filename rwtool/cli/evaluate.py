@@ -106,6 +106,7 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 @options.rank
 @options.printed
 @options.jobs
+@options.engine
 @options.quiet
 @options.verbose
 def evaluate(

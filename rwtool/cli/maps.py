@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 @options.slice_axis
 @options.name
 @options.jobs
+@options.engine
 @click.option("--overwrite", is_flag=True, help="Make all maps anew, also where maps of other settings are.")
 @click.option("--dry-run", is_flag=True, help="Say what would be made, how large and how long; write nothing.")
 @options.quiet
@@ -116,7 +117,8 @@ def _print_plan(plan: MapPlan) -> None:
     for note in plan.dataset.notes:
         options.say(f"note: {note}", err=True)
     options.say(
-        f"{count(len(plan.work), 'case')} to do, {plan.jobs} at once"
+        f"{count(len(plan.work), 'case')} to do, "
+        + (f"{plan.jobs} at once" if plan.engine is None else f"on the workers of {plan.engine.scheduler}")
         + (f"; {count(len(plan.skipped), 'case')} unchanged since the last run" if plan.skipped else "")
     )
 

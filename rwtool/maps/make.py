@@ -16,12 +16,13 @@ import numpy as np
 from rwtool.console import count
 from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
 from rwtool.datasets.preprocessed import preprocessed_root
+from rwtool.engines import Engine, EngineName, choose_engine
 from rwtool.errors import UsageError
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.io.write import write
-from rwtool.maps.core import chosen_core
+from rwtool.maps.core import chosen_core, core_version
 from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import (
     RECTIFIED,
@@ -63,6 +64,8 @@ class MapPlan:
     failed : list of Outcome
         Cases that cannot be done, with their reasons.
     jobs, threads : int
+    engine : Engine or None
+        Whose workers do the cases, if not this machine.
     """
 
     dataset: DataSet
@@ -72,6 +75,7 @@ class MapPlan:
     failed: list[Outcome[Any]]
     jobs: int
     threads: int
+    engine: Engine | None = None
 
     def uncompressed_bytes(self) -> int:
         """Size of all maps before compression."""
@@ -130,6 +134,8 @@ def make_maps(
     slice_axis: int | None = None,
     name: str | None = None,
     jobs: int | None = None,
+    engine: EngineName | None = None,
+    scheduler: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     verbosity: int = -1,
@@ -161,7 +167,12 @@ def make_maps(
     name : str, optional
         Which part of a path is the name of the case, such as ``"{case}_gt"``; see `rwtool help files`.
     jobs : int, optional
-        Cases at once; by default what cores and free memory allow.
+        Cases at once; by default what cores and free memory allow, or all workers of an engine.
+    engine : {"dask"}, optional
+        Do the cases on the workers of a Dask scheduler; by default in processes of this machine.
+    scheduler : str, optional
+        Address of the engine's scheduler, such as ``"tls://host:8786"``, or its scheduler file; by default the one that
+        Dask's configuration names.
     overwrite : bool
         Make all maps anew, also where maps of other settings are.
     dry_run : bool
@@ -191,6 +202,7 @@ def make_maps(
     for one in parameters:
         storage.check(one.kind, one.rectified)
     chosen_core()  # refuses a wrong one once, not for each case
+    chosen = choose_engine(engine, scheduler, alike=core_version)
     dataset = plan_dataset(
         labels,
         classes=classes,
@@ -202,7 +214,7 @@ def make_maps(
         verbosity=verbosity,
     )
     weighted = _weighted(parameters, class_weights or {}, dataset)
-    plan = _plan(dataset, Path(out), weighted, storage, jobs=jobs, overwrite=overwrite)
+    plan = _plan(dataset, Path(out), weighted, storage, jobs=jobs, engine=chosen, overwrite=overwrite)
     if on_plan is not None:
         on_plan(plan)
     if dry_run:
@@ -219,6 +231,7 @@ def _plan(
     storage: Storage,
     *,
     jobs: int | None,
+    engine: Engine | None,
     overwrite: bool,
 ) -> MapPlan:
     """Settle what is to be done; nothing is written."""
@@ -248,10 +261,10 @@ def _plan(
         job = MapJob(name, file, outputs, storage)
         work.append(Work(name, job, file.voxels, peak_bytes(job)))
     failed: list[Outcome[Any]] = list(dataset.failed)
-    settled = schedule(work, jobs)
+    settled = schedule(work, jobs, engine=engine)
     failed += settled.refused
     work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
-    return MapPlan(dataset, sets, work, skipped, failed, settled.jobs, settled.threads)
+    return MapPlan(dataset, sets, work, skipped, failed, settled.jobs, settled.threads, engine)
 
 
 def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Records]]:
@@ -275,6 +288,7 @@ def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Rec
             on_done=note,
             folders=[maps.folder for maps in plan.sets.values()],
             rerun=WITHOUT_OVERWRITE if overwrite else GOES_ON,
+            engine=plan.engine,
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rwtool.console import COMMAND_LINE
+from rwtool.engines import EngineName
 from rwtool.errors import UsageError
 from rwtool.evaluation.evaluate import Evaluation, EvaluationPlan, Request, plan_evaluation, run_evaluation
 from rwtool.evaluation.rows import Interval, Label, Row, Rules, Undefined
@@ -107,6 +108,8 @@ def evaluate(
     all_pairs: bool = False,
     rank: bool = False,
     jobs: int | None = None,
+    engine: EngineName | None = None,
+    scheduler: str | None = None,
     verbosity: int = -1,
     on_plan: Callable[[EvaluationPlan], None] | None = None,
 ) -> Results:
@@ -172,7 +175,9 @@ def evaluate(
     rank : bool
         Rank the methods by three rules, with the ranks in 1000 bootstrap samples of the subjects.
     jobs : int, optional
-        Cases at once; by default what pays, and free memory allows.
+        Cases at once; by default what pays, and free memory allows, or all workers of an engine.
+    engine, scheduler
+        As for :func:`rwtool.make_maps`.
     verbosity : int
         -1 shows no progress.
     on_plan : callable, optional
@@ -224,6 +229,8 @@ def evaluate(
         group=None if group is None else Path(group),
         images=None if images is None else str(images),
         jobs=jobs,
+        engine=engine,
+        scheduler=scheduler,
         verbosity=verbosity,
     )
     if images is not None and (out is None or not report):
