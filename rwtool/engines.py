@@ -170,15 +170,10 @@ def _is_open(address: str) -> bool:
 @contextlib.contextmanager
 def _connected(engine: Engine) -> Iterator[Any]:
     """A client of the scheduler, which says nothing on its own."""
-    from distributed import Client, Security
+    from distributed import Client
 
     address = engine.scheduler
-    if address.startswith("tls:") and not (Security().tls_ca_file and Security().tls_client_cert):
-        raise UsageError(
-            f"{address} needs certificates, which Dask's configuration names: set "
-            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and "
-            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY (see rwtool help cluster)"
-        )
+    _check_security(address)
     with _quiet():
         try:
             client = Client(address, set_as_default=False, name="rwtool")
@@ -191,6 +186,27 @@ def _connected(engine: Engine) -> Iterator[Any]:
             yield client
         finally:
             client.close()
+
+
+def _check_security(address: str) -> None:
+    """Refuse what Dask's configuration does not allow, of which Dask itself says little."""
+    from distributed import Security
+
+    security = Security()
+    if address.startswith("tcp:"):
+        if security.require_encryption:
+            raise UsageError(f"{address} is no TLS, which Dask's configuration requires; name a tls:// scheduler=")
+        return
+    files = (security.tls_ca_file, security.tls_client_cert, security.tls_client_key)
+    if not (files[0] and files[1]):
+        raise UsageError(
+            f"{address} needs certificates, which Dask's configuration names: set "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT and "
+            "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY (see rwtool help cluster)"
+        )
+    for file in filter(None, files):
+        if "\n" not in file and not Path(file).is_file():  # else it is the certificate itself
+            raise UsageError(f"{file}: no such file, which Dask's configuration names for {address}")
 
 
 def _reason(error: BaseException) -> str:
