@@ -8,7 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-_TESTS = Path(__file__).parent
+import rwtool
+
+PATH = os.pathsep.join(
+    map(str, filter(None, (Path(__file__).parent, Path(rwtool.__file__).parents[1], os.environ.get("PYTHONPATH"))))
+)
+"""Where processes find the functions of tests, and the rwtool of these."""
+
 _SECONDS = 60
 TLS = "DASK_DISTRIBUTED__COMM__TLS__"
 
@@ -57,7 +63,7 @@ class Cluster:
                 cwd=own,  # not where the tests are
                 env={
                     **os.environ,
-                    "PYTHONPATH": os.pathsep.join((str(_TESTS.parent), str(_TESTS))),
+                    "PYTHONPATH": PATH,
                     **self.environment,
                     **environment,
                 },

@@ -15,7 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from clusters import TLS, Cluster
+from clusters import PATH, TLS, Cluster
 from commands import run, said
 
 import rwtool
@@ -276,10 +276,9 @@ def test_ctrl_c_says_what_is_done_and_nothing_else_does(cluster, tmp_path):
         other.worker("--no-nanny")
         other.worker("--no-nanny")
         other.workers(2)
-        path = os.pathsep.join((str(Path(__file__).parents[1]), os.path.dirname(__file__)))
         with subprocess.Popen(
             [sys.executable, "-c", script, other.address],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": PATH},
             stderr=subprocess.PIPE,
             encoding="utf-8",
         ) as process:
@@ -304,8 +303,7 @@ def test_workers_of_other_versions_are_refused_with_both(cluster, volumes, tmp_p
     (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n")
     core = "edt" if core_version()["distance core"] == "native" else "native"
     with Cluster(tmp_path / "other") as other:
-        tests = os.path.dirname(__file__)
-        path = os.pathsep.join((str(fake.parent), str(Path(tests).parent), tests))
+        path = os.pathsep.join((str(fake.parent), PATH))
         other.worker("--no-nanny", PYTHONPATH=path, **({"RWTOOL_CORE": core} if core == "edt" else {}))
         other.workers(1)
         done = said(run("maps", volumes / "labels", tmp_path / "maps", *on(other), "-q", code=1))
@@ -457,7 +455,7 @@ def test_tls_lets_in_who_has_a_certificate_and_no_one_else(certificates, volumes
         return subprocess.run(
             [sys.executable, "-m", "rwtool", "maps", volumes / "labels", tmp_path / "maps", "-q", "--engine", "dask",
              "--scheduler", scheduler],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
+            env={**os.environ, "PYTHONPATH": PATH, **environment},
             capture_output=True, encoding="utf-8", check=False,
         )  # fmt: skip
 

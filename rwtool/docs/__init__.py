@@ -17,6 +17,7 @@ TOPICS = (
     "files",
     "python",
     "speed",
+    "cluster",
     "errata",
     "contributing",
 )
