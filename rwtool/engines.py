@@ -41,7 +41,7 @@ MEMORY = "MEMORY"
 _ALIKE = ("numpy", "edt", "isal", "distributed")  # isal compresses; of distributed, each talks to its own version
 _LOOK_SECONDS = 2.0  # between looks at which workers there are
 _WAIT_SECONDS = 10.0  # without a worker, until that is said
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.01
 _PROCESS = uuid.uuid4().hex
 _LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
 

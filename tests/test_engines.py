@@ -115,6 +115,8 @@ def test_maps_are_those_of_this_machine_to_the_byte(cluster, volumes, here, tmp_
     assert content(tmp_path / "maps") == content(here / "maps")
     assert "8 maps verified" in said(run("check", tmp_path / "maps" / "rrw", *on(cluster)))
     assert "0 cases to do" in said(run("maps", "labels", tmp_path / "maps", *on(cluster)))
+    assert " of one core (from a trial" in said(run("maps", "labels", tmp_path / "new", *on(cluster), "--dry-run"))
+    assert not (tmp_path / "new").exists()
 
 
 @with_dask

@@ -138,9 +138,10 @@ def _print_dry_run(plan: MapPlan) -> None:
             for item in plan.work
         ),
     )
+    time = duration(plan.estimate_seconds()) + ("" if plan.engine is None else " of one core")
     options.say(
-        f"it would take about {duration(plan.estimate_seconds())} (from a trial on this machine just now) and write up "
-        f"to {size(plan.uncompressed_bytes())} before compression; nothing was written"
+        f"it would take about {time} (from a trial on this machine just now) and write up to "
+        f"{size(plan.uncompressed_bytes())} before compression; nothing was written"
     )
 
 

@@ -82,7 +82,10 @@ class MapPlan:
         return sum(item.voxels * item.argument.bytes_per_voxel for item in self.work)
 
     def estimate_seconds(self) -> float:
-        """Time that it would take, from a trial of the same maps on a small phantom in a temporary folder."""
+        """Time that it would take, from a trial of the same maps on a small phantom in a temporary folder.
+
+        With an engine, that of one core.
+        """
         return _estimate_seconds(self)
 
 
@@ -329,7 +332,8 @@ def _estimate_seconds(plan: MapPlan) -> float:
         write_maps(trial)
         seconds = time.perf_counter() - start
     voxels = sum(item.voxels for item in plan.work)
-    return voxels / side**3 * seconds / (plan.jobs * plan.threads)
+    at_once = plan.jobs * plan.threads if plan.engine is None else 1  # its workers are not known yet
+    return voxels / side**3 * seconds / at_once
 
 
 def _weighted(
