@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from rwtool.console import show_progress
 from rwtool.errors import RwtoolError, told_when_interrupted
 from rwtool.files import remove_leftovers
 from rwtool.machine import available_cores, available_memory
-from rwtool.workers import WorkerEndedError, Workers
+from rwtool.workers import WorkerEndedError, Workers, WorkersLostError
+
+if TYPE_CHECKING:
+    from rwtool.engines import Engine
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -95,8 +99,21 @@ class Schedule(Generic[Argument]):
     threads: int
 
 
+class Pool(Protocol):
+    """Who does cases elsewhere: processes of this machine, or workers of an engine."""
+
+    def map(
+        self, function: Callable[[Work[Argument]], Outcome[Result]], cases: Iterable[Work[Argument]], /
+    ) -> Iterator[tuple[Work[Argument], Outcome[Result] | WorkerEndedError]]:
+        """Give each case with what became of it, as they come."""
+
+
 def schedule(
-    work: Sequence[Work[Argument]], jobs: int | None = None, *, voxel_ns: float = VOXEL_NS
+    work: Sequence[Work[Argument]],
+    jobs: int | None = None,
+    *,
+    voxel_ns: float = VOXEL_NS,
+    engine: Engine | None = None,
 ) -> Schedule[Argument]:
     """Settle which cases can be done, how many at once, and with how many threads each.
 
@@ -109,6 +126,8 @@ def schedule(
     voxel_ns : float
         What a voxel takes, in nanoseconds of one core. Where `voxels` counts something else, such as the bytes of a
         file, what one of that takes.
+    engine : Engine, optional
+        Where cases are done, if not on this machine: by its workers, whose memory is seen when they are asked.
 
     Returns
     -------
@@ -116,8 +135,8 @@ def schedule(
         Without `jobs`: as many at once as there are cores and as memory holds of the largest cases together; one, in
         this process, where processes take longer to start than they save.
     """
-    if jobs is not None:
-        return Schedule(list(work), [], jobs, 1)
+    if jobs is not None or engine is not None:
+        return Schedule(list(work), [], jobs or max(1, len(work)), 1)
     cores, memory = available_cores(), available_memory()
     fitting, refused = _refuse_too_large(work, memory)
     jobs = max(1, min(cores, len(fitting)))
@@ -156,6 +175,7 @@ def run_cases(
     on_done: Callable[[Outcome[Result]], None] | None = None,
     folders: Sequence[Path] = (),
     rerun: str = STARTS_ANEW,
+    engine: Engine | None = None,
 ) -> list[Outcome[Result]]:
     """Call a function on every case, in parallel, and gather what became of each.
 
@@ -180,6 +200,8 @@ def run_cases(
         Where the function writes: what killed processes have left there is removed, before and after.
     rerun : str
         What an interrupted run says of running it again, such as `GOES_ON`.
+    engine : Engine, optional
+        Whose workers do the cases; none is done in this process then.
 
     Returns
     -------
@@ -190,6 +212,8 @@ def run_cases(
     ------
     KeyboardInterrupt
         With how many cases are done, and `rerun`.
+    RwtoolError
+        The workers of an engine do not fit; or the engine has gone, with how many cases are done, and `rerun`.
     """
     outcomes: dict[str, Outcome[Result]] = {}
     largest_first = sorted(work, key=lambda item: -item.voxels)
@@ -205,13 +229,15 @@ def run_cases(
         with (
             told_when_interrupted(told),
             show_progress(label, voxels, quiet=verbosity < 0, bar_only=bar_only) as advance,
-            contextlib.closing(_outcomes(function, largest_first, jobs)) as coming,
+            contextlib.closing(_outcomes(function, largest_first, jobs, engine, folders)) as coming,
         ):
             for outcome in coming:
                 if on_done is not None:
                     on_done(outcome)
                 outcomes[outcome.name] = outcome
                 advance(outcome.name, outcome.seconds, outcome.error is not None)
+    except WorkersLostError as error:
+        raise RwtoolError(f"{error}; {told()}") from error
     finally:
         for folder in folders:
             remove_leftovers(folder)
@@ -219,23 +245,44 @@ def run_cases(
 
 
 def _outcomes(
-    function: Callable[[Argument], Result], work: Sequence[Work[Argument]], jobs: int
+    function: Callable[[Argument], Result],
+    work: Sequence[Work[Argument]],
+    jobs: int,
+    engine: Engine | None,
+    folders: Sequence[Path],
 ) -> Generator[Outcome[Result], None, None]:
-    """Each case's outcome as it comes; a case whose process ends is tried once more when all others are done, alone."""
+    """Each case's outcome as it comes."""
     call = partial(attempt, function)
     jobs = min(jobs, len(work))
-    if jobs <= 1:
+    if engine is None and jobs <= 1:
         yield from map(call, work)
-        return
+    elif engine is None:
+        yield from _elsewhere(call, work, jobs, Workers)
+    elif work:
+        from rwtool.engines import connect
+
+        with connect(engine, work[0], folders) as cluster:
+            refused = {item.name: reason for item in work if (reason := cluster.refusal(item)) is not None}
+            yield from (Outcome(name, None, reason) for name, reason in refused.items())
+            yield from _elsewhere(call, [item for item in work if item.name not in refused], jobs, cluster.start)
+
+
+def _elsewhere(
+    call: Callable[[Work[Argument]], Outcome[Result]],
+    work: Sequence[Work[Argument]],
+    jobs: int,
+    start: Callable[[int], AbstractContextManager[Pool]],
+) -> Generator[Outcome[Result], None, None]:
+    """Each case's outcome as it comes; a case whose process ends is tried once more when all others are done, alone."""
     again = []
-    with Workers(jobs) as workers:
+    with start(jobs) as workers:
         for item, outcome in workers.map(call, work):
             if isinstance(outcome, WorkerEndedError):
                 again.append(item)
             else:
                 yield outcome
     for item in again:
-        with Workers(1) as workers:
+        with start(1) as workers:
             for _, outcome in workers.map(call, [item]):
                 yield Outcome(item.name, None, str(outcome)) if isinstance(outcome, WorkerEndedError) else outcome
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import IO, Any, TypeVar
 
+from rwtool.errors import RwtoolError
 from rwtool.machine import available_cores
 
 Argument = TypeVar("Argument")
@@ -40,6 +41,10 @@ _STOP = ("SIGINT", "SIGTERM", "SIGHUP")
 
 class WorkerEndedError(Exception):
     """A process ended in the middle of a call."""
+
+
+class WorkersLostError(RwtoolError):
+    """Those that are called are not to be reached any more, or not to be used, and no call is to blame."""
 
 
 class Workers:

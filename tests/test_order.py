@@ -15,6 +15,7 @@ claims
 console
 machine
 workers
+engines
 parallel
 blocks
 shards

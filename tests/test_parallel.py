@@ -6,6 +6,7 @@ import time
 import pytest
 
 from rwtool import parallel as runner
+from rwtool.engines import Engine
 from rwtool.errors import VolumeError
 from rwtool.files import atomic
 from rwtool.parallel import Schedule, Work, run_cases, schedule
@@ -134,6 +135,13 @@ def test_small_work_stays_in_this_process_which_is_done_before_others_have_start
 def test_jobs_that_are_given_are_taken_as_they_are(machine):
     machine(8, 15)
     assert schedule(cases(10, 20, voxels=1), 3) == Schedule(cases(10, 20, voxels=1), [], 3, 1)
+
+
+def test_workers_of_an_engine_have_memory_and_cores_of_their_own(machine):
+    machine(8, 15)
+    engine = Engine("tls://host:8786", dict)
+    assert schedule(cases(10, 20, voxels=1), engine=engine) == Schedule(cases(10, 20, voxels=1), [], 2, 1)
+    assert schedule(cases(10, 20, voxels=1), 1, engine=engine).jobs == 1
 
 
 def test_case_larger_than_memory_is_refused_with_its_need(machine):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace a figure that is there.")
 @options.shard
 @options.jobs
+@options.engine
 @options.printed
 @options.quiet
 def check(maps: Path, labels: str | None, seed: int, printed: str, quiet: bool, **given: Any) -> None:

@@ -107,6 +107,7 @@ _LABELS, _RUNS = Path("labels"), Path("runs")
 @options.printed
 @options.shard
 @options.jobs
+@options.engine
 @options.quiet
 @options.verbose
 def evaluate(

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
     help="Kind of map; repeat it for several.",
 )
 @options.of_record(Storage, "format", "NIfTI with channels as the fourth axis, or an array (K, Z, Y, X).")
-@options.of_record(
-    Storage, "dtype", "int16: NIfTI with scl_slope; float16: arrays. For ac, constant and rrw only."
-)
+@options.of_record(Storage, "dtype", "int16: NIfTI with scl_slope; float16: arrays. For ac, constant and rrw only.")
 @options.of_record(
     Storage,
     "layout",
@@ -66,6 +64,7 @@ if TYPE_CHECKING:
 @options.name
 @options.shard
 @options.jobs
+@options.engine
 @click.option("--overwrite", is_flag=True, help="Make all maps anew, also where maps of other settings are.")
 @click.option("--dry-run", is_flag=True, help="Say what would be made, how large and how long; write nothing.")
 @options.quiet
@@ -124,7 +123,8 @@ def _print_plan(plan: MapPlan) -> None:
     if plan.share is not None:
         options.say(plan.share.describe())
     options.say(
-        f"{count(len(plan.work), 'case')} to do, {plan.jobs} at once"
+        f"{count(len(plan.work), 'case')} to do, "
+        + (f"{plan.jobs} at once" if plan.engine is None else f"on the workers of {plan.engine.scheduler}")
         + (f"; {count(len(plan.skipped), 'case')} unchanged since the last run" if plan.skipped else "")
     )
 
@@ -144,9 +144,10 @@ def _print_dry_run(plan: MapPlan) -> None:
             for item in plan.work
         ),
     )
+    time = duration(plan.estimate_seconds()) + ("" if plan.engine is None else " of one core")
     options.say(
-        f"it would take about {duration(plan.estimate_seconds())} (from a trial on this machine just now) and write up "
-        f"to {size(plan.uncompressed_bytes())} before compression; nothing was written"
+        f"it would take about {time} (from a trial on this machine just now) and write up to "
+        f"{size(plan.uncompressed_bytes())} before compression; nothing was written"
     )
 
 

@@ -221,6 +221,27 @@ jobs = click.option(
     type=click.IntRange(min=1),
     help="Cases at once.  [default: what cores and free memory allow]",
 )
+
+
+def engine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where cases are done: ``--engine`` and ``--scheduler``."""
+    for option in (
+        click.option(
+            "--scheduler",
+            metavar="tls://HOST:PORT",
+            help="The engine's scheduler, or its scheduler file.  [default: as Dask is configured]",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(["dask"]),
+            help="Do the cases on the workers of a Dask scheduler; --jobs is then how many at once at most (see "
+            "rwtool help cluster).  [default: this machine]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 baseline = click.option(
     "--baseline", metavar="NAME", help="Method that the others are tested against.  [default: the first]"
 )

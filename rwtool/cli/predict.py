@@ -50,10 +50,9 @@ if TYPE_CHECKING:
     "-j",
     "--jobs",
     type=click.IntRange(min=1),
-    default=2,
-    show_default=True,
-    help="Cases that are read at once, ahead of the network.",
+    help="Cases that are read at once, ahead of the network [default: 2]; with --engine, cases at once.",
 )
+@options.engine
 @options.quiet
 def predict(run: Path, images: str, out: Path, quiet: bool, **given: Any) -> None:
     """Segment IMAGES (a folder, a file or a quoted glob) with a trained RUN; label files go to the folder OUT.

@@ -15,12 +15,14 @@ from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import DataSet, plan_dataset
 from rwtool.datasets.subjects import find_subjects, read_groups, suggest_subject_regex
 from rwtool.datasets.values import warn_of_absent
+from rwtool.engines import Engine, EngineName, choose_engine
 from rwtool.errors import UsageError
 from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, peak_bytes
 from rwtool.evaluation.pairing import Pairing, Run, pair_files
 from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import make_folder
 from rwtool.io.grids import SAME_GRID
+from rwtool.maps.core import core_version
 from rwtool.metrics.measures import METRICS, HD95Rule, check_tolerance, diagonal_mm
 from rwtool.parallel import GOES_ON, STARTS_ANEW, Outcome, Work, run_cases, schedule
 from rwtool.shards import Shard, Share
@@ -71,6 +73,8 @@ class Request:
     shard : Shard, optional
         Measure its cases alone.
     jobs : int, optional
+    engine, scheduler : str, optional
+        As for :func:`rwtool.make_maps`.
     verbosity : int
     """
 
@@ -94,6 +98,8 @@ class Request:
     images: str | None = None
     shard: Shard | None = None
     jobs: int | None = None
+    engine: EngineName | None = None
+    scheduler: str | None = None
     verbosity: int = 0
 
 
@@ -116,6 +122,8 @@ class EvaluationPlan:
     jobs, threads : int
     images : dict of str to tuple of Path
         By case, where images were named.
+    engine : Engine or None
+        Whose workers do the cases, if not this machine.
     """
 
     request: Request
@@ -129,6 +137,7 @@ class EvaluationPlan:
     jobs: int
     threads: int
     images: ImageFiles = field(default_factory=dict)
+    engine: Engine | None = None
 
     @property
     def share(self) -> Share | None:
@@ -200,6 +209,7 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
     _check_metrics(request.rules.metrics)
     if request.rules.hd95 not in (None, *get_args(HD95Rule)):
         raise UsageError(f"found hd95={request.rules.hd95!r}; give 'directed' or 'pooled'")
+    engine = choose_engine(request.engine, request.scheduler, alike=core_version)
     pairing = pair_files(
         request.reference,
         request.predictions,
@@ -253,11 +263,11 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
         job = CaseJob(reference, predictions, settings, cache)
         work.append(Work(name, job, reference.voxels * len(pairing.runs), peak_bytes(job)))
     failed: list[Outcome[Any]] = list(dataset.failed)
-    settled = schedule(work, request.jobs)
+    settled = schedule(work, request.jobs, engine=engine)
     failed += settled.refused
     work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
     return EvaluationPlan(
-        request, pairing, dataset, rules, subjects, groups, work, failed, settled.jobs, settled.threads, images
+        request, pairing, dataset, rules, subjects, groups, work, failed, settled.jobs, settled.threads, images, engine
     )
 
 
@@ -274,6 +284,7 @@ def run_evaluation(plan: EvaluationPlan) -> Evaluation:
         verbosity=plan.request.verbosity,
         folders=caches,
         rerun=GOES_ON if caches else STARTS_ANEW,
+        engine=plan.engine,
     )
     measured = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
     runs = plan.pairing.runs

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwtool.datasets.cases import find_cases
+from rwtool.engines import EngineName, choose_engine
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32
 from rwtool.io.formats import read_channels, read_header
 from rwtool.io.grids import compare_grids
 from rwtool.io.names import file_hash, is_bare_array, may_be_volume
+from rwtool.maps.core import core_version
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.maps.parameters import KINDS, RECTIFIED
 from rwtool.maps.settings import MapRecord
@@ -111,6 +113,8 @@ def verify_maps(
     seed: int = 0,
     shard: str | None = None,
     jobs: int | None = None,
+    engine: EngineName | None = None,
+    scheduler: str | None = None,
     verbosity: int = -1,
 ) -> CheckedMaps:
     """Verify a folder of maps, and count the signs of their gradients.
@@ -128,7 +132,9 @@ def verify_maps(
     shard : str, optional
         Verify one share of the cases, by the sizes in the sidecar; see :func:`rwtool.shards.parse_shard`.
     jobs : int, optional
-        Cases at once; by default what cores and free memory allow.
+        Cases at once; by default what cores and free memory allow, or all workers of an engine.
+    engine, scheduler
+        As for :func:`rwtool.make_maps`.
     verbosity : int
         -1 shows no progress.
 
@@ -141,6 +147,7 @@ def verify_maps(
     UsageError
         If the folder holds no sidecar.
     """
+    chosen = choose_engine(engine, scheduler, alike=core_version)
     folder = Path(maps)
     found = read_map_set(folder)
     if found is None:
@@ -165,9 +172,9 @@ def verify_maps(
         item = (replace(found, cases={case: record}), case, source, labels is not None, seed)  # not all to each
         voxels = int(np.prod(record.shape))
         work.append(Work(case, item, voxels, 40 * voxels + 200_000_000))
-    settled = schedule(work, jobs)
+    settled = schedule(work, jobs, engine=chosen)
     outcomes: list[Outcome[CaseCheck]] = settled.refused + run_cases(
-        _check_case, settled.work, jobs=settled.jobs, label="check", verbosity=verbosity
+        _check_case, settled.work, jobs=settled.jobs, label="check", verbosity=verbosity, engine=chosen
     )
     checks = [
         outcome.result or CaseCheck(outcome.name, (outcome.details or outcome.error or "",)) for outcome in outcomes

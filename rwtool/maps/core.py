@@ -38,6 +38,11 @@ def chosen_core() -> Core:
     return "edt"
 
 
+def core_version() -> dict[str, str]:
+    """What measures distances in this process, for machines that are to give the same bits."""
+    return {"distance core": chosen_core()}
+
+
 def _native_is_built() -> bool:
     try:
         from rwtool.maps import _native  # noqa: F401

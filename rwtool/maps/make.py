@@ -16,13 +16,14 @@ import numpy as np
 from rwtool.console import count
 from rwtool.datasets.plan import DataSet, LabelFile, plan_dataset
 from rwtool.datasets.preprocessed import preprocessed_root
+from rwtool.engines import Engine, EngineName, choose_engine
 from rwtool.errors import UsageError
 from rwtool.io.blosc import check_blosc
 from rwtool.io.geometry import Geometry
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.io.write import write
-from rwtool.maps.core import chosen_core
+from rwtool.maps.core import chosen_core, core_version
 from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import (
     RECTIFIED,
@@ -67,6 +68,8 @@ class MapPlan:
     jobs, threads : int
     task : str
         What is made, in one line.
+    engine : Engine or None
+        Whose workers do the cases, if not this machine.
     """
 
     dataset: DataSet
@@ -77,6 +80,7 @@ class MapPlan:
     jobs: int
     threads: int
     task: str = ""
+    engine: Engine | None = None
 
     @property
     def share(self) -> Share | None:
@@ -88,7 +92,10 @@ class MapPlan:
         return sum(item.voxels * item.argument.bytes_per_voxel for item in self.work)
 
     def estimate_seconds(self) -> float:
-        """Time that it would take, from a trial of the same maps on a small phantom in a temporary folder."""
+        """Time that it would take, from a trial of the same maps on a small phantom in a temporary folder.
+
+        With an engine, that of one core.
+        """
         return _estimate_seconds(self)
 
 
@@ -144,6 +151,8 @@ def make_maps(
     name: str | None = None,
     shard: str | None = None,
     jobs: int | None = None,
+    engine: EngineName | None = None,
+    scheduler: str | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     verbosity: int = -1,
@@ -177,7 +186,12 @@ def make_maps(
     shard : str, optional
         Make the maps of one share of the cases, such as ``"2/8"``, or ``"slurm"``: see `rwtool help cluster`.
     jobs : int, optional
-        Cases at once; by default what cores and free memory allow.
+        Cases at once; by default what cores and free memory allow, or all workers of an engine.
+    engine : {"dask"}, optional
+        Do the cases on the workers of a Dask scheduler; by default in processes of this machine.
+    scheduler : str, optional
+        Address of the engine's scheduler, such as ``"tls://host:8786"``, or its scheduler file; by default the one that
+        Dask's configuration names.
     overwrite : bool
         Make all maps anew, also where maps of other settings are.
     dry_run : bool
@@ -210,6 +224,7 @@ def make_maps(
         check_blosc(UsageError)
     chosen_core()  # refuses a wrong one once, not for each case
     part = parse_shard(shard)
+    chosen = choose_engine(engine, scheduler, alike=core_version)
     dataset = plan_dataset(
         labels,
         classes=classes,
@@ -222,7 +237,7 @@ def make_maps(
         verbosity=verbosity,
     )
     weighted = _weighted(parameters, class_weights or {}, dataset)
-    plan = _plan(dataset, Path(out), weighted, storage, jobs=jobs, overwrite=overwrite)
+    plan = _plan(dataset, Path(out), weighted, storage, jobs=jobs, engine=chosen, overwrite=overwrite)
     if on_plan is not None:
         on_plan(plan)
     if dry_run:
@@ -243,6 +258,7 @@ def _plan(
     storage: Storage,
     *,
     jobs: int | None,
+    engine: Engine | None,
     overwrite: bool,
 ) -> MapPlan:
     """Settle what is to be done; nothing is written."""
@@ -272,13 +288,13 @@ def _plan(
         job = MapJob(name, file, outputs, storage)
         work.append(Work(name, job, file.voxels, peak_bytes(job)))
     failed: list[Outcome[Any]] = list(dataset.failed)
-    settled = schedule(work, jobs)
+    settled = schedule(work, jobs, engine=engine)
     failed += settled.refused
     work = [replace(item, argument=replace(item.argument, threads=settled.threads)) for item in settled.work]
     task = "; ".join(["maps", *(maps.settings.describe() for maps in sets.values())])
     if dataset.share is not None and (note := warn_of_others(out, dataset.share, task)):
         dataset = replace(dataset, notes=(*dataset.notes, note))
-    return MapPlan(dataset, sets, work, skipped, failed, settled.jobs, settled.threads, task)
+    return MapPlan(dataset, sets, work, skipped, failed, settled.jobs, settled.threads, task, engine)
 
 
 def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Records]]:
@@ -302,6 +318,7 @@ def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Rec
             on_done=note,
             folders=[maps.folder for maps in plan.sets.values()],
             rerun=WITHOUT_OVERWRITE if overwrite else GOES_ON,
+            engine=plan.engine,
         )
 
 
@@ -342,7 +359,8 @@ def _estimate_seconds(plan: MapPlan) -> float:
         write_maps(trial)
         seconds = time.perf_counter() - start
     voxels = sum(item.voxels for item in plan.work)
-    return voxels / side**3 * seconds / (plan.jobs * plan.threads)
+    at_once = plan.jobs * plan.threads if plan.engine is None else 1  # its workers are not known yet
+    return voxels / side**3 * seconds / at_once
 
 
 def _weighted(

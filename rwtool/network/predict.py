@@ -6,8 +6,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 from rwtool.console import show_progress
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.datasets.classes import Classes
-from rwtool.errors import RwtoolError, UsageError, told_when_interrupted
-from rwtool.files import make_folder, remove_leftovers
+from rwtool.engines import Engine, EngineName, choose_engine
+from rwtool.errors import RwtoolError, UsageError, VolumeError, told_when_interrupted
+from rwtool.files import file_crc32, make_folder, remove_leftovers
 from rwtool.io.formats import check_suited, read_header, suited
 from rwtool.io.geometry import Geometry
 from rwtool.io.grids import Turn, turn_to
@@ -30,10 +32,12 @@ from rwtool.network.config import Amp
 from rwtool.network.devices import resolve_amp, resolve_device, to_device
 from rwtool.network.resample import as_half, resample_slices, resampled_size
 from rwtool.network.segmenter import Segmenter, write_labels
-from rwtool.parallel import Outcome, Work, attempt
+from rwtool.parallel import Outcome, Work, attempt, run_cases, schedule
 from rwtool.shards import Shard, Share, Standing, end_shard, parse_shard, size_of, take_share, warn_of_others
 
 _PROBABILITIES = "probabilities"
+_READERS = 2  # threads that read ahead
+_STARTS_ANEW = "overwrite=True does them all again"
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class _Request:
     overwrite: bool
     spacing_mm: tuple[float, float, float] | None
     slice_axis: int | None
-    jobs: int
+    jobs: int | None = None
     shard: Shard | None = None
 
     @property
@@ -73,6 +77,8 @@ class PredictPlan:
     share : Share or None
     notes : tuple of str
         What a user should know of the folders.
+    engine : Engine or None
+        Whose workers do the cases, if not this process.
     """
 
     request: _Request
@@ -80,6 +86,7 @@ class PredictPlan:
     images: ImageFiles
     share: Share | None = None
     notes: tuple[str, ...] = ()
+    engine: Engine | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +96,17 @@ class _Read:
     geometry: Geometry
     turn: Turn  # from the axes of the file to those of the image
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A case for the worker of an engine."""
+
+    request: _Request
+    checkpoint: Path
+    crc32: str  # of the checkpoint
+    name: str
+    paths: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -136,7 +154,9 @@ def predict(
     spacing_mm: Sequence[float] | None = None,
     slice_axis: int | None = None,
     shard: str | None = None,
-    jobs: int = 2,
+    jobs: int | None = None,
+    engine: EngineName | None = None,
+    scheduler: str | None = None,
     verbosity: int = -1,
     on_plan: Callable[[PredictPlan], None] | None = None,
 ) -> Predictions:
@@ -168,8 +188,11 @@ def predict(
         By default the one that was named in training, if any.
     shard : str, optional
         Segment one share of the cases, such as ``"2/8"``, or ``"slurm"``: see `rwtool help cluster`.
-    jobs : int
-        Cases that are read at once, ahead of the network.
+    jobs : int, optional
+        Cases that are read at once, ahead of the network; by default 2. With an engine, cases at once; by default all
+        of its workers.
+    engine, scheduler
+        As for :func:`rwtool.make_maps`. Each worker loads the run, and `device` is then of its machine.
     verbosity : int
         -1 shows no progress.
     on_plan : callable, optional
@@ -190,7 +213,7 @@ def predict(
         Path(run), str(images), Path(out), checkpoint, device, amp, tta, probabilities, overwrite, spacing, slice_axis,
         jobs, parse_shard(shard),
     )  # fmt: skip
-    plan = _plan(request)
+    plan = _plan(request, choose_engine(engine, scheduler, alike=_network_version))
     if on_plan is not None:
         on_plan(plan)
     return _predict(plan, verbosity)
@@ -254,7 +277,7 @@ def predict_softmax(
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
     check_suited(paths, spacing_mm=spacing)
     request = _Request(
-        Path(run), str(images), Path(), checkpoint, device, "auto", False, False, False, spacing, slice_axis, 1
+        Path(run), str(images), Path(), checkpoint, device, "auto", False, False, False, spacing, slice_axis
     )
     plan = PredictPlan(request, loaded, {case: paths})
     read = _read(plan, paths)
@@ -262,7 +285,12 @@ def predict_softmax(
     return CaseSoftmax(read.turn.undo(softmax), read.geometry, task.classes, paths)
 
 
-def _plan(request: _Request) -> PredictPlan:
+def _network_version() -> dict[str, str]:
+    """What applies a network in this process, whatever devices it was built for."""
+    return {"torch": version("torch").partition("+")[0]}
+
+
+def _plan(request: _Request, engine: Engine | None) -> PredictPlan:
     """Load the run and find the images; nothing is written."""
     checkpoint = load_checkpoint(find_checkpoint(request.run, request.checkpoint))
     task = checkpoint.task
@@ -287,13 +315,64 @@ def _plan(request: _Request) -> PredictPlan:
             f"{request.out} holds label files of {len(there)} of these cases, first {there[0].name}; "
             "overwrite=True replaces them, or choose another out="
         )
-    return PredictPlan(request, checkpoint, images, share, tuple(notes))
+    return PredictPlan(request, checkpoint, images, share, tuple(notes), engine)
 
 
 def _predict(plan: PredictPlan, verbosity: int) -> Predictions:
-    """Do what was planned; threads read the next cases while the network is busy."""
+    """Do what was planned."""
+    make_folder(plan.request.out)
+    made = _predict_here(plan, verbosity) if plan.engine is None else _predict_on_workers(plan, plan.engine, verbosity)
+    if plan.share is None:
+        return made
+    failed = {outcome.name: outcome.error for outcome in made.failed if outcome.error is not None}
+    return replace(made, standing=end_shard(plan.request.out, plan.share, plan.request.task, failed))
+
+
+def _predict_on_workers(plan: PredictPlan, engine: Engine, verbosity: int) -> Predictions:
+    """Each worker of an engine has the network, reads and writes."""
     request = plan.request
-    make_folder(request.out)
+    path = find_checkpoint(request.run, request.checkpoint)
+    crc32 = file_crc32(path)
+    work = [
+        Work(name, _Job(request, path, crc32, name, paths), _voxels(plan, paths)) for name, paths in plan.images.items()
+    ]
+    outcomes = run_cases(
+        _predict_case,
+        work,
+        jobs=schedule(work, request.jobs, engine=engine).jobs,
+        label="predict",
+        verbosity=verbosity,
+        folders=[request.out],
+        rerun=_STARTS_ANEW,
+        engine=engine,
+    )
+    found = {outcome.name: outcome.result for outcome in outcomes if outcome.result is not None}
+    files = {name: request.out / file for name, (file, _) in found.items()}
+    predicted = tuple(Outcome(o.name, files.get(o.name), o.error, o.details, o.seconds) for o in outcomes)
+    return Predictions(plan, predicted, {name: notes for name, (_, notes) in found.items()})
+
+
+def _predict_case(job: _Job) -> tuple[str, tuple[str, ...]]:
+    """The name of the label file of a case, and what its images were odd about."""
+    plan, segmenter = _loaded(job.request, job.checkpoint, job.crc32)
+    plan = replace(plan, images={job.name: job.paths})
+    reading: Future[_Read] = Future()
+    reading.set_result(_read(plan, job.paths))
+    return _segment_and_write(plan, segmenter, job.name, reading).name, reading.result().notes
+
+
+@lru_cache(maxsize=1)
+def _loaded(request: _Request, checkpoint: Path, crc32: str) -> tuple[PredictPlan, Segmenter]:
+    """A run, loaded for the cases that this worker does of it."""
+    if file_crc32(checkpoint) != crc32:
+        raise VolumeError(f"{checkpoint}: it is not the checkpoint that this prediction began with; begin anew")
+    plan = PredictPlan(request, load_checkpoint(checkpoint), {})
+    return plan, _segmenter(plan)
+
+
+def _predict_here(plan: PredictPlan, verbosity: int) -> Predictions:
+    """Threads read the next cases while the network is busy."""
+    request = plan.request
     remove_leftovers(request.out)
     segmenter = _segmenter(plan)
     work = [Work(name, paths, _voxels(plan, paths)) for name, paths in plan.images.items()]
@@ -301,9 +380,9 @@ def _predict(plan: PredictPlan, verbosity: int) -> Predictions:
     notes: dict[str, tuple[str, ...]] = {}
     voxels = {item.name: item.voxels for item in work}
     with (
-        told_when_interrupted(lambda: f"{len(outcomes)} of {len(work)} cases done; overwrite=True does them all again"),
+        told_when_interrupted(lambda: f"{len(outcomes)} of {len(work)} cases done; {_STARTS_ANEW}"),
         show_progress("predict", voxels, quiet=verbosity < 0) as advance,
-        ThreadPoolExecutor(request.jobs) as readers,
+        ThreadPoolExecutor(request.jobs or _READERS) as readers,
     ):
         for item, future in _read_ahead(plan, work, readers):
             reading = Work(item.name, future, item.voxels)
@@ -312,18 +391,14 @@ def _predict(plan: PredictPlan, verbosity: int) -> Predictions:
             if future.exception() is None:
                 notes[item.name] = future.result().notes
             advance(outcome.name, outcome.seconds, outcome.error is not None)
-    standing = None
-    if plan.share is not None:
-        failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error is not None}
-        standing = end_shard(request.out, plan.share, request.task, failed)
-    return Predictions(plan, tuple(outcomes), notes, standing)
+    return Predictions(plan, tuple(outcomes), notes)
 
 
 def _segmenter(plan: PredictPlan) -> Segmenter:
     request, config = plan.request, plan.checkpoint.config
     assert config.patch is not None
     device = resolve_device(request.device)
-    network = to_device(plan.checkpoint.network(), device)
+    network = to_device(plan.checkpoint.network(), device).eval()  # threads of a worker may share it
     flip = config.flip if request.tta else "none"
     return Segmenter(network, device, amp=_amp(request.amp, config.amp, device), patch=config.patch, flip=flip)
 
@@ -342,7 +417,7 @@ def _read_ahead(
     waiting: deque[tuple[Work[tuple[Path, ...]], Future[_Read]]] = deque()
     for item in work:
         waiting.append((item, readers.submit(_read, plan, item.argument)))
-        if len(waiting) > plan.request.jobs:
+        if len(waiting) > (plan.request.jobs or _READERS):
             yield waiting.popleft()
     while waiting:
         yield waiting.popleft()

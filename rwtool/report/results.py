@@ -10,6 +10,7 @@ from typing import Any
 from isal import isal_zlib
 
 from rwtool.console import COMMAND_LINE, count
+from rwtool.engines import EngineName
 from rwtool.errors import UsageError, shorten
 from rwtool.evaluation.evaluate import Evaluation, EvaluationPlan, Request, plan_evaluation, run_evaluation
 from rwtool.evaluation.rows import Interval, Label, Row, Rules, Undefined
@@ -128,6 +129,8 @@ def evaluate(
     rank: bool = False,
     shard: str | None = None,
     jobs: int | None = None,
+    engine: EngineName | None = None,
+    scheduler: str | None = None,
     verbosity: int = -1,
     on_plan: Callable[[EvaluationPlan], None] | None = None,
 ) -> Results:
@@ -196,7 +199,9 @@ def evaluate(
         Measure one share of the cases, such as ``"2/8"``, or ``"slurm"``, into a table in `out`, and compute no result:
         :func:`rwtool.compare` joins the tables of all shards. See `rwtool help cluster`.
     jobs : int, optional
-        Cases at once; by default what pays, and free memory allows.
+        Cases at once; by default what pays, and free memory allows, or all workers of an engine.
+    engine, scheduler
+        As for :func:`rwtool.make_maps`.
     verbosity : int
         -1 shows no progress.
     on_plan : callable, optional
@@ -249,6 +254,8 @@ def evaluate(
         images=None if images is None else str(images),
         shard=parse_shard(shard),
         jobs=jobs,
+        engine=engine,
+        scheduler=scheduler,
         verbosity=verbosity,
     )
     if images is not None and (out is None or not report):

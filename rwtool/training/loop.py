@@ -113,7 +113,7 @@ def start_run(run: Path, config: TrainConfig, cohort: Cohort, *, resume: bool) -
         The folder holds a run that is not to be resumed, or one of other settings or data.
     """
     hashes, split = cohort.hashes(), {"train": list(cohort.split.train), "val": list(cohort.split.val)}
-    inputs = _inputs(cohort)
+    inputs = study_inputs(cohort)
     path = run / CHECKPOINTS["last"]
     if path.is_file():
         if not resume:
@@ -136,7 +136,7 @@ def start_run(run: Path, config: TrainConfig, cohort: Cohort, *, resume: bool) -
     return Checkpoint(config, task, model, 0, hashes=hashes, split=split, inputs=inputs)
 
 
-def _inputs(cohort: Cohort) -> dict[str, Any]:
+def study_inputs(cohort: Cohort) -> dict[str, Any]:
     """What else of a study decides what a run comes to: neither a setting nor the content of a file."""
     use, source = cohort.map_use, cohort.source
     maps = None

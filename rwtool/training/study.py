@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rwtool import __version__
 from rwtool.datasets.runs import DIVERGED, read_divergence, seed_folder
 from rwtool.errors import UsageError
 from rwtool.network.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint
 from rwtool.network.config import TrainConfig, read_config, refuse_changes
 from rwtool.training.cohort import Cohort, Source, plan_cohort, read_cohort
 from rwtool.training.distributed import device_of, join_processes
-from rwtool.training.loop import HOLDS_A_RUN, prepare_slices, settle
+from rwtool.training.loop import HOLDS_A_RUN, prepare_slices, settle, study_inputs
 from rwtool.training.record import clear, holding, summary_writer
 from rwtool.training.seeds import (
     Study,
@@ -166,6 +170,7 @@ def _train(request: _Request, on_plan: Callable[[TrainPlan], None] | None) -> li
         summary_writer()
     with join_processes(request.config.device) as processes:
         device = device_of(request.config.device, processes)
+        processes.refuse_other_folder(request.run)
         folders = _folders(request)
         begun = {} if request.overwrite else _begun(request, folders)
         ended = {} if request.overwrite else _ended(request, folders, begun)
@@ -178,6 +183,7 @@ def _train(request: _Request, on_plan: Callable[[TrainPlan], None] | None) -> li
         _refuse_inputs(folders, cohort)
         cohort = read_cohort(cohort, config, jobs=request.jobs, verbosity=verbosity)
         config = settle(config, cohort, processes)
+        processes.refuse_other_inputs(_inputs(cohort, config))
         data = prepare_slices(cohort, config, device, processes)
         cohort = cohort.without_training_arrays()
         if on_plan is not None and processes.first:
@@ -213,6 +219,24 @@ def _folders(request: _Request) -> dict[Path, int]:
     if not request.seeds:
         return {request.run: request.config.seed}
     return {seed_folder(request.run, seed): seed for seed in request.seeds}
+
+
+def _inputs(cohort: Cohort, config: TrainConfig) -> dict[str, str]:
+    """What decides the weights, in short: other machines may have something else."""
+    split = {"train": list(cohort.split.train), "val": list(cohort.split.val)}
+    settings = {name: value for name, value in config.as_dict().items() if name != "device"}
+    return {
+        "the version of rwtool": __version__,
+        "the version of torch": version("torch").partition("+")[0],
+        "the files": _digest(cohort.hashes()),
+        "the split": _digest(split),
+        "the settings": _digest(settings),
+        **{f"the {name}": _digest(value) for name, value in study_inputs(cohort).items()},
+    }
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _refuse_inputs(folders: Iterable[Path], cohort: Cohort) -> None:

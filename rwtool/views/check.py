@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rwtool.datasets.cases import find_cases
 from rwtool.datasets.runs import RESULTS
+from rwtool.engines import EngineName
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.maps.check import CaseCheck, CheckedMaps, verify_maps
 from rwtool.records import read_json
@@ -30,6 +31,8 @@ def check_maps(
     overwrite: bool = False,
     shard: str | None = None,
     jobs: int | None = None,
+    engine: EngineName | None = None,
+    scheduler: str | None = None,
     verbosity: int = -1,
 ) -> CheckedMaps:
     """Check a folder of maps: what ``rwtool check`` does.
@@ -60,7 +63,9 @@ def check_maps(
     shard : str, optional
         Check one share of the cases, such as ``"2/8"``, or ``"slurm"``: see `rwtool help cluster`.
     jobs : int, optional
-        Cases at once; by default what cores and free memory allow.
+        Cases at once; by default what cores and free memory allow, or all workers of an engine.
+    engine, scheduler
+        As for :func:`rwtool.make_maps`.
     verbosity : int
         -1 shows no progress.
 
@@ -91,7 +96,17 @@ def check_maps(
             raise UsageError(f"{path} is there already; overwrite=True replaces it, or choose another figure=")
     if run is not None and images is None:
         images = _images_of(Path(run))
-    checked = verify_maps(maps, labels=labels, name=name, seed=seed, shard=shard, jobs=jobs, verbosity=verbosity)
+    checked = verify_maps(
+        maps,
+        labels=labels,
+        name=name,
+        seed=seed,
+        shard=shard,
+        jobs=jobs,
+        engine=engine,
+        scheduler=scheduler,
+        verbosity=verbosity,
+    )
     if path is None:
         return checked
     shown = _shown(checked, case)

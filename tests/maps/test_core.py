@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from rwtool.cli import main
 from rwtool.errors import UsageError
 from rwtool.maps import core
-from rwtool.maps.core import chosen_core
+from rwtool.maps.core import chosen_core, core_version
 from rwtool.maps.distances import distance_to_class
 
 
@@ -22,6 +22,7 @@ def unbuilt(monkeypatch):
 def test_edt_can_be_asked_for(monkeypatch):
     monkeypatch.setenv("RWTOOL_CORE", "edt")
     assert chosen_core() == "edt"
+    assert core_version() == {"distance core": "edt"}
 
 
 @pytest.mark.parametrize("asked", [None, ""])

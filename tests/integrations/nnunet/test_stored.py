@@ -93,14 +93,17 @@ def test_a_format_that_cannot_be_read_in_pieces_is_refused(folder, tmp_path, mon
     out = tmp_path / folder.parent.name / folder.name
     rwtool.make_maps(folder, out, jobs=1)
     monkeypatch.setenv("RWTOOL_NNUNET_MAPS", str(tmp_path))
-    with pytest.raises(UsageError, match=r"storage.format: 'nii.gz' and 'npy' or 'b2nd'; storage.layout: 'dense' and 'packed'"):
+    with pytest.raises(
+        UsageError, match=r"storage.format: 'nii.gz' and 'npy' or 'b2nd'; storage.layout: 'dense' and 'packed'"
+    ):
         stored_maps(folder, RRW, cases_of(folder))
 
 
 @pytest.mark.parametrize("kind", ["rrw", "boundary"])
 def test_maps_of_blosc2_give_the_same_pieces(folder, at_maps, tmp_path, monkeypatch, kind):
-    import rwtool
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    import rwtool
 
     settings = TrainerSettings(kind, stored=True)
     more = {"layout": "packed", "dtype": "float16"} if kind == "rrw" else {}
