@@ -17,7 +17,7 @@ machine
 workers
 parallel
 blocks
-io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays blosc formats write
+io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays blosc abreast formats write
 datasets: values classes layouts bids cases channels subjects splits nnunet runs preprocessed curves plan
 maps: core parameters distances streaming kinds settings folder write make signs check
 losses: inputs functional mixing module
