@@ -26,7 +26,7 @@ evaluation: pairing regrid case rows evaluate
 statistics: families permutation intervals effects arms pairs ranking agreement comparison convergence
 report: text figures slices curves decisions markdown foreign csv latex cases charts thumbnails sections html write results convergence
 network: config unet devices normalization resample checkpoint segmenter predict
-training: display distributed map_source cohort augment slices objective validation record loop seeds study
+training: display distributed map_source cache cohort augment slices objective validation record loop seeds study
 views: planes source layout case sheet view signs check
 integrations: channels monai torchmetrics torchio nnunet nnunet.names nnunet.transforms nnunet.stored nnunet.trainer nnunet.ext.rwnnunet
 demo
