@@ -25,7 +25,7 @@ from rwtool.maps.signs import Draw, NotFiniteError, Piece, SignCount, Signs, cou
 from rwtool.maps.streaming import expand_channel
 from rwtool.parallel import Outcome, Work, run_cases, schedule
 
-_PROCESS_BYTES = 100_000_000  # interpreter and libraries, and a piece of a map
+_PROCESS_BYTES = 80_000_000  # interpreter and libraries, and a piece of a map
 _CHANNEL_BYTES = 1_000_000  # of each channel more: the state of its decompressor, and the least of a piece
 
 

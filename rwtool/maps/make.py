@@ -287,7 +287,7 @@ def peak_bytes(job: MapJob) -> int:
     classes = job.labels.classes
     label = label_dtype(len(classes) - 1, with_ignore=True).itemsize
     beside = [_bytes_beside(parameters, label, classes.ignore is not None) for parameters, _ in job.outputs]
-    return job.labels.voxels * max(job.labels.itemsize + 2 * label, label + max(beside)) + _PROCESS_BYTES
+    return job.labels.voxels * max(job.labels.itemsize + 2 * label, label + max(beside, default=0)) + _PROCESS_BYTES
 
 
 def _bytes_beside(parameters: MapParameters, label: int, ignored: bool) -> int:

@@ -99,9 +99,9 @@ def run(*words, core="native"):
         return Took(time.perf_counter() - start, int(peak.read()) * 1024)
 
 
-def foretold(labels, predictions, maps, kind):
+def foretold(labels, predictions, maps, kind, **options):
     """Bytes that each command says it takes: of maps, of check, and of evaluate."""
-    plan = rwtool.make_maps(labels, maps / "not made", kinds=(kind,), dry_run=True, jobs=1).plan
+    plan = rwtool.make_maps(labels, maps / "not made", kinds=(kind,), dry_run=True, jobs=1, **options).plan
     (work,) = plan.work
     found = {"maps": make.peak_bytes(work.argument)}
     made = read_map_set(maps / kind)
