@@ -70,8 +70,7 @@ def atomic(path: Path) -> Iterator[Path]:
     VolumeError
         It cannot be written: no space, no permission, or the folder has gone.
     """
-    # not of the file's name, which may be as long as names can be
-    workshop = path.parent / f".{uuid.uuid4().hex}.{os.getpid()}{_workshop_suffix()}"
+    workshop = _workshop(path.parent)
     with naming(path, OSError, doing="written"):
         workshop.mkdir(parents=True, exist_ok=True)
     try:
@@ -81,6 +80,26 @@ def atomic(path: Path) -> Iterator[Path]:
             os.replace(part, path.parent / part.name)
     except OSError as error:
         raise VolumeError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder within another, which goes with all that is in it when the block ends.
+
+    That of a killed process goes by :func:`remove_leftovers`.
+
+    Raises
+    ------
+    VolumeError
+        It cannot be made.
+    """
+    workshop = _workshop(folder)
+    with naming(folder, OSError, doing="written"):
+        workshop.mkdir()
+    try:
+        yield workshop
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
@@ -140,12 +159,17 @@ def make_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run of :func:`atomic` on this machine left in a folder."""
+    """Remove what a killed run of :func:`atomic` or :func:`scratch` on this machine left in a folder."""
     tail = _workshop_suffix()
     for workshop in folder.glob(f".*{glob.escape(tail)}"):
         process = workshop.name.removesuffix(tail).rpartition(".")[2]
         if process.isdigit() and not _alive(int(process)):
             shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _workshop(folder: Path) -> Path:
+    """A new name in a folder; not of the file's name, which may be as long as names can be."""
+    return folder / f".{uuid.uuid4().hex}.{os.getpid()}{_workshop_suffix()}"
 
 
 def _workshop_suffix() -> str:

@@ -19,7 +19,7 @@ engines
 parallel
 blocks
 shards
-io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays blosc formats write
+io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays blosc abreast formats write
 datasets: values classes layouts bids cases channels subjects splits nnunet runs preprocessed curves plan
 maps: core parameters distances streaming kinds settings folder write make signs check
 losses: inputs functional mixing module
@@ -28,7 +28,7 @@ evaluation: pairing regrid case rows evaluate
 statistics: families permutation intervals effects arms pairs ranking agreement comparison convergence
 report: text figures slices curves decisions markdown foreign csv latex cases charts thumbnails sections html write results convergence
 network: config unet devices normalization resample checkpoint segmenter predict
-training: display distributed map_source cohort augment slices objective validation record loop seeds study
+training: display distributed map_source cache cohort augment slices objective validation record loop seeds study
 views: planes source layout case sheet view signs check
 integrations: channels monai torchmetrics torchio nnunet nnunet.names nnunet.transforms nnunet.stored nnunet.trainer nnunet.ext.rwnnunet
 diagnosis

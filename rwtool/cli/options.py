@@ -22,6 +22,7 @@ _PARAMETER = re.compile(
 )
 _SEEDS = re.compile(r"(?P<first>[0-9]{1,18})(:(?P<end>[0-9]{1,18}))?")
 _MOST_SEEDS = 100_000
+_SIZE = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,9})?) ?((?P<prefix>[kmgt])(?P<binary>i)?)?b?", re.IGNORECASE)
 
 
 def of_record(record: type[Any], name: str, help: str, *, option: str | None = None, **more: Any) -> Decorator:  # noqa: A002
@@ -136,6 +137,17 @@ def parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | Non
         twice = next(seed for seed in found if found.count(seed) > 1)
         raise click.BadParameter(f"each seed stands once; found {twice} twice in {value!r}", ctx, parameter)
     return tuple(found)
+
+
+def parse_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Parse a number of bytes such as ``2GB``, ``1.5 GiB`` or ``500000``."""
+    if value is None:
+        return None
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise click.BadParameter(f"it is a size such as 2GB, 500MB or 1.5GiB; found {value!r}", ctx, parameter)
+    power = "kmgt".index(match["prefix"].lower()) + 1 if match["prefix"] else 0
+    return int(float(match["number"]) * (1024 if match["binary"] else 1000) ** power)
 
 
 def parse_undefined(ctx: click.Context, parameter: click.Parameter, value: str) -> str | float:

@@ -101,6 +101,14 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
     help="Cases that are read at once; on a CPU also runs of --seeds side by side, each on one thread.  [default: what "
     "cores and free memory allow; runs side by side only where that is faster and changes no result]",
 )
+@click.option(
+    "--cache-budget",
+    "cache_budget_bytes",
+    metavar="SIZE",
+    callback=options.parse_size,
+    help="Memory that the cases may take, such as 2GB; those that do not fit are read from a cache file in RUN, which "
+    "goes at the end, with the same result.  [default: all are in memory if it is free, else they take half of it]",
+)
 @options.quiet
 def train(
     images: str | None,
@@ -182,6 +190,8 @@ def _print_plan(plan: TrainPlan) -> None:
         f"{count(len(cohort.split.train), 'case')} to train on ({count(plan.slices, 'slice')}), "
         f"{len(cohort.split.val)} to validate on; {count(cohort.n_channels, 'channel')}"
     )
+    if (from_disk := cohort.room.describe()) is not None:
+        options.say(from_disk)
     maps = "" if cohort.map_use is None else f" on {cohort.map_use.describe()}"
     assert config.patch is not None
     options.say(

@@ -32,7 +32,7 @@ from rwtool.records import check_format, read_json, to_json, to_record, write_js
 
 _CACHE_FORMAT = 3
 _IGNORED = 2  # in the mask of a region
-_PROCESS_BYTES = 200_000_000  # interpreter and libraries
+_PROCESS_BYTES = 100_000_000  # interpreter and libraries
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,14 @@ def measure_case(job: CaseJob) -> list[Measured]:
 def peak_bytes(job: CaseJob) -> int:
     """Memory that a process takes at most for a case.
 
-    Two label arrays and 6 bytes per voxel to compare them; or while a file is read, its own type and two label arrays
-    beside the one that is there. A prediction to be resampled may be larger than its reference.
+    Two label arrays and 8 bytes per voxel to compare them, which masks of noise that lie far apart take; or while a
+    file is read, its own type and two label arrays beside the one that is there. A prediction to be resampled may be
+    larger than its reference.
     """
     label = label_dtype(len(job.settings.classes), with_ignore=True).itemsize
     voxels = job.reference.voxels
     masks = 2 if job.settings.regions else 0
-    peak = voxels * max(2 * label + masks + 6, 2 * label + job.reference.itemsize)
+    peak = voxels * max(2 * label + masks + 8, 2 * label + job.reference.itemsize)
     for path in filter(None, job.predictions):
         try:
             header = read_header(path, **suited(path, spacing_mm=job.reference.spacing_mm))

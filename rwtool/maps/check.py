@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rwtool.datasets.cases import find_cases
 from rwtool.engines import EngineName, choose_engine
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32
-from rwtool.io.formats import read_channels, read_header
+from rwtool.io.abreast import Abreast
+from rwtool.io.formats import read_header
 from rwtool.io.grids import compare_grids
+from rwtool.io.labels import label_dtype
 from rwtool.io.names import file_hash, is_bare_array, may_be_volume
 from rwtool.maps.core import core_version
-from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
+from rwtool.maps.folder import MapSet, grid_of, read_map_set, read_source, refuse_other_grid
 from rwtool.maps.parameters import KINDS, RECTIFIED
 from rwtool.maps.settings import MapRecord
-from rwtool.maps.signs import Draw, NotFiniteError, SignCount, Signs, find_signs, random_draw
+from rwtool.maps.signs import Draw, NotFiniteError, Piece, SignCount, Signs, count_signs, random_draw, whole_signs
+from rwtool.maps.streaming import expand_channel
 from rwtool.parallel import Outcome, Work, run_cases, schedule
 from rwtool.shards import Share, parse_shard, size_of, take_share
+
+_PROCESS_BYTES = 80_000_000  # interpreter and libraries, and a piece of a map
+_CHANNEL_BYTES = 1_000_000  # of each channel more: the state of its decompressor, and the least of a piece
 
 
 @dataclass(frozen=True)
@@ -170,8 +176,7 @@ def verify_maps(
             continue
         source = files.get(case) if labels is not None else found.source(case)
         item = (replace(found, cases={case: record}), case, source, labels is not None, seed)  # not all to each
-        voxels = int(np.prod(record.shape))
-        work.append(Work(case, item, voxels, 40 * voxels + 200_000_000))
+        work.append(Work(case, item, math.prod(record.shape), peak_bytes(found, case, source)))
     settled = schedule(work, jobs, engine=chosen)
     outcomes: list[Outcome[CaseCheck]] = settled.refused + run_cases(
         _check_case, settled.work, jobs=settled.jobs, label="check", verbosity=verbosity, engine=chosen
@@ -183,6 +188,23 @@ def verify_maps(
         CaseCheck(case, (f"no map of {path}; run rwtool maps again",)) for case, path in lacking.items() if case in mine
     ]
     return CheckedMaps(found, (*checks, *missing), share=share)
+
+
+def peak_bytes(maps: MapSet, name: str, source: Path | None) -> int:
+    """Memory that a process takes at most to check a map; measured, and rounded up.
+
+    The map is read in pieces. Labels are held where they are needed, and while they are read, in the file's type too.
+    """
+    reading = maps.n_classes * _CHANNEL_BYTES + _PROCESS_BYTES
+    if source is None or (not maps.packed and maps.ignore is None):
+        return reading
+    record = maps.cases[name]
+    try:
+        stored = read_header(source, **grid_of(source, record)).dtype.itemsize
+    except RwtoolError:
+        return reading  # the case will say so
+    label = label_dtype(maps.n_classes - 1, with_ignore=True).itemsize
+    return math.prod(record.shape) * (stored + 2 * label) + reading
 
 
 def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseCheck:
@@ -207,7 +229,7 @@ def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseChe
             problems += _against_labels(path, record, source)
         if problems:
             return CaseCheck(name, tuple(problems), absent, there)
-        uniform, random = find_map_signs(maps, name, source, [None, random_draw(seed, name)]).counts()
+        uniform, random = _count_map_signs(maps, name, source, [None, random_draw(seed, name)])
         if maps.kind in RECTIFIED and max(uniform.unstable, random.unstable) > 0:
             problems.append(f"{path} is a {maps.kind} map, and yet not stable; run rwtool maps again")
     except RwtoolError as error:
@@ -226,7 +248,7 @@ def _against_labels(path: Path, record: MapRecord, source: Path) -> list[str]:
     if not np.allclose(header.spacing_mm, record.spacing_mm, rtol=1e-4):
         found.append(f"{source} has spacing {header.spacing_mm}, the sidecar {record.spacing_mm}")
     if not is_bare_array(path):
-        grid = next(read_channels(path, slice_axis=record.slice_axis)).geometry
+        grid = Abreast(path, slice_axis=record.slice_axis).geometry
         difference = compare_grids(header, grid).difference
         if difference:
             found.append(f"{path} and {source} are not on one grid: {difference}")
@@ -234,7 +256,7 @@ def _against_labels(path: Path, record: MapRecord, source: Path) -> list[str]:
 
 
 def find_map_signs(maps: MapSet, name: str, source: Path | None, draws: Sequence[Draw | None]) -> Signs:
-    """The signs of a map file's gradient; its shape, channels and values are checked on the way.
+    """The signs of a map file's gradient at every voxel; its shape, channels and values are checked on the way.
 
     Parameters
     ----------
@@ -250,25 +272,50 @@ def find_map_signs(maps: MapSet, name: str, source: Path | None, draws: Sequence
     ------
     VolumeError
     """
-    path, record = maps.path(name), maps.cases[name]
-    ignored = None
-    if maps.ignore is not None and source is not None and may_be_volume(source):
-        labels = read_source(maps, name, source)
-        ignored = labels.array == labels.ignored
-    expected, shape = maps.n_classes, record.shape
+    file = _open(maps, name)
+    pieces, squared = _pieces(maps, name, source, file), maps.kind == "hd"
+    with _refusing_not_finite(maps.path(name)):
+        return whole_signs(pieces, draws, squared=squared, shape=file.geometry.array_shape, order=file.axes)
 
-    def channels() -> Iterator[NDArray[Any]]:
-        found = 0
-        for channel in iterate_map(path, labels=source if maps.packed else None, maps=maps):
-            if channel.shape != shape:
-                raise VolumeError(f"{path} has shape {channel.shape}, the sidecar says {shape}")
-            found += 1
-            yield channel
-            del channel  # before the next one is read
-        if found != expected:
-            raise VolumeError(f"{path} has {found} channels, the sidecar says {expected}")
 
+def _count_map_signs(maps: MapSet, name: str, source: Path | None, draws: Sequence[Draw | None]) -> list[SignCount]:
+    """The same, counted: nothing of the map is held but a piece of it."""
+    pieces = _pieces(maps, name, source, _open(maps, name))
+    with _refusing_not_finite(maps.path(name)):
+        return count_signs(pieces, draws, squared=maps.kind == "hd")
+
+
+@contextmanager
+def _refusing_not_finite(path: Path) -> Iterator[None]:
     try:
-        return find_signs(channels, draws, n_classes=expected, squared=maps.kind == "hd", ignored=ignored)
+        yield
     except NotFiniteError as error:
         raise VolumeError(f"{path} holds {error} values that are not finite; run rwtool maps again") from error
+
+
+def _open(maps: MapSet, name: str) -> Abreast:
+    """A map file, if its shape and its channels are those of the sidecar."""
+    path, record = maps.path(name), maps.cases[name]
+    file = Abreast(path, **grid_of(path, record))
+    if file.geometry.array_shape != record.shape:
+        raise VolumeError(f"{path} has shape {file.geometry.array_shape}, the sidecar says {record.shape}")
+    expected = 1 if maps.packed else maps.n_classes
+    if file.channels != expected:
+        raise VolumeError(f"{path} has {file.channels} channels, the sidecar says {expected}")
+    return file
+
+
+def _pieces(maps: MapSet, name: str, source: Path | None, file: Abreast) -> Iterator[Piece]:
+    """A map file piece by piece, a packed one expanded, with the voxels that its label file says are ignored."""
+    labels = ignored = None
+    if maps.packed or (maps.ignore is not None and source is not None and may_be_volume(source)):
+        volume = read_source(maps, name, source)
+        if maps.packed:
+            refuse_other_grid(maps.path(name), volume.geometry, file.geometry)
+        labels, ignored = volume.array.transpose(file.axes), volume.ignored
+    others = maps.other_values() if maps.packed else np.empty(0)
+    for where, stored in file.pieces(maps.n_classes):
+        there, channels = None if labels is None else labels[where], stored
+        if maps.packed and there is not None:
+            channels = [expand_channel(stored[0], there, others, k, ignore=ignored) for k in range(maps.n_classes)]
+        yield Piece(where, channels, None if there is None or ignored is None else there == ignored)

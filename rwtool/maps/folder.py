@@ -27,6 +27,7 @@ from rwtool.datasets.plan import LabelFile
 from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.files import file_crc32, file_in, locked, make_folder, naming, remove_leftovers
 from rwtool.io.formats import read_channels, read_labels, suited
+from rwtool.io.geometry import Geometry
 from rwtool.io.grids import compare_grids
 from rwtool.io.names import case_name, file_hash, may_be_volume
 from rwtool.io.volume import Volume
@@ -326,12 +327,22 @@ def iterate_map(
         return
     own = next(iter(read_channels(path, **where)))
     source = read_source(maps, case, labels)
-    match = compare_grids(source.geometry, own.geometry)
-    if not match.same:
-        raise VolumeError(f"{path}: it lies on another grid than its labels: {match.difference}; make the maps again")
+    refuse_other_grid(path, source.geometry, own.geometry)
     others = maps.other_values()
     for k in range(maps.n_classes):
         yield expand_channel(own.array, source.array, others, k, ignore=source.ignored)
+
+
+def refuse_other_grid(path: Path, labels: Geometry, grid: Geometry) -> None:
+    """Refuse a packed map that does not lie where its labels do.
+
+    Raises
+    ------
+    VolumeError
+    """
+    match = compare_grids(labels, grid)
+    if not match.same:
+        raise VolumeError(f"{path}: it lies on another grid than its labels: {match.difference}; make the maps again")
 
 
 def read_map(path: str | Path, *, labels: str | Path | None = None) -> NDArray[np.float32]:

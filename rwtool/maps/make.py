@@ -20,6 +20,7 @@ from rwtool.engines import Engine, EngineName, choose_engine
 from rwtool.errors import UsageError
 from rwtool.io.blosc import check_blosc
 from rwtool.io.geometry import Geometry
+from rwtool.io.labels import label_dtype
 from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.io.write import write
@@ -43,7 +44,7 @@ from rwtool.maps.write import MapJob, write_maps
 from rwtool.parallel import GOES_ON, WITHOUT_OVERWRITE, Outcome, Work, run_cases, schedule
 from rwtool.shards import Share, Standing, end_shard, parse_shard, warn_of_others
 
-_PROCESS_BYTES = 200_000_000  # interpreter and libraries
+_PROCESS_BYTES = 100_000_000  # interpreter and libraries
 _TRIAL_SIDE = 96
 
 Records = dict[str, MapRecord]
@@ -323,20 +324,29 @@ def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Rec
 
 
 def peak_bytes(job: MapJob) -> int:
-    """Memory that a process takes at most for a case; measured, and rounded up.
+    """Memory that a process takes at most for a case; measured, see tests/benchmarks/bench_large.py.
 
-    Reading takes the file's type and two label arrays; a transform the labels, a mask, and one or more float arrays.
+    Reading takes the file's type and two label arrays; making the labels, and what stands beside them.
     """
-    reading = job.labels.itemsize + 2
-    making = 0
-    for parameters, _ in job.outputs:
-        extra = 0
-        if parameters.convention == "inner" or job.labels.classes.ignore is not None:
-            extra += 5
-        if parameters.absent == "farthest":
-            extra += 5
-        making = max(making, extra + (10 if parameters.uses_distance else 7))
-    return job.labels.voxels * max(reading, making) + _PROCESS_BYTES
+    classes = job.labels.classes
+    label = label_dtype(len(classes) - 1, with_ignore=True).itemsize
+    beside = [_bytes_beside(parameters, label, classes.ignore is not None) for parameters, _ in job.outputs]
+    return job.labels.voxels * max(job.labels.itemsize + 2 * label, label + max(beside, default=0)) + _PROCESS_BYTES
+
+
+def _bytes_beside(parameters: MapParameters, label: int, ignored: bool) -> int:
+    """Bytes per voxel beside the labels while a map is made; distances take 4, masks 1."""
+    if not parameters.uses_distance:
+        return 4
+    inner, boundary = parameters.convention == "inner", parameters.kind == "boundary"
+    bytes_beside = 4 + boundary
+    if inner:
+        bytes_beside = 4 + 4 + 1 if boundary else 4 + 1
+    if ignored and parameters.kind != "hd":  # class by class: all distances, those of one, three masks
+        bytes_beside = 4 + 4 + 3
+    if parameters.absent == "farthest":
+        bytes_beside += 4
+    return bytes_beside + (0 if chosen_core() == "native" else label)  # edt wants its labels from 1 on
 
 
 def _estimate_seconds(plan: MapPlan) -> float:

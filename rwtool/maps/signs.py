@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rwtool.blocks import blocks
+from rwtool.blocks import Block, blocks
 
 SIGN_TOLERANCE = 1e-6  # of a voxel's largest |z|: equal components otherwise give spurious signs
 
-_BLOCK = 1 << 18
-
-Channels = Callable[[], Iterator[NDArray[Any]]]
 Weights = Callable[[slice], NDArray[np.float64]]  # of the next block of voxels, not yet normalised
 Draw = Callable[[int], Weights]  # by channel
+
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -77,38 +76,34 @@ def gradient_signs(z: NDArray[Any], softmax: NDArray[Any] | None = None, *, kind
     flat = np.asarray(z).reshape(len(z), -1)
     given = None if softmax is None else np.asarray(softmax, dtype=np.float64).reshape(flat.shape)
     draw = None if given is None else _weights_of(given)
-    return find_signs(lambda: iter(flat), [draw], n_classes=len(flat), squared=kind == "hd").counts()[0]
+    pieces = (Piece(where, list(flat[:, where[0]])) for where in blocks(flat.shape[1:], _BLOCK))
+    return count_signs(pieces, [draw], squared=kind == "hd")[0]
 
 
 class NotFiniteError(ValueError):
-    """A map with NaN or infinity."""
+    """A map with NaN or infinity; the message is how many."""
 
 
-class _Tally:
-    """Sums over the channels at one softmax per voxel, block by block; without a draw it is uniform."""
+class Piece(NamedTuple):
+    """A piece of a map, all channels of it.
 
-    def __init__(self, draw: Draw | None, voxels: int, channels: int, squared: bool) -> None:
-        self.draw, self.squared = draw or _ones, squared
-        self.total = np.zeros(voxels)  # of weight x z
-        self.norm = np.zeros(voxels) if draw else np.broadcast_to(float(channels), voxels)  # of the weights
-        self.negative = np.zeros(voxels, dtype=np.uint16)
+    Attributes
+    ----------
+    where : tuple of slices
+        Along the axes of the map from the slowest to the fastest in memory.
+    channels : sequence of arrays
+        Of one shape.
+    ignored : bool array, optional
+    """
 
-    def add(self, z: NDArray[Any], where: slice, weights: NDArray[np.float64]) -> None:
-        self.total[where] += z * (weights**2 if self.squared else weights)
-        if self.norm.flags.writeable:
-            self.norm[where] += weights
-
-    def compare(self, z: NDArray[Any], where: slice, weights: NDArray[np.float64], bound: NDArray[np.float64]) -> None:
-        norm = self.norm[where]
-        if self.squared:
-            self.negative[where] += z * (weights / norm) - self.total[where] / norm**2 < -0.5 * bound
-        else:
-            self.negative[where] += z - self.total[where] / norm < -bound
+    where: Block
+    channels: Sequence[NDArray[Any]]
+    ignored: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Signs:
-    """The signs of the gradient at each voxel; arrays of the shape of a channel.
+    """The signs of the gradient at each voxel; arrays of the shape of a channel, or of a piece of it.
 
     Attributes
     ----------
@@ -130,71 +125,108 @@ class Signs:
         return [SignCount(voxels, int(np.count_nonzero((n >= 2) & self.kept)), zero) for n in self.negative]
 
 
-def find_signs(
-    channels: Channels,
+def count_signs(pieces: Iterable[Piece], draws: Sequence[Draw | None], *, squared: bool) -> list[SignCount]:
+    """Count the voxels of each kind, at each softmax; parameters are those of :func:`find_signs`."""
+    counts = [SignCount()] * len(draws)
+    for _, signs in find_signs(pieces, draws, squared=squared):
+        counts = [count + more for count, more in zip(counts, signs.counts(), strict=True)]
+    return counts
+
+
+def whole_signs(
+    pieces: Iterable[Piece],
     draws: Sequence[Draw | None],
     *,
-    n_classes: int,
     squared: bool,
-    ignored: NDArray[np.bool_] | None = None,
+    shape: Sequence[int],
+    order: Sequence[int],
 ) -> Signs:
-    """Find the signs at each voxel: two passes over the channels, first the sums over all, then the sign of each.
+    """The signs of a whole map.
 
     Parameters
     ----------
-    channels : callable
-        Gives the channels of a map one after another, arrays of one shape; called twice.
+    pieces, draws, squared
+        As for :func:`find_signs`.
+    shape : sequence of int
+        Of a channel.
+    order : sequence of int
+        Its axes, from the slowest in memory to the fastest.
+    """
+    sides = [shape[axis] for axis in order]
+    whole = Signs([np.zeros(sides, np.uint16) for _ in draws], np.zeros(sides, bool), np.ones(sides, bool))
+    for where, signs in find_signs(pieces, draws, squared=squared):
+        for all_of_it, part in zip(whole.negative, signs.negative, strict=True):
+            all_of_it[where] = part
+        whole.zero[where], whole.kept[where] = signs.zero, signs.kept
+    back = np.argsort(order)
+    return Signs([n.transpose(back) for n in whole.negative], whole.zero.transpose(back), whole.kept.transpose(back))
+
+
+def find_signs(
+    pieces: Iterable[Piece], draws: Sequence[Draw | None], *, squared: bool
+) -> Iterator[tuple[Block, Signs]]:
+    """Find the signs at each voxel, piece by piece.
+
+    Parameters
+    ----------
+    pieces : iterable of Piece
+        Of all of a map, in the order of memory.
     draws : sequence of callable or None
         Softmax by channel and voxel, in the order of memory (:func:`random_draw`, :func:`given_draw`); None is uniform.
-    n_classes : int
     squared : bool
         Whether the softmax of the loss is squared, as in hd.
-    ignored : bool array, optional
 
     Raises
     ------
     NotFiniteError
+        When all has been looked at.
     """
-    tallies: list[_Tally] = []
-    low = high = np.empty(0)
-    order: Any = None
-    shape: tuple[int, ...] = ()
-    k = 0
-    for channel in channels():
-        if not tallies:
-            order, shape = memory_order(channel), channel.shape
-            low = channel.transpose(order).flatten()
-            high = low.copy()
-            tallies = [_Tally(draw, channel.size, n_classes, squared) for draw in draws]
-        weights = [tally.draw(k) for tally in tallies]
-        flat = channel.transpose(order).ravel()
-        for (where,) in blocks(flat.shape, _BLOCK):
-            z = flat[where].astype(np.float64)
-            if not np.isfinite(z).all():
-                raise NotFiniteError(f"{np.count_nonzero(~np.isfinite(z)):,}")
-            np.minimum(low[where], flat[where], out=low[where])
-            np.maximum(high[where], flat[where], out=high[where])
-            for tally, weight in zip(tallies, weights, strict=True):
-                tally.add(z, where, weight(where))
-        del channel, flat  # before the next one is read
-        k += 1  # noqa: SIM113 - enumerate would hold on to the channel
-    k = 0
-    for channel in channels():
-        weights = [tally.draw(k) for tally in tallies]
-        flat = channel.transpose(order).ravel()
-        for (where,) in blocks(flat.shape, _BLOCK):
-            z = flat[where].astype(np.float64)
-            bound = SIGN_TOLERANCE * np.maximum(np.abs(low[where]), np.abs(high[where])).astype(np.float64)
-            for tally, weight in zip(tallies, weights, strict=True):
-                tally.compare(z, where, weight(where), bound)
-        del channel, flat
-        k += 1  # noqa: SIM113 - enumerate would hold on to the channel
-    kept = np.ones(shape, dtype=bool) if ignored is None else ~ignored
-    return Signs(
-        [_from_memory(tally.negative, order, shape) for tally in tallies],
-        _from_memory(low == high, order, shape),
-        kept,
-    )
+    begun: list[list[Weights]] = []
+    first = not_finite = 0
+    for where, channels, ignored in pieces:
+        begun = begun or [[(draw or _ones)(k) for k in range(len(channels))] for draw in draws]
+        size = channels[0].size
+        place = slice(first, first + size)
+        first += size
+        z = [channel.ravel().astype(np.float64) for channel in channels]
+        bad = sum(size - int(np.count_nonzero(np.isfinite(one))) for one in z)
+        not_finite += bad
+        if not_finite:
+            continue
+        low, high = z[0].copy(), z[0].copy()
+        for one in z[1:]:
+            np.minimum(low, one, out=low)
+            np.maximum(high, one, out=high)
+        bound = SIGN_TOLERANCE * np.maximum(np.abs(low), np.abs(high))
+        shape = channels[0].shape
+        negative = [_negative(z, [weight(place) for weight in weights], bound, squared) for weights in begun]
+        kept = np.ones(shape, dtype=bool) if ignored is None else ~ignored
+        yield where, Signs([n.reshape(shape) for n in negative], (low == high).reshape(shape), kept)
+    if not_finite:
+        raise NotFiniteError(f"{not_finite:,}")
+
+
+def _negative(
+    z: Sequence[NDArray[np.float64]],
+    weights: Sequence[NDArray[np.float64]],
+    bound: NDArray[np.float64],
+    squared: bool,
+) -> NDArray[np.uint16]:
+    """How many components are negative at each voxel, at weights that are not yet normalised."""
+    total, norm = np.zeros(bound.shape), np.zeros(bound.shape)
+    for one, weight in zip(z, weights, strict=True):
+        total += one * (weight**2 if squared else weight)
+        norm += weight
+    negative = np.zeros(bound.shape, dtype=np.uint16)
+    if squared:
+        mean = total / norm**2
+        for one, weight in zip(z, weights, strict=True):
+            negative += one * (weight / norm) - mean < -0.5 * bound
+    else:
+        mean = total / norm
+        for one in z:
+            negative += one - mean < -bound
+    return negative
 
 
 def negative_components(z: NDArray[Any], weights: NDArray[Any], *, squared: bool) -> NDArray[np.bool_]:

@@ -102,7 +102,7 @@ def evaluate_labels(
     Parameters
     ----------
     reference, prediction : (Z, Y, X) integer array
-        Class values 0..n_classes-1. Memory on top of them is at most 6 bytes per voxel.
+        Class values 0..n_classes-1. Memory on top of them is at most 8 bytes per voxel.
     spacing_mm : (z, y, x) float
         Voxel size in mm.
     n_classes : int

@@ -26,6 +26,7 @@ from rwtool.network.config import TrainConfig
 from rwtool.network.normalization import Normalization, ct_normalization
 from rwtool.network.resample import as_half, resample_slices, resampled_size
 from rwtool.parallel import Outcome, Work, run_cases, schedule
+from rwtool.training.cache import Held, Room, Stored, plan_room, store
 from rwtool.training.map_source import MapUse, plan_map_use
 
 _SAMPLES = 10_000  # foreground voxels of a case, for normalize="ct"
@@ -53,6 +54,8 @@ class CaseJob:
         Where z, y and x are to point, as near as a turn of the axes comes to it, if the files say how they lie.
     keep : bool
         Keep what is needed to validate on the case, rather than what is needed to train on it.
+    cache : Path, optional
+        Folder of the cache file that its arrays go to.
     """
 
     name: str
@@ -63,6 +66,28 @@ class CaseJob:
     target_spacing: tuple[float, float] | None = None
     directions: Directions | None = None
     keep: bool = False
+    cache: Path | None = None
+
+    @property
+    def turn(self) -> Turn:
+        """From the axes of the files to those that slices are taken along."""
+        return turn_to(self.directions, self.labels.directions, sliced=self.labels.sliced)
+
+    @property
+    def slices(self) -> tuple[int, int, int]:
+        """Shape of the image as it is kept: slices, and their sides."""
+        depth, *sides = self.turn.order(self.labels.shape)
+        if self.target_spacing is not None:
+            pixel_mm = self.turn.order(self.labels.spacing_mm)[1:]
+            sides = list(resampled_size(tuple(sides), pixel_mm, self.target_spacing))
+        return depth, sides[0], sides[1]
+
+    def kept_bytes(self, channels: int) -> int:
+        """Size of what is kept of an image of so many channels, where half precision holds its values."""
+        pixels, codes = math.prod(self.slices), _codes_dtype(len(self.labels.classes)).itemsize
+        if self.keep:
+            return pixels * 2 * channels + self.labels.voxels * codes
+        return pixels * (2 * channels + codes + 2 * (0 if self.map_use is None else self.map_use.channels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,32 +97,42 @@ class Case:
     Attributes
     ----------
     name : str
-    image : (C, Z, Y, X) float16 or float32 array
+    image : (C, Z, Y, X) float16 or float32 array, in memory or in a cache file
         Normalised, and resampled where that was asked for.
-    codes : (Z, Y, X) uint8 or int16 array or None
+    codes : (Z, Y, X) uint8 or int16 array or None, likewise
         For training: 1 + class index; 0 is a voxel without a class.
-    magnitudes : (M, Z, Y, X) float16 or float32 array or None
+    magnitudes : (M, Z, Y, X) float16 or float32 array or None, likewise
         For training: see :class:`rwtool.training.map_source.MapUse`.
     pixel_mm : (2,) float
         Of the image, along ``(y, x)``.
     reference : Volume or None
-        For validation: class indices on the grid of the files.
+        For validation: class indices on the grid of the files; see :meth:`whole_reference`.
     hashes : tuple of str
         SHA-256 of the labels, and of each channel.
     notes : tuple of str
     turn : Turn
         From the axes of the files, which `reference` has, to those of `image`.
+    reference_array : Stored or None
+        The array of `reference`, where it is in a cache file.
     """
 
     name: str
-    image: NDArray[Any]
-    codes: NDArray[Any] | None
-    magnitudes: NDArray[Any] | None
+    image: Held
+    codes: Held | None
+    magnitudes: Held | None
     pixel_mm: tuple[float, float]
     reference: Volume | None
     hashes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     turn: Turn = NO_TURN
+    reference_array: Stored | None = None
+
+    def whole_reference(self) -> Volume:
+        """The reference with its array."""
+        assert self.reference is not None
+        if self.reference_array is None:
+            return self.reference
+        return replace(self.reference, array=self.reference_array.open())
 
 
 @dataclass(frozen=True)
@@ -150,6 +185,8 @@ class Cohort:
         Where z, y and x point in most training cases; all are turned to lie so. None where no file says so.
     cases : dict of str to Case
         Empty until :func:`read_cohort`.
+    room : Room
+        Which of them are in memory.
     """
 
     source: Source
@@ -161,6 +198,7 @@ class Cohort:
     map_use: MapUse | None
     directions: Directions | None = None
     cases: dict[str, Case] = field(default_factory=dict)
+    room: Room = field(default_factory=Room)
 
     @property
     def classes(self) -> Classes:
@@ -234,8 +272,35 @@ def plan_cohort(source: Source, config: TrainConfig, *, jobs: int | None = None,
     return Cohort(source, dataset, split, images, numbered, Normalization(config.normalize), map_use, directions)
 
 
+def plan_cohort_room(
+    cohort: Cohort, config: TrainConfig, budget_bytes: int | None = None, *, processes: int = 1
+) -> Room:
+    """Settle which cases are held in memory; parameters are those of :func:`read_cohort` and :func:`plan_room`."""
+    sizes = {job.name: job.kept_bytes(cohort.n_channels) for job in _jobs(cohort, config)}
+    train, val = ({name: sizes[name] for name in part} for part in (cohort.split.train, cohort.split.val))
+    return plan_room(train, val, budget_bytes, processes=processes)
+
+
+def _jobs(cohort: Cohort, config: TrainConfig) -> list[CaseJob]:
+    train, room = set(cohort.split.train), cohort.room
+    return [
+        CaseJob(
+            name,
+            cohort.images[name],
+            cohort.dataset.files[name],
+            cohort.normalization,
+            cohort.map_use if name in train else None,
+            config.target_spacing,
+            cohort.directions,
+            keep=name not in train,
+            cache=room.folder if name in room.stored else None,
+        )
+        for name in (*cohort.split.train, *cohort.split.val)
+    ]
+
+
 def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None, verbosity: int = -1) -> Cohort:
-    """Read all cases, several at once.
+    """Read all cases, several at once, into memory or into a cache file, as the cohort's room says.
 
     Parameters
     ----------
@@ -253,21 +318,7 @@ def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None,
     """
     normalization = cohort.normalization
     train = set(cohort.split.train)
-    work = [
-        _work(
-            CaseJob(
-                name,
-                cohort.images[name],
-                cohort.dataset.files[name],
-                normalization,
-                cohort.map_use if name in train else None,
-                config.target_spacing,
-                cohort.directions,
-                keep=name not in train,
-            )
-        )
-        for name in (*cohort.split.train, *cohort.split.val)
-    ]
+    work = [_work(job) for job in _jobs(cohort, config)]
     if normalization.kind == "ct":
         sampled = [item for item in work if item.name in train]
         samples = _run_all(sample_foreground, sampled, "sample", jobs, verbosity)
@@ -286,7 +337,7 @@ def read_case(job: CaseJob) -> Case:
         codes = _codes(labels, len(job.labels.classes))
         if job.map_use is not None:
             magnitudes = job.map_use.magnitudes(job.name, labels, job.labels.sha256)
-    turn = turn_to(job.directions, job.labels.directions, sliced=job.labels.sliced)
+    turn = job.turn
     if turn.axes[0] != 0 and job.map_use is not None and job.map_use.sliced:
         raise GeometryError(
             f"{job.labels.path}: its maps were made slice by slice across its own slice axis, and most training cases "
@@ -303,16 +354,27 @@ def read_case(job: CaseJob) -> Case:
         image = resample_slices(image, size, order=1)
         codes = None if codes is None else resample_slices(codes, size, order=0)
         magnitudes = None if magnitudes is None else resample_slices(magnitudes, size, order=1)
+    image = as_half(image)
+    magnitudes = None if magnitudes is None else as_half(magnitudes)
+    held: list[Held | None] = [image, codes, magnitudes]
+    reference, reference_array = labels if job.keep else None, None
+    if job.cache is not None:
+        held = [None if array is None else store(job.cache, array) for array in (image, codes, magnitudes)]
+        if reference is not None:
+            reference_array = store(job.cache, reference.array)
+            reference = replace(reference, array=np.empty(0, reference.array.dtype))
+    assert held[0] is not None
     return Case(
         job.name,
-        as_half(image),
-        codes,
-        None if magnitudes is None else as_half(magnitudes),
+        held[0],
+        held[1],
+        held[2],
         (float(pixel_mm[0]), float(pixel_mm[1])),
-        labels if job.keep else None,
+        reference,
         (job.labels.sha256, *(file_hash(path) for path in job.images)),
         notes,
         turn,
+        reference_array,
     )
 
 
@@ -365,11 +427,15 @@ def _odd_orientations(cohort: Cohort) -> dict[str, tuple[str]]:
 
 
 def _codes(labels: Volume, n_classes: int) -> NDArray[Any]:
-    dtype = np.uint8 if n_classes < 255 else np.int16
-    codes = labels.array.astype(dtype) + dtype(1)
+    dtype = _codes_dtype(n_classes)
+    codes = labels.array.astype(dtype) + dtype.type(1)
     if labels.ignored is not None:
         codes[labels.array == labels.ignored] = 0
     return codes
+
+
+def _codes_dtype(n_classes: int) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if n_classes < 255 else np.int16)
 
 
 def _work(job: CaseJob) -> Work[CaseJob]:

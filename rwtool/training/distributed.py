@@ -26,11 +26,14 @@ class Processes:
     Attributes
     ----------
     rank, count, local_rank : int
+    local_count : int
+        Of those on this machine.
     """
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    local_count: int = 1
 
     @property
     def first(self) -> bool:
@@ -121,9 +124,9 @@ def join_processes(device: str) -> Iterator[Processes]:
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
         yield ALONE
         return
-    processes = Processes(
-        int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
-    )
+    rank, count = os.environ["RANK"], os.environ["WORLD_SIZE"]
+    local_rank, local_count = os.environ.get("LOCAL_RANK", rank), os.environ.get("LOCAL_WORLD_SIZE", count)
+    processes = Processes(int(rank), int(count), int(local_rank), int(local_count))
     there = device_of(device, processes)
     if there.type == "cuda":
         torch.cuda.set_device(there)

@@ -165,6 +165,7 @@ def prepare_slices(cohort: Cohort, config: TrainConfig, device: torch.device, pr
         augment=config.augment,
         flip=config.flip,
         share=(processes.rank, processes.count),
+        stacked=cohort.room.stacked,
     )
 
 

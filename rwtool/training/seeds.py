@@ -228,13 +228,14 @@ def choose_jobs(study: Study, configs: Sequence[TrainConfig], jobs: int | None) 
     -------
     int
         1 where not on a CPU. Without `jobs`: as many as there are cores, if a run has one thread in any case, memory
-        holds them and it saves more than their start takes, so that nothing but time depends on it.
+        holds them and it saves more than their start takes, so that nothing but time depends on it. 1 also where the
+        data barely fit in memory, or do not.
     """
     if study.data.device.type != "cpu" or len(configs) < 2:
         return 1
     if jobs is not None:
         return min(jobs, len(configs))
-    if torch.get_num_threads() > 1:
+    if torch.get_num_threads() > 1 or not study.data.stacked:
         return 1
     jobs = min(available_cores(), len(configs))
     config = configs[0]

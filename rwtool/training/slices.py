@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rwtool.network.config import Flip
 from rwtool.training.augment import DRAWS, Sample, Warp, intensities, placement, warp
+from rwtool.training.cache import Frame, Held, as_array, frame_of
 from rwtool.training.cohort import Case
 
 _FREE_SHARE = 0.5  # of the device's free memory that the data may take; the network needs the rest
@@ -62,7 +63,7 @@ class EpochPlan:
 
 
 class SliceSet:
-    """All training slices, in compact types, on the device if they fit there, else on the host.
+    """All training slices, in compact types, on the device if they fit there, else on the host or in a cache file.
 
     Parameters
     ----------
@@ -76,6 +77,9 @@ class SliceSet:
     flip : {"both", "y", "x", "none"}
     share : (int, int)
         ``(rank, processes)``: which part of each batch this process computes. All draw the same numbers.
+    stacked : bool
+        Put the slices of all cases together. Without it they stay where the cases are, in memory or in a cache file,
+        and a thread reads those of the next batch while a step is under way. The batches are the same to the last bit.
     """
 
     def __init__(
@@ -88,36 +92,51 @@ class SliceSet:
         augment: bool = True,
         flip: Flip = "both",
         share: tuple[int, int] = (0, 1),
+        stacked: bool = True,
     ) -> None:
         self.device, self.patch, self.share = device, patch, share
         self.scale_magnitudes, self.augment, self.flip = scale_magnitudes, augment, flip
         self.names = [case.name for case in cases for _ in range(case.image.shape[1])]
         sizes = [case.image.shape[2:] for case in cases for _ in range(case.image.shape[1])]
-        size = (max(y for y, _ in sizes), max(x for _, x in sizes))
-        self.images = torch.from_numpy(_stack([case.image.swapaxes(0, 1) for case in cases], size))
-        self.codes = torch.from_numpy(_stack([_codes(case) for case in cases], size))
-        self.magnitudes = None
-        if cases[0].magnitudes is not None:
-            stacks = [case.magnitudes.swapaxes(0, 1) for case in cases if case.magnitudes is not None]
-            self.magnitudes = torch.from_numpy(_stack(stacks, size))
         self._sizes = torch.tensor(sizes)
         self._pixel_mm = torch.tensor([case.pixel_mm for case in cases for _ in range(case.image.shape[1])])
         self._crops = bool((self._sizes > torch.tensor(patch)).any())
-        self._foreground = _foreground(self.codes) if self._crops else None
-        self.on_device = device.type == "cpu"
-        if device.type == "cuda" and self.nbytes < _FREE_SHARE * torch.cuda.mem_get_info(device)[0]:
-            self.on_device = True
-            self.images, self.codes = self.images.to(device), self.codes.to(device)
-            self.magnitudes = None if self.magnitudes is None else self.magnitudes.to(device)
+        self._foreground = _foreground(cases, len(sizes)) if self._crops else None
+        self._apart: _Apart | None = None
+        self.images, self.codes = Tensor(), Tensor()
+        self.magnitudes: Tensor | None = None
+        self.on_device = False
+        if stacked:
+            self._stack(cases)
+        else:
+            self._apart = _Apart(cases)
         self._sizes_there = self._sizes.to(device, torch.float32)
         self._pixel_mm_there = self._pixel_mm.to(device, torch.float32)
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def _stack(self, cases: Sequence[Case]) -> None:
+        images, codes, magnitudes = (_stack(part) for part in _parts(cases))
+        assert images is not None
+        assert codes is not None
+        self.images, self.codes, self.magnitudes = images, codes, magnitudes
+        self.on_device = self.device.type == "cpu"
+        if self.device.type == "cuda" and self.nbytes < _FREE_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            self.on_device = True
+            self.images, self.codes = images.to(self.device), codes.to(self.device)
+            self.magnitudes = None if magnitudes is None else magnitudes.to(self.device)
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the slices of all cases are put together."""
+        return self._apart is None
+
     @property
     def nbytes(self) -> int:
         """Bytes of all slices."""
+        if self._apart is not None:
+            return self._apart.nbytes
         parts = (self.images, self.codes, self.magnitudes)
         return sum(part.numel() * part.element_size() for part in parts if part is not None)
 
@@ -169,25 +188,37 @@ class SliceSet:
         size = plan.rows.shape[1] // processes
         mine = slice(rank * size, (rank + 1) * size)
         rows_there = plan.rows.to(self.device)
-        slices = self._gather(plan, 0, mine, rows_there)
-        for step in range(len(plan)):
-            where = rows_there[step, mine]
-            draws = plan.draws[step, mine]
-            placed = placement(
-                draws,
-                plan.corners[step, mine],
-                self._sizes_there[where],
-                self._pixel_mm_there[where],
-                self.patch,
-                augment=self.augment,
-                flip=self.flip,
-            )
-            batch = self._batch(slices, placed, draws, plan, mine)
-            if step + 1 < len(plan):  # from the host, the next slices travel while the device is busy with these
-                slices = self._gather(plan, step + 1, mine, rows_there)
-            yield batch
+        with contextlib.nullcontext() if self._apart is None else ThreadPoolExecutor(1) as reader:
+            coming = self._gather(plan, 0, mine, rows_there, reader)
+            for step in range(len(plan)):
+                where = rows_there[step, mine]
+                draws = plan.draws[step, mine]
+                placed = placement(
+                    draws,
+                    plan.corners[step, mine],
+                    self._sizes_there[where],
+                    self._pixel_mm_there[where],
+                    self.patch,
+                    augment=self.augment,
+                    flip=self.flip,
+                )
+                slices = coming()
+                if reader is not None and step + 1 < len(plan):
+                    coming = self._gather(plan, step + 1, mine, rows_there, reader)
+                batch = self._batch(slices, placed, draws, plan, mine)
+                if reader is None and step + 1 < len(plan):
+                    # from the host, the next slices travel while the device is busy with these
+                    coming = self._gather(plan, step + 1, mine, rows_there, reader)
+                yield batch
 
-    def _gather(self, plan: EpochPlan, step: int, mine: slice, rows_there: Tensor) -> Sample:
+    def _gather(
+        self, plan: EpochPlan, step: int, mine: slice, rows_there: Tensor, reader: ThreadPoolExecutor | None
+    ) -> Callable[[], Sample]:
+        """Begin to bring the slices of a step to the device; what is returned gives them."""
+        if self._apart is not None and reader is not None:
+            pinned = self.device.type == "cuda"
+            read = reader.submit(self._apart.read, plan.rows[step, mine].tolist(), pinned=pinned)
+            return lambda: _on(read.result(), self.device)
         parts = (self.images, self.codes, self.magnitudes)
         if self.on_device:
             found = [None if part is None else part.index_select(0, rows_there[step, mine]) for part in parts]
@@ -196,7 +227,8 @@ class SliceSet:
         images, codes, magnitudes = found
         assert images is not None
         assert codes is not None
-        return Sample(images, codes, magnitudes)
+        sample = Sample(images, codes, magnitudes)
+        return lambda: sample
 
     def _travel(self, part: Tensor, rows: Tensor) -> Tensor:
         pinned = torch.empty((len(rows), *part.shape[1:]), dtype=part.dtype, pin_memory=True)
@@ -233,28 +265,75 @@ def choose_batch_size(patch: tuple[int, int], slices: int, processes: int = 1) -
     return max(processes, size - size % processes)
 
 
-def _codes(case: Case) -> NDArray[Any]:
-    assert case.codes is not None
-    return case.codes
+class _Apart:
+    """Slices that stay where their cases are."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._places = [(index, z) for index, case in enumerate(cases) for z in range(case.image.shape[1])]
+        self._parts = _parts(cases)
+        self._frames = [None if part is None else frame_of(part) for part in self._parts]
+        self.nbytes = sum(held.nbytes for part in self._parts if part is not None for held in part)
+
+    def read(self, rows: Sequence[int], *, pinned: bool) -> Sample:
+        """Some slices, each in the corner of a frame of 0."""
+        images, codes, magnitudes = (
+            None if part is None or frame is None else self._read(part, frame, rows, pinned)
+            for part, frame in zip(self._parts, self._frames, strict=True)
+        )
+        assert images is not None
+        assert codes is not None
+        return Sample(images, codes, magnitudes)
+
+    def _read(self, part: Sequence[Held], frame: Frame, rows: Sequence[int], pinned: bool) -> Tensor:
+        size, dtype = frame
+        like = torch.from_numpy(np.empty(0, dtype)).dtype
+        result = torch.zeros((len(rows), *part[0].shape[:-3], *size), dtype=like, pin_memory=pinned)
+        for target, row in zip(result.numpy(), rows, strict=True):
+            index, z = self._places[row]
+            plane = as_array(part[index])[..., z, :, :]
+            target[..., : plane.shape[-2], : plane.shape[-1]] = plane
+        return result
 
 
-def _stack(arrays: Sequence[NDArray[Any]], size: tuple[int, int]) -> NDArray[Any]:
+def _on(sample: Sample, device: torch.device) -> Sample:
+    if device.type == "cpu":
+        return sample
+    magnitudes = sample.magnitudes
+    return Sample(
+        sample.images.to(device, non_blocking=True),
+        sample.codes.to(device, non_blocking=True),
+        None if magnitudes is None else magnitudes.to(device, non_blocking=True),
+    )
+
+
+def _parts(cases: Sequence[Case]) -> tuple[list[Held], list[Held], list[Held] | None]:
+    """Images, codes and magnitudes of all cases."""
+    codes = [case.codes for case in cases if case.codes is not None]
+    magnitudes = [case.magnitudes for case in cases if case.magnitudes is not None]
+    return [case.image for case in cases], codes, magnitudes or None
+
+
+def _stack(part: Sequence[Held] | None) -> Tensor | None:
     """Slices of all cases in one array, each in the corner of a frame of 0."""
-    dtype = np.result_type(*{array.dtype for array in arrays})
-    depth = sum(len(array) for array in arrays)
-    result = np.zeros((depth, *arrays[0].shape[1:-2], *size), dtype=dtype)
+    if part is None:
+        return None
+    size, dtype = frame_of(part)
+    result = np.zeros((sum(held.shape[-3] for held in part), *part[0].shape[:-3], *size), dtype=dtype)
     start = 0
-    for array in arrays:
-        result[start : start + len(array), ..., : array.shape[-2], : array.shape[-1]] = array
-        start += len(array)
-    return result
+    for held in part:
+        array = as_array(held)
+        slices = array.swapaxes(0, 1) if array.ndim == 4 else array
+        result[start : start + len(slices), ..., : slices.shape[-2], : slices.shape[-1]] = slices
+        start += len(slices)
+    return torch.from_numpy(result)
 
 
-def _foreground(codes: Tensor) -> tuple[Tensor, Tensor]:
+def _foreground(cases: Sequence[Case], slices: int) -> tuple[Tensor, Tensor]:
     """Up to 64 foreground pixels of each slice, (N, 64, 2), evenly over its classes; and how many there are, (N,)."""
-    points = torch.zeros((len(codes), _POINTS, 2), dtype=torch.int64)
-    counts = torch.zeros(len(codes), dtype=torch.int64)
-    for index, plane in enumerate(codes.numpy()):
+    points = torch.zeros((slices, _POINTS, 2), dtype=torch.int64)
+    counts = torch.zeros(slices, dtype=torch.int64)
+    planes = (plane for case in cases if case.codes is not None for plane in as_array(case.codes))
+    for index, plane in enumerate(planes):
         present = [k for k in np.unique(plane) if k > 1][:_POINTS]
         found = []
         for k in present:

@@ -16,7 +16,8 @@ from rwtool.datasets.runs import DIVERGED, read_divergence, seed_folder
 from rwtool.errors import UsageError
 from rwtool.network.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint
 from rwtool.network.config import TrainConfig, read_config, refuse_changes
-from rwtool.training.cohort import Cohort, Source, plan_cohort, read_cohort
+from rwtool.training.cache import open_cache
+from rwtool.training.cohort import Cohort, Source, plan_cohort, plan_cohort_room, read_cohort
 from rwtool.training.distributed import device_of, join_processes
 from rwtool.training.loop import HOLDS_A_RUN, prepare_slices, settle, study_inputs
 from rwtool.training.record import clear, holding, summary_writer
@@ -67,6 +68,7 @@ def train(
     slice_axis: int | None = None,
     name: str | None = None,
     jobs: int | None = None,
+    cache_budget_bytes: int | None = None,
     verbosity: int = -1,
     on_plan: Callable[[TrainPlan], None] | None = None,
     **settings: Any,
@@ -97,6 +99,10 @@ def train(
     jobs : int, optional
         Cases that are read at once, and on a CPU runs of `seeds` that are trained side by side, each in a process of
         one thread; by default what pays, free memory allows and changes no result.
+    cache_budget_bytes : int, optional
+        Memory that the cases may take; those that do not fit are read from a cache file in `run`, which goes at the
+        end, and the result is the same to the last bit. By default all are in memory if it is free, else they take half
+        of what is. Each process of several has its own.
     verbosity : int
         -1 shows nothing.
     on_plan : callable, optional
@@ -143,6 +149,7 @@ def train(
         overwrite,
         tensorboard,
         jobs,
+        cache_budget_bytes,
         quiet=verbosity < 0,
     )
     return _train(request, on_plan)
@@ -161,6 +168,7 @@ class _Request:
     overwrite: bool
     tensorboard: bool
     jobs: int | None
+    cache_budget_bytes: int | None
     quiet: bool
 
 
@@ -181,31 +189,33 @@ def _train(request: _Request, on_plan: Callable[[TrainPlan], None] | None) -> li
         verbosity = 0 if sys.stderr.isatty() and not quiet else -1
         cohort = plan_cohort(request.source, config, jobs=request.jobs, verbosity=verbosity)
         _refuse_inputs(folders, cohort)
-        cohort = read_cohort(cohort, config, jobs=request.jobs, verbosity=verbosity)
-        config = settle(config, cohort, processes)
-        processes.refuse_other_inputs(_inputs(cohort, config))
-        data = prepare_slices(cohort, config, device, processes)
-        cohort = cohort.without_training_arrays()
-        if on_plan is not None and processes.first:
-            on_plan(TrainPlan(cohort, config, len(data)))
-        if request.overwrite:  # not before all that can be wrong has been looked at
-            if processes.first:
-                for folder in filter(Path.exists, folders):
-                    with holding(folder):
-                        clear(folder)
-            processes.wait()
-        study = Study(cohort, data, request.resume, request.tensorboard, quiet)
-        if not request.seeds:
-            runs = [train_alone(study, request.run, config, processes=processes)]
-            return runs if processes.first else []
-        wanted = {folder: replace(config, seed=seed) for folder, seed in folders.items() if folder not in ended}
-        jobs = 1 if processes.count > 1 else choose_jobs(study, list(wanted.values()), request.jobs)
-        if jobs > 1:
-            trained = train_side_by_side(study, wanted, jobs)
-        else:
-            trained = train_one_after_another(study, wanted, processes)
-        every = {run.folder: run for run in (*ended.values(), *trained)}
-        return [every[folder] for folder in folders] if processes.first else []
+        room = plan_cohort_room(cohort, config, request.cache_budget_bytes, processes=processes.local_count)
+        with open_cache(request.run, room) as room:
+            cohort = read_cohort(replace(cohort, room=room), config, jobs=request.jobs, verbosity=verbosity)
+            config = settle(config, cohort, processes)
+            processes.refuse_other_inputs(_inputs(cohort, config))
+            data = prepare_slices(cohort, config, device, processes)
+            cohort = cohort.without_training_arrays()
+            if on_plan is not None and processes.first:
+                on_plan(TrainPlan(cohort, config, len(data)))
+            if request.overwrite:  # not before all that can be wrong has been looked at
+                if processes.first:
+                    for folder in filter(Path.exists, folders):
+                        with holding(folder):
+                            clear(folder)
+                processes.wait()
+            study = Study(cohort, data, request.resume, request.tensorboard, quiet)
+            if not request.seeds:
+                runs = [train_alone(study, request.run, config, processes=processes)]
+                return runs if processes.first else []
+            wanted = {folder: replace(config, seed=seed) for folder, seed in folders.items() if folder not in ended}
+            jobs = 1 if processes.count > 1 else choose_jobs(study, list(wanted.values()), request.jobs)
+            if jobs > 1:
+                trained = train_side_by_side(study, wanted, jobs)
+            else:
+                trained = train_one_after_another(study, wanted, processes)
+            every = {run.folder: run for run in (*ended.values(), *trained)}
+            return [every[folder] for folder in folders] if processes.first else []
 
 
 def _refuse_with_split(settings: Mapping[str, Any]) -> None:

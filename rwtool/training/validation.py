@@ -14,6 +14,7 @@ from rwtool.datasets.classes import Classes
 from rwtool.files import make_folder, remove_leftovers
 from rwtool.metrics.measures import ClassMetrics, Status, evaluate_labels
 from rwtool.network.segmenter import Segmenter, write_labels
+from rwtool.training.cache import as_array
 from rwtool.training.cohort import Cohort
 from rwtool.training.distributed import Processes
 
@@ -101,10 +102,9 @@ def validate(
     found: list[list[ClassMetrics]] = []
     for name in cohort.split.val[processes.rank :: processes.count]:
         case = cohort.cases[name]
-        assert case.reference is not None
-        reference = case.reference
+        reference = case.whole_reference()
         size = case.turn.order(reference.array.shape)[1:]
-        labels = case.turn.undo(segmenter.labels(case.image, size))
+        labels = case.turn.undo(segmenter.labels(as_array(case.image), size))
         found.append(
             evaluate_labels(
                 reference.array,

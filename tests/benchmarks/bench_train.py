@@ -67,7 +67,7 @@ def with_channels(cases, channels):
 class Loop:
     """Steps of the training loop, as rwtool.training.loop does them."""
 
-    def __init__(self, cases, config, device, n_classes=3, map_use=None):
+    def __init__(self, cases, config, device, n_classes=3, map_use=None, *, stacked=True):
         self.device, self.config = device, config
         classes = make_classes(range(n_classes))
         kind = config.map_kind
@@ -75,7 +75,7 @@ class Loop:
         if map_use is None:
             cases = with_channels(cases, 0 if self.map_use is None else self.map_use.channels)
         scales = self.map_use is not None and self.map_use.scales
-        self.data = SliceSet(cases, device, config.patch, scale_magnitudes=scales)
+        self.data = SliceSet(cases, device, config.patch, scale_magnitudes=scales, stacked=stacked)
         network = build_network(config, Task(classes, cases[0].image.shape[0], False, Normalization()))
         self.network = to_device(network, device).train()
         self.forward = torch.compile(self.network) if config.compile else self.network

@@ -118,3 +118,26 @@ def test_seeds_are_numbers_and_ranges(text, expected):
     else:
         assert options.parse_seeds(context, parameter, text) == tuple(expected)
     assert options.parse_seeds(context, parameter, None) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2GB", 2_000_000_000),
+        ("500 mb", 500_000_000),
+        ("1.5GiB", 3 << 29),
+        ("64k", 64_000),
+        ("1T", 10**12),
+        ("12", 12),
+        ("0", 0),
+        ("7 B", 7),
+    ],
+)
+def test_sizes_have_units(text, expected):
+    assert options.parse_size(None, None, text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "2 apples", "1e9", "2.GB", "1GBB"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(click.BadParameter, match=r"it is a size such as 2GB, 500MB or 1\.5GiB; found"):
+        options.parse_size(None, None, text)

@@ -363,6 +363,17 @@ def test_classes_and_an_ignored_label_are_those_of_the_options(cohort, tmp_path)
     assert "is not in the class list 0, 1" in said(result)
 
 
+def test_what_is_read_from_disk_is_said_in_one_line(cohort, tmp_path):
+    run_of = tmp_path / "run"
+    words = ("train", cohort / "images", cohort / "labels", run_of, "--features", 4, "--depth", 2, "--epochs", 1)
+    result = run(*words, "--cache-budget", "10kB")
+    (line,) = [line for line in result.output.splitlines() if "cache" in line]
+    expected = f"36.5 kB of the cases' 46.1 kB are read from a cache file in {run_of}, which goes at the end"
+    assert line == f"{expected}; the others are in memory"
+    assert "cache" not in run(*words, "--overwrite").output
+    assert "'--cache-budget': it is a size" in run(*words, "--cache-budget", "much", code=2).output
+
+
 def test_npy_files_take_their_spacing_from_the_option(tmp_path):
     for index in range(4):
         for folder, array in zip(("images", "labels"), discs(index), strict=True):

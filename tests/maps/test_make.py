@@ -94,19 +94,33 @@ def test_the_estimate_is_a_time_and_leaves_nothing(labels):
     assert replace(planned.plan, work=[]).estimate_seconds() == 0
 
 
-def test_a_process_needs_more_memory_for_more_to_hold(labels):
+@pytest.mark.parametrize(("core", "more"), [("native", 0), ("edt", 1)])
+def test_a_process_needs_more_memory_for_more_to_hold(labels, monkeypatch, core, more):
+    if core == "native":
+        pytest.importorskip("rwtool.maps._native")
+    monkeypatch.setenv("RWTOOL_CORE", core)
     (job, *_) = (item.argument for item in make(labels, dry_run=True, kinds=("ac",)).plan.work)
 
     def need(**parameters):
         one = MapParameters(**{"kind": "rrw", **parameters})
         return peak_bytes(replace(job, outputs=((one, job.outputs[0][1]),))) - peak_bytes(replace(job, outputs=()))
 
+    def ignoring(**parameters):
+        classes = replace(job.labels.classes, ignore=9)
+        one = replace(job, labels=replace(job.labels, classes=classes, itemsize=1))
+        outputs = ((MapParameters(**{"kind": "rrw", **parameters}), None),)
+        return peak_bytes(replace(one, outputs=outputs)) - peak_bytes(replace(one, outputs=()))
+
     voxels = 6 * 9 * 5
     reading = job.labels.itemsize + 2
-    assert need(kind="ac") == (7 - reading) * voxels
-    assert need() == (10 - reading) * voxels
-    assert need(convention="inner") == (15 - reading) * voxels
-    assert need(kind="hd", absent="farthest") == (15 - reading) * voxels
+    assert need(kind="ac") == (5 - reading) * voxels  # labels and own values
+    assert need() == (5 + more - reading) * voxels
+    assert need(convention="inner") == (6 + more - reading) * voxels
+    assert need(kind="boundary") == (6 + more - reading) * voxels
+    assert need(kind="boundary", convention="inner") == (10 + more - reading) * voxels
+    assert need(kind="hd", absent="farthest") == (9 + more - reading) * voxels
+    assert ignoring() == ignoring(kind="boundary") == (12 + more - 3) * voxels
+    assert ignoring(kind="hd") == (5 + more - 3) * voxels
 
 
 # --- parameters ---

@@ -152,6 +152,8 @@ def test_an_interrupt_says_how_many_runs_are_done(study, tmp_path, monkeypatch):
         ({"slices": 4}, 1),  # 12 s of one core, of which four would save 9
         ({"memory": 2_500_000_000}, 2),
         ({"memory": 100}, 1),
+        ({"stacked": False}, 1),  # each would have the data in its memory
+        ({"stacked": False, "jobs": 2}, 2),
     ],
 )
 def test_runs_are_side_by_side_where_that_changes_nothing_but_time(monkeypatch, changes, expected):
@@ -163,11 +165,13 @@ def test_runs_are_side_by_side_where_that_changes_nothing_but_time(monkeypatch, 
         "jobs": None,
         "slices": 100,
         "memory": None,
+        "stacked": True,
         **changes,
     }
 
     class Data:
         device = SimpleNamespace(type=given["device"])
+        stacked = given["stacked"]
 
         def __len__(self):
             return given["slices"]

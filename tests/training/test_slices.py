@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from torch.overrides import TorchFunctionMode
 from rwtool.network.config import TrainConfig
 from rwtool.training import augment
 from rwtool.training import slices as dataset
+from rwtool.training.cache import store
 from rwtool.training.cohort import Case
 from rwtool.training.map_source import MapUse
 from rwtool.training.objective import Objective
@@ -459,6 +462,55 @@ def test_slices_that_stay_on_the_host_give_the_batches_of_those_on_the_device(mo
 
 
 # Sizes
+
+
+@pytest.mark.parametrize("stored", [(), (1,), (0, 1, 2, 3)])
+@pytest.mark.parametrize("cases", ["small", "crops", "channels", "mixed", "no map"])
+def test_slices_that_stay_apart_or_in_a_file_give_the_same_batches(tmp_path, cases, stored):
+    made = {
+        "small": small_cases,
+        "crops": blob_cases,
+        "channels": lambda: small_cases(channels=3, magnitudes=4),
+        "mixed": lambda: [*small_cases(), case("x", np.full((2, 5, 5), 2), half=False, first=1e6)],
+        "no map": lambda: small_cases(magnitudes=0),
+    }[cases]()
+    apart = [in_file(tmp_path, one) if index in stored else one for index, one in enumerate(made)]
+    patch = (16, 16)
+    expected, found = slice_set(made, patch), slice_set(apart, patch, stacked=False)
+    assert (len(found), found.names, found.stacked) == (len(expected), expected.names, False)
+    for a, b in zip(epoch(expected, 4), epoch(found, 4), strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.labels, b.labels)
+        assert (a.magnitudes is None) == (b.magnitudes is None)
+        assert a.magnitudes is None or torch.equal(a.magnitudes, b.magnitudes)
+
+
+def in_file(folder, one):
+    """A case whose arrays are in a cache file."""
+    parts = (one.image, one.codes, one.magnitudes)
+    image, codes, magnitudes = (None if part is None else store(folder, part) for part in parts)
+    return replace(one, image=image, codes=codes, magnitudes=magnitudes)
+
+
+def test_slices_apart_are_read_while_the_step_before_is_under_way(monkeypatch):
+    data = slice_set(small_cases(), (8, 8), stacked=False)
+    batches = data.batches(data.plan_epoch(2, 0, 0))
+    read, begun = data._apart.read, []
+    monkeypatch.setattr(data._apart, "read", lambda rows, **how: (begun.append(len(begun)), read(rows, **how))[1])
+    next(batches)
+    batches.close()  # waits for what was begun
+    assert begun == [0, 1]
+
+
+def test_a_slice_that_cannot_be_read_stops_the_epoch(monkeypatch):
+    data = slice_set(small_cases(), (8, 8), stacked=False)
+
+    def fail(*_, **__):
+        raise OSError("gone")
+
+    monkeypatch.setattr(data._apart, "read", fail)
+    with pytest.raises(OSError, match="gone"):
+        epoch(data, 2)
 
 
 def test_the_patch_is_the_largest_slice_up_to_512():
