@@ -19,13 +19,15 @@ from rwtool.io.names import file_hash, is_bare_array, may_be_volume
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set, read_source
 from rwtool.maps.parameters import KINDS, RECTIFIED
 from rwtool.maps.settings import MapRecord
-from rwtool.maps.signs import Draw, NotFiniteError, SignCount, Signs, find_signs, random_draw
+from rwtool.maps.signs import Draw, NotFiniteError, SignCount, Signs, find_signs, gradient_signs, random_draw
 from rwtool.parallel import Outcome, Work, run_cases, schedule
+
+_DRAWS = 100_000  # of the random softmax, for each class of a matrix
 
 
 @dataclass(frozen=True)
 class CaseCheck:
-    """What was found of one case.
+    """What was found of one case, or of one class of a matrix.
 
     Attributes
     ----------
@@ -74,7 +76,7 @@ class CheckedMaps:
     ----------
     maps : MapSet
     cases : tuple of CaseCheck
-        One per case of the sidecar, and one per label file without a map.
+        One per case of the sidecar, and one per label file without a map; of a matrix, one per class.
     figure : SignFigure or None
         Where one was asked for.
     """
@@ -97,6 +99,11 @@ class CheckedMaps:
     def random(self) -> SignCount:
         """Over all cases, at one random softmax per voxel."""
         return sum((case.random for case in self.cases), SignCount())
+
+    @property
+    def stable(self) -> bool:
+        """Whether no voxel has two or more negative components, at either softmax."""
+        return self.uniform.unstable == self.random.unstable == 0
 
 
 def verify_maps(
@@ -140,6 +147,10 @@ def verify_maps(
         inside = [kind for kind in KINDS if (folder / kind / "maps.json").is_file()]
         hint = f"; it holds {', '.join(inside)}: check one of these" if inside else "; make maps with rwtool maps"
         raise UsageError(f"{folder}: no maps.json here, so this is not the folder of one kind of maps{hint}")
+    if found.kind == "matrix":
+        if labels is not None:
+            raise UsageError(f"{folder}: a matrix belongs to no label file; leave out labels=")
+        return CheckedMaps(found, tuple(_check_columns(found, seed)))
     if not found.cases:
         raise UsageError(f"{folder}: its maps.json lists no case; run rwtool maps again")
     files = find_cases(labels, name=name) if labels is not None else {}
@@ -162,6 +173,20 @@ def verify_maps(
         if case not in found.cases
     ]
     return CheckedMaps(found, (*checks, *missing))
+
+
+def _check_columns(maps: MapSet, seed: int) -> Iterator[CaseCheck]:
+    """Each class of a matrix as a voxel of it would be: once at uniform softmax, and at many random ones."""
+    columns = np.asarray(maps.settings.parameters.matrix, dtype=np.float64).T
+    classes = maps.settings.classes
+    for value, name, column in zip(classes.values, classes.names, columns, strict=True):
+        draw = random_draw(seed, name)
+        softmax = np.stack([draw(k)(slice(0, _DRAWS)) for k in range(len(column))])
+        many = np.broadcast_to(column[:, np.newaxis], softmax.shape)
+        label = f"label {value}" + ("" if name == str(value) else f" {name}")
+        yield CaseCheck(
+            label, labels_checked=True, uniform=gradient_signs(column), random=gradient_signs(many, softmax)
+        )
 
 
 def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseCheck:

@@ -24,7 +24,8 @@ from rwtool.io.write import write
 from rwtool.maps.core import chosen_core
 from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import (
-    RECTIFIED,
+    FILED,
+    WEIGHTED,
     Absent,
     Convention,
     DType,
@@ -32,8 +33,10 @@ from rwtool.maps.parameters import (
     Kind,
     Layout,
     MapParameters,
+    Profile,
     Storage,
     Units,
+    check_classes,
     choose_parameters,
 )
 from rwtool.maps.settings import SIDECAR, MapRecord, make_settings
@@ -119,6 +122,10 @@ def make_maps(
     dims: int | None = None,
     alpha: float | None = None,
     beta: float | None = None,
+    profile: Profile | None = None,
+    sigma: float | None = None,
+    instances: bool = False,
+    matrix: Sequence[Sequence[float]] | None = None,
     class_weights: Mapping[int, float] | None = None,
     absent: Absent | None = None,
     format: Format = Storage.format,  # noqa: A002  # the option's name
@@ -143,11 +150,12 @@ def make_maps(
         Folder, file or glob of label files.
     out : path
         Each kind gets a folder in it. A rerun makes only what is missing or has changed.
-    kinds : sequence of {"ac", "boundary", "constant", "hd", "rrw"}
-    convention, units, dims, alpha, beta, absent
+    kinds : sequence of {"ac", "boundary", "constant", "hd", "matrix", "rrw", "skeleton"}
+        A matrix is the same for all cases: it has no file for each, and stands in its ``maps.json``.
+    convention, units, dims, alpha, beta, profile, sigma, instances, matrix, absent
         As the attributes of :class:`rwtool.MapParameters`; one that means nothing to any of the kinds is refused.
     class_weights : dict of int to float, optional
-        Label value to the factor on the other-class value at its voxels (rectified kinds).
+        Label value to the factor on the other-class value at its voxels (ac, constant, rrw).
     format, dtype, layout
         As the attributes of :class:`rwtool.Storage`.
     classes : sequence of int, optional
@@ -185,11 +193,23 @@ def make_maps(
     --------
     ``rwtool.make_maps("labels", "maps", kinds=("rrw", "boundary"), jobs=4)``
     """
-    given = {"convention": convention, "units": units, "dims": dims, "alpha": alpha, "beta": beta, "absent": absent}
+    given = {
+        "convention": convention,
+        "units": units,
+        "dims": dims,
+        "alpha": alpha,
+        "beta": beta,
+        "profile": profile,
+        "sigma": sigma,
+        "instances": instances or None,
+        "matrix": matrix,
+        "absent": absent,
+    }
     parameters = choose_parameters(kinds, {name: value for name, value in given.items() if value is not None})
     storage = Storage(format, dtype, layout)
     for one in parameters:
-        storage.check(one.kind, one.rectified)
+        if one.kind in FILED:
+            storage.check(one)
     chosen_core()  # refuses a wrong one once, not for each case
     dataset = plan_dataset(
         labels,
@@ -201,6 +221,8 @@ def make_maps(
         jobs=jobs,
         verbosity=verbosity,
     )
+    for one in parameters:
+        check_classes(one, len(dataset.classes))
     weighted = _weighted(parameters, class_weights or {}, dataset)
     plan = _plan(dataset, Path(out), weighted, storage, jobs=jobs, overwrite=overwrite)
     if on_plan is not None:
@@ -238,10 +260,9 @@ def _plan(
         for maps in sets.values():
             _refuse_strangers(maps, [f"{name}.{storage.format}" for name in dataset.files])
     work, skipped = [], []
-    for name, file in dataset.files.items():
-        outputs = tuple(
-            (p, sets[p.kind].folder) for p in parameters if overwrite or not sets[p.kind].is_done(name, file)
-        )
+    filed = [p for p in parameters if p.kind in FILED]
+    for name, file in dataset.files.items() if filed else ():
+        outputs = tuple((p, sets[p.kind].folder) for p in filed if overwrite or not sets[p.kind].is_done(name, file))
         if not outputs:
             skipped.append(name)
             continue
@@ -256,7 +277,7 @@ def _plan(
 
 def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Records]]:
     """Do what was planned; every case is noted as it is done, so that a killed run loses none."""
-    if not plan.work:
+    if not plan.work and all(kind in FILED for kind in plan.sets):
         return []
 
     def note(outcome: Outcome[Records]) -> None:
@@ -291,6 +312,8 @@ def peak_bytes(job: MapJob) -> int:
             extra += 5
         if parameters.absent == "farthest":
             extra += 5
+        if parameters.instances:
+            extra += 6
         making = max(making, extra + (10 if parameters.uses_distance else 7))
     return job.labels.voxels * max(reading, making) + _PROCESS_BYTES
 
@@ -331,10 +354,10 @@ def _weighted(
             f"class_weights= names label {', '.join(map(str, unknown))}, which is no class; "
             f"the classes are {classes.describe()}"
         )
-    plain = [p.kind for p in parameters if p.kind not in RECTIFIED]
+    plain = [p.kind for p in parameters if p.kind not in WEIGHTED]
     if plain:
         raise UsageError(
-            f"class_weights= belongs to {', '.join(RECTIFIED)} maps; make {' and '.join(plain)} maps apart from them"
+            f"class_weights= belongs to {', '.join(WEIGHTED)} maps; make {' and '.join(plain)} maps apart from them"
         )
     weights = {classes.values.index(value): weight for value, weight in class_weights.items()}
     return [replace(p, class_weights=weights) for p in parameters]

@@ -4,7 +4,7 @@ from mapped import write_labels
 
 import rwtool
 from rwtool.datasets.plan import plan_dataset
-from rwtool.maps.parameters import KINDS, MapParameters
+from rwtool.maps.parameters import PAPER_KINDS, MapParameters
 from rwtool.views.planes import plane_of
 from rwtool.views.source import (
     classes_of,
@@ -33,7 +33,7 @@ def case(labels):
     return file, volume, plane_of(volume.geometry)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PAPER_KINDS)
 def test_a_slice_that_is_made_is_that_of_the_whole_map(case, kind):
     _, volume, plane = case
     where = () if kind in ("ac", "constant") else (volume.spacing_mm,)
