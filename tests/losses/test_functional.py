@@ -352,6 +352,17 @@ def test_rectified_maps_have_one_negative_component_at_every_voxel_that_of_the_t
         np.testing.assert_array_equal(gradient.argmin(dim=1), labels)
 
 
+@pytest.mark.parametrize("name", ["packed_instances", "surface", "dou"])
+def test_components_keep_a_map_stable_and_the_losses_to_compare_with_are_not(name):
+    labels, logits = volumes(3)
+    _, gradient = value_and_gradient(every_loss(labels, 3)[name][0], logits)
+    negative = (gradient < -1e-9 * gradient.abs().max()).sum(dim=1)
+    assert ((negative > 1).sum() > 0) == (name != "packed_instances")
+    two, _ = volumes(2)
+    _, gradient = value_and_gradient(every_loss(two, 2)[name][0], volumes(2)[1])
+    assert ((gradient < 0).sum(dim=1) <= 1).all()
+
+
 def test_z_12_4_minus_3_raises_a_wrong_class_too():
     z = torch.tensor([12.0, 4.0, -3.0], dtype=torch.float64).reshape(1, 3, 1)
     _, gradient = value_and_gradient(losses.region_wise_loss, torch.zeros(1, 3, 1, dtype=torch.float64), z)

@@ -42,6 +42,24 @@ def test_a_slice_that_is_made_is_that_of_the_whole_map(case, kind):
     np.testing.assert_array_equal(made.z, plane.cut(whole, 2))
 
 
+def test_a_slice_of_a_skeleton_and_of_components_is_that_of_the_whole_map(labels, case, tmp_path):
+    file, volume, plane = case
+    whole = rwtool.skeleton_map(volume.array, volume.spacing_mm, n_classes=3)
+    np.testing.assert_array_equal(make_map_slice("skeleton", volume, 3, plane, 2).z, plane.cut(whole, 2))
+    whole = rwtool.rrw_map(volume.array, volume.spacing_mm, n_classes=3, instances=True)
+    for layout in ("dense", "packed"):
+        rwtool.make_maps(labels, tmp_path / layout, instances=True, layout=layout, jobs=1)
+        (found,) = find_maps(tmp_path / layout, "a")
+        shown = read_map_slice(found, file, volume, plane, 2)
+        np.testing.assert_array_equal(shown.z, plane.cut(whole, 2))
+        assert shown.unit == "no unit"
+
+
+def test_a_matrix_is_no_map_of_a_case(labels, tmp_path):
+    rwtool.make_maps(labels, tmp_path / "maps", kinds=("ac", "matrix"), matrix=1 - np.eye(3), jobs=1)
+    assert [found.maps.kind for found in find_maps(tmp_path / "maps", "a")] == ["ac"]
+
+
 @pytest.mark.parametrize(
     "storage", [{}, {"format": "npy"}, {"layout": "packed"}, {"layout": "packed", "format": "npy"}, {"dtype": "int16"}]
 )
