@@ -83,7 +83,7 @@ def map_blocks(
     if parameters.rectified:
         own = _own_values(case)
         others = parameters.other_values(n_classes)
-        factors = instance_factors(labels, dims=parameters.dims, ignore=ignore) if parameters.instances else None
+        factors = _factors(case, others) if parameters.instances else None
         if factors is not None:
             np.multiply(own, factors, out=own)
         for k in range(parameters.packed_channels if layout == "packed" else n_classes):
@@ -184,6 +184,20 @@ def _own_values(case: _Case) -> NDArray[np.float32]:
     return distance
 
 
+def _factors(case: _Case, others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the values of each component are multiplied by."""
+    parameters = case.parameters
+    factors = instance_factors(case.labels, dims=2 if parameters.sliced else 3, ignore=case.ignore)
+    largest = max(float(np.abs(others).max()), abs(parameters.beta or 0.0))
+    most = float(factors.max())
+    if most * largest > float(np.finfo(np.float32).max):
+        raise VolumeError(
+            f"{largest:g} times {most:g}, for the smallest component, is too large for float32; choose a smaller alpha, "
+            "beta or class weight"
+        )
+    return factors
+
+
 def _inside_distance(case: _Case) -> NDArray[np.float32]:
     """Distance of every voxel inside its own class, by the convention; inf where it has nothing to measure to."""
     convention = case.parameters.convention
@@ -235,8 +249,9 @@ def _decay(distance: NDArray[np.float32], sigma: np.float32) -> None:
     for where in slabs(distance):
         piece = distance[where]
         np.copyto(piece, 0, where=np.isinf(piece))
-        np.divide(piece, -sigma, out=piece)
-        np.exp(piece, out=piece)
+        with np.errstate(over="ignore", under="ignore"):  # to 0
+            np.divide(piece, -sigma, out=piece)
+            np.exp(piece, out=piece)
         np.negative(piece, out=piece)
 
 

@@ -58,8 +58,8 @@ class TrainConfig:
 
     Attributes
     ----------
-    loss : {"rrw", "boundary", "ac", "hd", "skeleton", "matrix", "dice", "focal", "ce", "wce-rrw", \
-"generalized-surface", "boundary-dou"}
+    loss : {"rrw", "boundary", "ac", "hd", "skeleton", "matrix", "wce-rrw", "dice", "focal", "ce", ...}
+        Or "generalized-surface" or "boundary-dou", to compare with.
     mixed_with : {"dice", "ce"}, optional
         A common loss to mix a map loss with; the key ``with`` of the TOML file.
     mix : {"equal", "gradual"}

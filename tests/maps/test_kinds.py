@@ -8,6 +8,7 @@ from volumes import IGNORED, label_arrays
 
 import rwtool
 from rwtool.errors import UsageError, VolumeError
+from rwtool.maps.kinds import make_map
 from rwtool.maps.parameters import MapParameters
 
 SPACING = (3.0, 1.25, 0.8)
@@ -323,6 +324,14 @@ def test_components_that_touch_at_a_corner_are_one_and_those_of_two_slices_are_t
     assert rwtool.ac_map(labels, n_classes=2, instances=True)[0].max() == 1
     sliced = make(labels, (1, 1, 1), "rrw", n_classes=2, dims=2, instances=True)
     np.testing.assert_array_equal(sliced[0][labels == 1], 1)  # one component in either slice
+
+
+def test_components_of_a_kind_without_distances_are_those_of_the_volume():
+    labels = np.zeros((2, 1, 3), dtype=int)
+    labels[:, 0, 0] = 1
+    labels[0, 0, 2] = 1
+    found = make_map(labels, SPACING, 2, MapParameters("ac", dims=2, instances=True), None, "dense", 1)
+    np.testing.assert_array_equal(found, rwtool.ac_map(labels, n_classes=2, instances=True))
 
 
 @pytest.mark.parametrize("kind", ["ac", "constant", "rrw"])

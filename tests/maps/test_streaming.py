@@ -80,6 +80,21 @@ def test_a_distance_whose_power_is_too_large_for_float32_is_refused():
         streamed(some_classes(), MapParameters("hd", alpha=600.0))
 
 
+def test_a_value_that_is_too_large_for_float32_by_its_component_is_refused():
+    labels = np.zeros((1, 1, 40), np.uint8)
+    labels[0, 0, [2, *range(5, 40)]] = 1
+    with pytest.raises(
+        VolumeError, match=r"^3e\+38 times 18, for the smallest component, is too large for float32; choose"
+    ):
+        list(map_blocks(labels, SPACING, 2, MapParameters("constant", alpha=3e38, instances=True), MapSummary()))
+
+
+def test_a_sigma_far_below_and_far_above_every_distance_gives_0_and_minus_1():
+    for sigma, own in ((1e-37, 0), (1e37, -1)):
+        _, whole = streamed(some_classes(), MapParameters("rrw", profile="exp", sigma=sigma))
+        assert set(np.unique(whole)) == {own, 1}
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "most"),
     [
