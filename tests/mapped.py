@@ -32,7 +32,7 @@ def sidecar(folder):
 
 
 def expected(path, kind="rrw", **options):
-    """The whole map of a label file, by the function of its kind."""
+    """The whole map of a label file, by the function of its kind; class values are class indices in it."""
     volume = rwtool.read_labels(path, classes=(0, 1, 2))
     where = () if kind in ("ac", "constant") else (volume.spacing_mm,)
     return getattr(rwtool, f"{kind}_map")(volume.array, *where, n_classes=3, **options)

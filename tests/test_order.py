@@ -21,7 +21,7 @@ blocks
 shards
 io: headers names geometry grids volume labels placement raster metaimage nrrd nifti pictures neuro dicom itk arrays blosc abreast formats write
 datasets: values classes layouts bids cases channels subjects splits nnunet runs preprocessed curves plan
-maps: core parameters distances streaming kinds settings folder write make signs check
+maps: core parameters distances structures streaming kinds settings folder write make signs check
 losses: inputs functional mixing module
 metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate

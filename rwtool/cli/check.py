@@ -49,7 +49,8 @@ def check(maps: Path, labels: str | None, seed: int, printed: str, quiet: bool, 
     """Check the maps of one kind, MAPS (such as maps/rrw): files, sidecar, labels and the gradient's sign.
 
     A region-wise map is sound where its gradient has exactly one negative component. The table gives the share of
-    voxels with two or more: at uniform softmax, and at one random softmax per voxel. rrw and ac maps have none.
+    voxels with two or more: at uniform softmax, and at one random softmax per voxel. Maps without any are stable, as
+    those of ac, constant, rrw and skeleton are. Of a matrix it gives the share at random softmax for each class.
     """
     from rwtool.views.check import check_maps
 
@@ -67,7 +68,7 @@ def check(maps: Path, labels: str | None, seed: int, printed: str, quiet: bool, 
     if checked.bad:
         raise SystemExit(1)
     if not quiet and not as_json:
-        options.say(f"{count(len(checked.cases), 'map')} verified")
+        options.say(f"{count(len(checked.cases), 'class' if checked.maps.kind == 'matrix' else 'map')} verified")
         if checked.share is not None:
             options.say(_whole(checked.share))
 
@@ -84,12 +85,20 @@ def _print_table(checked: CheckedMaps, folder: Path) -> None:
     uniform, random = checked.uniform, checked.random
     print_table(
         f"{checked.maps.kind} maps in {folder}: voxels with two or more negative gradient components",
-        ("case", "voxels", "uniform softmax", "random softmax", "zero gradient", "labels", "verified"),
+        (
+            "class" if checked.maps.kind == "matrix" else "case",
+            "voxels",
+            "uniform softmax",
+            "random softmax",
+            "zero gradient",
+            "labels",
+            "verified",
+        ),
         [_row(case) for case in checked.cases]
         + [
             (
                 "all" if checked.share is None else str(checked.share.shard),
-                f"{uniform.voxels:,}",
+                f"{random.voxels:,}",
                 _share(uniform),
                 _share(random),
                 f"{uniform.zero:,}",
@@ -106,13 +115,20 @@ def _print_table(checked: CheckedMaps, folder: Path) -> None:
         )
     if not all(case.labels_checked for case in checked.cases if not case.problems):
         options.say("note: some label files were not found, so those maps were checked against the sidecar alone")
+    if checked.stable and random.voxels:
+        options.say("stable: at no voxel does a class other than the true one rise")
+    elif random.voxels:
+        options.say(
+            f"not stable: at {random.unstable_share:.2%} of the voxels, at random softmax, a class other than the true "
+            "one rises too"
+        )
 
 
 def _row(case: CaseCheck) -> tuple[str, ...]:
     if case.problems:
         return (case.name, "", "", "", "", "", "NO")
     shares = (_share(case.uniform), _share(case.random), f"{case.uniform.zero:,}")
-    return (case.name, f"{case.uniform.voxels:,}", *shares, "yes" if case.labels_checked else "not found", "yes")
+    return (case.name, f"{case.random.voxels:,}", *shares, "yes" if case.labels_checked else "not found", "yes")
 
 
 def _share(signs: SignCount) -> str:
@@ -126,6 +142,7 @@ def _content(checked: CheckedMaps, folder: Path, seed: int) -> dict[str, Any]:
         "seed": seed,
         "verified": not checked.bad,
         **({} if checked.share is None else {"shard": _shard(checked.share)}),
+        "stable": checked.stable,
         "uniform": _signs(checked.uniform),
         "random": _signs(checked.random),
         **({} if checked.figure is None else {"figure": _figure(checked.figure)}),

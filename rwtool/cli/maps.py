@@ -10,7 +10,7 @@ import click
 from rwtool.cli import options
 from rwtool.cli.output import own_folder, print_failures, print_notes
 from rwtool.console import count, duration, print_table, size
-from rwtool.maps.parameters import KINDS, MapParameters, Storage
+from rwtool.maps.parameters import KINDS, PAPER_KINDS, SIGMA, MapParameters, Storage
 
 if TYPE_CHECKING:
     from rwtool.maps.make import MadeMaps, MapPlan
@@ -28,17 +28,26 @@ if TYPE_CHECKING:
     multiple=True,
     default=("rrw",),
     show_default=True,
-    help="Kind of map; repeat it for several.",
+    help="Kind of map; repeat it for several. all: those of the paper, so neither matrix, which needs --matrix, nor "
+    "skeleton.",
 )
 @options.of_record(Storage, "format", "NIfTI with channels as the fourth axis, or an array (K, Z, Y, X).")
-@options.of_record(Storage, "dtype", "int16: NIfTI with scl_slope; float16: arrays. For ac, constant and rrw only.")
+@options.of_record(
+    Storage, "dtype", "int16: NIfTI with scl_slope; float16: arrays. For ac, constant and rrw, without --instances."
+)
 @options.of_record(
     Storage,
     "layout",
-    "packed: one channel, the own value, for ac, constant and rrw; it is read together with its label file.",
+    "packed: one channel, the own value, for ac, constant, rrw and skeleton; with --instances two, own and other. It "
+    "is read together with its label file.",
 )
 @options.of_record(MapParameters, "units", "Unit of distances; the paper's are in voxels.")
-@options.of_record(MapParameters, "dims", "Distances in the volume, or slice by slice.", type=click.Choice(["3", "2"]))
+@options.of_record(
+    MapParameters,
+    "dims",
+    "Distances, skeletons and components in the volume, or slice by slice.",
+    type=click.Choice(["3", "2"]),
+)
 @options.of_record(
     MapParameters,
     "convention",
@@ -49,6 +58,25 @@ if TYPE_CHECKING:
     "--alpha", type=float, help="hd: exponent of the distance [default: 2]; constant: other value [default: 1]."
 )
 @click.option("--beta", type=float, help="constant: minus the own value [default: 1].")
+@options.of_record(
+    MapParameters,
+    "profile",
+    "rrw: how the own value runs with the distance d inside: -d over its largest; reversed, so that the boundary "
+    "matters most; or -exp(-d / sigma).",
+)
+@click.option("--sigma", type=float, help=f"rrw of --profile exp: in the unit of the distance.  [default: {SIGMA:g}]")
+@click.option(
+    "--instances",
+    is_flag=True,
+    help="Let each component of a foreground class weigh the same, whatever its size (ac, constant, rrw, skeleton).",
+)
+@click.option(
+    "--matrix",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    callback=options.parse_matrix,
+    metavar="FILE.csv",
+    help="matrix: class distances, a row of numbers for each predicted class, a column for each true one.",
+)
 @click.option(
     "--class-weight",
     "class_weights",
@@ -96,7 +124,7 @@ def maps(
     made = make_maps(
         labels,
         out,
-        kinds=KINDS if "all" in kinds else kinds,
+        kinds=[kind for kind in KINDS if kind in kinds or ("all" in kinds and kind in PAPER_KINDS)],
         dims=None if dims is None else int(dims),
         class_weights=options.parse_pairs(class_weights, "--class-weight"),
         dry_run=dry_run,
@@ -104,6 +132,8 @@ def maps(
         on_plan=None if quiet else _print_plan,
         **{name: value for name, value in given.items() if value is not None},
     )
+    if "matrix" in kinds and not quiet:
+        options.say(f"the matrix has no file per case: {out / 'matrix' / 'maps.json'} holds its numbers")
     if dry_run:
         _print_dry_run(made.plan)
     elif not quiet:

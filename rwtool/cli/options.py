@@ -119,6 +119,21 @@ def parse_values(ctx: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(f"it is numbers with commas, such as 0,1,2; found {value!r}", ctx, parameter) from None
 
 
+def parse_matrix(
+    ctx: click.Context, parameter: click.Parameter, path: Path | None
+) -> tuple[tuple[float, ...], ...] | None:
+    """Read the rows of numbers of a text file, parted by commas or blanks."""
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return tuple(tuple(map(float, line.replace(",", " ").split())) for line in lines if line.strip())
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(
+            f"{path} is to hold a row of numbers for each class, with commas; {error}", ctx, parameter
+        ) from None
+
+
 def parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
     """Parse seeds such as ``3``, ``0,2,5``, ``0:50`` (0 to 49) and mixtures of these."""
     found: list[int] = []

@@ -11,7 +11,7 @@ from rwtool.cli import options
 from rwtool.cli.output import print_failures, print_notes
 from rwtool.console import count
 from rwtool.errors import shorten
-from rwtool.maps.parameters import KINDS
+from rwtool.maps.parameters import FILED
 
 if TYPE_CHECKING:
     from rwtool.datasets.plan import DataSet
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--kind",
     "kinds",
-    type=click.Choice(KINDS),
+    type=click.Choice(FILED),
     multiple=True,
     help="Kind of map to make for the picture; repeat it for several.  [default: ac, boundary, hd and rrw, or none "
     "beside --maps]",

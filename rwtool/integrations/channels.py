@@ -48,7 +48,7 @@ def channel_first_map(
 
     Returns
     -------
-    (K, *spatial) or (1, *spatial) float32 array
+    (K, *spatial), (1, *spatial) or, packed with `instances`, (2, *spatial) float32 array
         0 at ignored voxels, packed too: what is not a number would spread when the map is resampled.
     """
     if labels.ndim not in (3, 4) or labels.shape[0] != 1:
@@ -67,4 +67,6 @@ def channel_first_map(
         layout=layout,
         threads=threads,
     )
-    return np.nan_to_num(z[np.newaxis], copy=False) if layout == "packed" else z
+    if layout == "dense":
+        return z
+    return np.nan_to_num(z if parameters.instances else z[np.newaxis], copy=False)

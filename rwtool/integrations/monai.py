@@ -35,10 +35,10 @@ class RegionWiseMapd(MapTransform):
         Where the maps go, one for each key.
     n_classes : int
         K.
-    parameters : MapParameters or {"rrw", "boundary", "ac", "hd", "constant"}
+    parameters : MapParameters or {"rrw", "boundary", "ac", "hd", "constant", "skeleton"}
         What the map is; a kind alone has the defaults of :class:`rwtool.MapParameters`.
     layout : {"dense", "packed"}
-        ``(K, *spatial)``, or own values ``(1, *spatial)``.
+        ``(K, *spatial)``, or own values ``(1, *spatial)``, with `instances` own and other values ``(2, *spatial)``.
     ignore : int, optional
         Label value without a class; the map is 0 there.
     spacing_mm : (D,) float, optional

@@ -31,10 +31,10 @@ class RegionWiseMap(torchio.transforms.Transform):
         Name of the map, an image of type ``"map"`` with the label's affine.
     n_classes : int
         K.
-    parameters : MapParameters or {"rrw", "boundary", "ac", "hd", "constant"}
+    parameters : MapParameters or {"rrw", "boundary", "ac", "hd", "constant", "skeleton"}
         What the map is; a kind alone has the defaults of :class:`rwtool.MapParameters`.
     layout : {"dense", "packed"}
-        K channels, or one with the own values.
+        K channels, or one with the own values, with `instances` two, own and other.
     ignore : int, optional
         Label value without a class; the map is 0 there.
     slice_axis : int

@@ -26,6 +26,7 @@ from rwtool.losses.inputs import check_logits, check_shape, true_class, unless_i
 
 LENGTH_EPSILON = 1e-8  # under the square root of the length term, as in Chen et al.
 DICE_EPSILON = 1e-6
+DOU_EPSILON = 1e-5  # above and below the line, as in the code of Sun et al.
 
 P = ParamSpec("P")
 
@@ -89,7 +90,7 @@ def packed_region_wise_loss(
     logits: Tensor,
     own: Tensor,
     labels: Tensor,
-    other_values: Tensor | ArrayLike,
+    other_values: Tensor | ArrayLike | None = None,
     *,
     ignore: int | None = None,
     check: bool = True,
@@ -101,12 +102,14 @@ def packed_region_wise_loss(
     Parameters
     ----------
     logits : (B, K, *spatial) tensor
-    own : (B, *spatial) tensor
-        Own value of each voxel; where ignored it may be anything, NaN too.
+    own : (B, *spatial) or (B, 2, *spatial) tensor
+        Own value of each voxel, or its own and its other value, as of maps with `instances`; where ignored they may be
+        anything, NaN too.
     labels : (B, *spatial) integer tensor
         Class indices 0..K-1, and `ignore`.
-    other_values : (K,) tensor or sequence of float
-        The other value, by the true class of the voxel. A tensor on the device of the logits saves a copy per call.
+    other_values : (K,) tensor or sequence of float, optional
+        The other value, by the true class of the voxel; needed where `own` does not hold it. A tensor on the device of
+        the logits saves a copy per call.
     ignore, check
         As for :func:`region_wise_loss`.
 
@@ -116,9 +119,54 @@ def packed_region_wise_loss(
         ``1/(N K) sum_i [other_i + (own_i - other_i) p_i]``, mean over images.
     """
     index, kept = true_class(logits, labels, ignore, check)
+    others = other_values
+    if own.ndim == logits.ndim:
+        check_shape("own and other values", own, "(B, 2, *spatial)", torch.Size((len(index), 2, *index.shape[1:])))
+        own, others = own.unbind(1)
     check_shape("own values", own, "(B, *spatial)", index.shape)
+    if others is None:
+        raise UsageError("own values alone are no map; give other_values= too, a number for each class")
     y = _softmax(logits)
-    return _packed_loss(y, unless_ignored(own.to(y.dtype), kept), index, kept, other_values)
+    return _packed_loss(y, unless_ignored(own.to(y.dtype), kept), index, kept, others)
+
+
+@_full_precision
+def matrix_loss(
+    logits: Tensor,
+    labels: Tensor,
+    matrix: Tensor | ArrayLike,
+    *,
+    ignore: int | None = None,
+    check: bool = True,
+) -> Tensor:
+    """Region-wise loss of class distances: that of :func:`rwtool.matrix_map`, which need not be made.
+
+    It is the distance of the predicted class from the true one that the softmax expects, over K.
+
+    Parameters
+    ----------
+    logits, labels, ignore, check
+        As for :func:`cross_entropy_loss`.
+    matrix : (K, K) tensor or sequence
+        The distance of class k, the row, from the true class y, the column.
+
+    Returns
+    -------
+    scalar tensor
+        ``1/(N K) sum_i sum_k matrix[k, y_i] p_ik``, mean over images.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([0.1, 0.2, 0.7]).log().reshape(1, 3, 1)
+    >>> loss = matrix_loss(logits, torch.tensor([[2]]), [[0, 1, 2], [1, 0, 1], [2, 1, 0]])
+    >>> round(3 * loss.item(), 2)  # 0.1 * 2 + 0.2 * 1
+    0.4
+    """
+    index, kept = true_class(logits, labels, ignore, check)
+    y = _softmax(logits)
+    distances = torch.as_tensor(matrix, dtype=y.dtype, device=y.device)
+    check_shape("matrix", distances, "(K, K)", torch.Size((y.shape[1], y.shape[1])))
+    return _image_mean((y * distances.T[index].movedim(-1, 1)).mean(dim=1), kept)
 
 
 @_full_precision
@@ -163,8 +211,8 @@ def active_contour_loss(
         Lambda.
     length : bool
         Add the length term.
-    other_values : (K,) tensor or sequence of float, optional
-        Class weights: what the 1 of Eq. 17 is at voxels of each class.
+    other_values : (K,) or (B, *spatial) tensor, or sequence of K floats, optional
+        Class weights: what the 1 of Eq. 17 is at voxels of each class, or at each voxel.
     """
     _check_finite("region_weight", region_weight)
     index, kept = true_class(logits, labels, ignore, check)
@@ -198,14 +246,86 @@ def dice_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None, chec
     """
     index, kept = true_class(logits, labels, ignore, check)
     y, spatial = _softmax(logits), tuple(range(2, logits.ndim))
-    classes = torch.arange(logits.shape[1], device=logits.device).view(-1, *[1] * len(spatial))
-    true = index.unsqueeze(1) == classes
+    true = _one_hot(index, kept, y.shape[1])
     if kept is not None:
-        true = true & kept.unsqueeze(1)
         y = unless_ignored(y, kept.unsqueeze(1))
     overlap = torch.where(true, y, 0).sum(dim=spatial)
     total = y.sum(dim=spatial) + true.sum(dim=spatial)
     return 1 - (2 * overlap / (total + DICE_EPSILON)).mean()
+
+
+@_full_precision
+def boundary_dou_loss(logits: Tensor, labels: Tensor, *, ignore: int | None = None, check: bool = True) -> Tensor:
+    """Boundary difference over union (Sun et al., MICCAI 2023), to compare with; it takes no map.
+
+    With t the labels of a class in an image, y its softmax, C its boundary voxels and S all of its voxels, the mean
+    over classes and images of ``(sum y^2 + sum t^2 - 2 sum y t + e) / (sum y^2 + sum t^2 - (1 + a) sum y t + e)``, with
+    ``a = min(1 - 2 C/S, 0.8)`` and e = 1e-5, as in their code: the larger a class, the more its boundary counts. Where
+    every voxel of a class is on its boundary, a = -1, and it is the Dice loss with squares in its denominator.
+
+    A boundary voxel has a face neighbour that is not of its class, or lies at the edge of the image (an axis of one
+    voxel has none); ignored voxels make no boundary, and are cleared from both y and t. A class that is not in an image
+    counts 1 and gives no gradient. Their code takes sums over the whole batch, here each image has its own.
+
+    Parameters and errors are those of :func:`cross_entropy_loss`.
+    """
+    index, kept = true_class(logits, labels, ignore, check)
+    y, spatial = _softmax(logits), tuple(range(2, logits.ndim))
+    true = _one_hot(index, kept, y.shape[1])
+    edges = true & _edge_voxels(index, kept).unsqueeze(1)
+    if kept is not None:
+        y = unless_ignored(y, kept.unsqueeze(1))
+    size = true.sum(dim=spatial).to(y.dtype)
+    share = edges.sum(dim=spatial) / size.clamp(min=1)
+    alpha = (1 - 2 * share).clamp(max=0.8)
+    overlap = torch.where(true, y, 0).sum(dim=spatial)
+    total = y.square().sum(dim=spatial) + size + DOU_EPSILON
+    loss = (total - 2 * overlap) / (total - (1 + alpha) * overlap)
+    return torch.where(size > 0, loss, 1).mean()
+
+
+@_full_precision
+def generalized_surface_loss(
+    logits: Tensor,
+    z: Tensor,
+    labels: Tensor,
+    *,
+    class_weights: Tensor | ArrayLike | None = None,
+    ignore: int | None = None,
+    check: bool = True,
+) -> Tensor:
+    """Generalized surface loss of a boundary map (Celaya et al. 2023, arXiv 2302.03868), to compare with.
+
+    With t the labels, y the softmax and z the map, ``1 - sum_k w_k sum_i (z_ik (1 - t_ik - y_ik))^2 / sum_k w_k sum_i
+    z_ik^2``, mean over images: 0 where the prediction is right and 1 where it is all wrong, whatever the unit of the
+    distances. Its authors mix it with a Dice loss and cross entropy. An image whose map is 0 gives 0 and no gradient.
+
+    Parameters
+    ----------
+    logits, labels, ignore, check
+        As for :func:`cross_entropy_loss`.
+    z : (B, K, *spatial) tensor
+        What :func:`rwtool.boundary_map` gives; any type, half too.
+    class_weights : (K,) tensor or sequence of float, optional
+        By default 1 over the square of the number of voxels of a class in the image, 0 for one that is not there, as
+        in the authors' code but for its 1 in the denominator.
+    """
+    index, kept = true_class(logits, labels, ignore, check)
+    check_shape("a dense map", z, "(B, K, *spatial)", logits.shape)
+    y, spatial = _softmax(logits), tuple(range(2, logits.ndim))
+    true = _one_hot(index, kept, y.shape[1])
+    z = unless_ignored(z.to(y.dtype), None if kept is None else kept.unsqueeze(1))
+    if class_weights is None:
+        size = true.sum(dim=spatial).to(y.dtype)
+        weights = torch.where(size > 0, size.clamp(min=1).pow(-2), 0)
+        weights = weights / weights.amax(dim=1, keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)
+    else:
+        weights = torch.as_tensor(class_weights, dtype=y.dtype, device=y.device)
+        check_shape("class_weights", weights, "(K,)", y.shape[1:2])
+    right = (weights * (z * (1 - true.to(y.dtype) - y)).square().sum(dim=spatial)).sum(dim=1)
+    whole = (weights * z.square().sum(dim=spatial)).sum(dim=1)
+    empty = whole == 0
+    return torch.where(empty, 0, 1 - right / torch.where(empty, 1, whole)).mean()
 
 
 @_full_precision
@@ -337,12 +457,38 @@ def _dense_map(
     return unless_ignored(z.to(_dtype(logits)), None if kept is None else kept.unsqueeze(1)), kept
 
 
+def _one_hot(index: Tensor, kept: Tensor | None, n_classes: int) -> Tensor:
+    """Where each class is, (B, K, *spatial); nowhere where ignored."""
+    classes = torch.arange(n_classes, device=index.device).view(-1, *[1] * (index.ndim - 1))
+    true = index.unsqueeze(1) == classes
+    return true if kept is None else true & kept.unsqueeze(1)
+
+
+def _edge_voxels(index: Tensor, kept: Tensor | None) -> Tensor:
+    """Voxels with a face neighbour of another class, or at the edge of the image; ignored ones make none."""
+    edges = torch.zeros_like(index, dtype=torch.bool)
+    for axis in range(1, index.ndim):
+        size = index.shape[axis]
+        if size == 1:
+            continue
+        differ = index.narrow(axis, 1, size - 1) != index.narrow(axis, 0, size - 1)
+        if kept is not None:
+            differ = differ & kept.narrow(axis, 1, size - 1) & kept.narrow(axis, 0, size - 1)
+        ones = torch.ones_like(differ.narrow(axis, 0, 1))
+        edges = edges | torch.cat((ones, differ), dim=axis) | torch.cat((differ, ones), dim=axis)
+    return edges
+
+
 def _packed_loss(
     y: Tensor, own: Tensor, index: Tensor, kept: Tensor | None, other_values: Tensor | ArrayLike
 ) -> Tensor:
     others = torch.as_tensor(other_values, dtype=y.dtype, device=y.device)
-    check_shape("other_values", others, "(K,)", y.shape[1:2])
-    other = others[index]
+    if others.ndim == index.ndim and others.ndim > 1:
+        check_shape("other_values", others, "(B, *spatial)", index.shape)
+        other = unless_ignored(others, kept)
+    else:
+        check_shape("other_values", others, "(K,)", y.shape[1:2])
+        other = others[index]
     return _image_mean(other + (own - other) * _at(y, index), kept) / y.shape[1]
 
 

@@ -28,7 +28,18 @@ from rwtool.losses.inputs import (
 )
 from rwtool.losses.mixing import authors_weight, gradual_weight, mix_losses
 from rwtool.maps.kinds import map_in_order
-from rwtool.maps.parameters import KINDS, RECTIFIED, Absent, Convention, Kind, Layout, Units, choose_parameters
+from rwtool.maps.parameters import (
+    KINDS,
+    RECTIFIED,
+    Absent,
+    Convention,
+    Kind,
+    Layout,
+    Profile,
+    Units,
+    check_classes,
+    choose_parameters,
+)
 
 Common = Literal["dice", "ce"]
 Mix = Literal["equal", "gradual"]
@@ -46,7 +57,7 @@ class RegionWiseLoss(nn.Module):
 
     Parameters
     ----------
-    kind : {"rrw", "boundary", "ac", "hd", "constant"}
+    kind : {"rrw", "boundary", "ac", "hd", "constant", "matrix", "skeleton"}
     spacing_mm : (D,) or (B, D) float, or None
         Size of a voxel along each of the D spatial axes of the labels, in their order, of all images or of each one.
         None where each call gives it, or where no distance is taken in mm.
@@ -54,12 +65,12 @@ class RegionWiseLoss(nn.Module):
         Shape of the labels that `spacing_mm` is of. Smaller labels are then taken for coarser ones of the same field
         of view (levels of deep supervision), and their spacing along an axis is ``spacing_mm * shape / their shape``.
         Without it, `spacing_mm` is that of any labels.
-    convention, units, dims, alpha, beta, absent
+    convention, units, dims, alpha, beta, profile, sigma, instances, matrix, absent
         As the attributes of :class:`rwtool.MapParameters`; one that means nothing to the kind is refused.
     slice_axis : int
         The spatial axis across which slices lie, for ``dims=2`` in volumes.
     class_weights : dict of int to float, optional
-        Class index to the factor on the other-class value at its voxels (rectified kinds).
+        Class index to the factor on the other-class value at its voxels (ac, constant, rrw).
     ignore : int, optional
         Label value of voxels without a class.
     mixed_with : {"dice", "ce"}, optional
@@ -73,10 +84,11 @@ class RegionWiseLoss(nn.Module):
     reduction : {"mean", "sum", "none"}
         Mean of the losses of the images, their sum, or ``(B,)``, each by itself.
     layout : {"dense", "packed"}
-        Of maps that are given: ``(B, K, *spatial)``, or own values ``(B, *spatial)`` or ``(B, 1, *spatial)``.
+        Of maps that are given: ``(B, K, *spatial)``, or own values ``(B, *spatial)`` or ``(B, 1, *spatial)``, with
+        `instances` own and other values ``(B, 2, *spatial)``.
     map_in_labels : bool
         The map stands behind the label in one float tensor, ``(B, 1 + K, *spatial)``, or ``(B, 2, *spatial)`` if
-        packed: for frameworks that hand over one target.
+        packed (with `instances` ``(B, 3, *spatial)``): for frameworks that hand over one target.
     one_hot : bool
         Labels are ``(B, K, *spatial)``, 1 in the channel of the class and 0 in the others.
     sigmoid : bool
@@ -114,6 +126,10 @@ class RegionWiseLoss(nn.Module):
         slice_axis: int = 0,
         alpha: float | None = None,
         beta: float | None = None,
+        profile: Profile | None = None,
+        sigma: float | None = None,
+        instances: bool = False,
+        matrix: Sequence[Sequence[float]] | None = None,
         class_weights: Mapping[int, float] | None = None,
         absent: Absent | None = None,
         ignore: int | None = None,
@@ -145,6 +161,10 @@ class RegionWiseLoss(nn.Module):
             "dims": dims,
             "alpha": alpha,
             "beta": beta,
+            "profile": profile,
+            "sigma": sigma,
+            "instances": instances or None,
+            "matrix": matrix,
             "class_weights": class_weights or None,
             "absent": absent,
         }
@@ -241,11 +261,12 @@ class RegionWiseLoss(nn.Module):
         packed = self.layout == "packed"
         if maps is None:
             packed = self.map_parameters.rectified
+            check_classes(self.map_parameters, logits.shape[1])
             z = self._made(labels, logits, spacing_mm)
         else:
             z = plain_tensor("maps", maps)
-            if packed and z.ndim == logits.ndim and z.shape[1] == 1:
-                z = z.squeeze(1)
+            if packed:
+                z = self._packed(z, logits)
         if self.reduction == "mean":
             return self._mean(logits, labels, z, packed)
         images = (slice(b, b + 1) for b in range(len(logits)))
@@ -288,6 +309,17 @@ class RegionWiseLoss(nn.Module):
         check_logits("RegionWiseLoss", logits)
         return logits
 
+    def _packed(self, z: Tensor, logits: Tensor) -> Tensor:
+        """Own values, (B, *spatial), or own and other values, (B, 2, *spatial)."""
+        wanted = self.map_parameters.packed_channels
+        channels = z.shape[1] if z.ndim == logits.ndim else 1
+        if channels != wanted:
+            raise UsageError(
+                f"with instances={self.map_parameters.instances} packed maps hold {wanted} of own and other value; "
+                f"found maps of shape {tuple(z.shape)}; give those of the same instances="
+            )
+        return z.squeeze(1) if wanted == 1 and z.ndim == logits.ndim else z
+
     def _split(self, labels: Tensor, maps: Tensor | None) -> tuple[Tensor, Tensor]:
         """Label and map of a tensor that holds both."""
         if maps is not None:
@@ -302,7 +334,11 @@ class RegionWiseLoss(nn.Module):
     def _made(self, labels: Tensor, logits: Tensor, spacing_mm: ArrayLike | Tensor | None) -> Tensor:
         """The map of a batch: own values of a rectified kind, all channels of another."""
         parameters = self.map_parameters
-        if not parameters.uses_distance:
+        if parameters.matrix is not None:
+            index, _ = true_class(logits, labels, self.ignore, check=False)
+            columns = torch.tensor(parameters.matrix, dtype=torch.float32, device=logits.device).T
+            return columns[index].movedim(-1, 1)
+        if parameters.follows_labels:
             return logits.new_full((), -(parameters.beta or 0.0), dtype=torch.float32).expand(labels.shape)
         return self._measured(labels, logits.shape[1], spacing_mm).to(logits.device)
 
@@ -330,7 +366,7 @@ class RegionWiseLoss(nn.Module):
     def _spacing(self, shape: tuple[int, ...], given: ArrayLike | Tensor | None) -> NDArray[np.float64]:
         """Spacing of each image, (B, D), of labels of a shape (B, *spatial)."""
         spatial = shape[1:]
-        if self.map_parameters.units == "voxel":
+        if self.map_parameters.units == "voxel" or not self.map_parameters.uses_distance:
             return np.ones((shape[0], len(spatial)))
         steps = self.spacing_mm if given is None else positive_numbers("spacing_mm", given)
         if steps is None:

@@ -23,7 +23,17 @@ from rwtool.maps.core import core_version
 from rwtool.maps.folder import MapSet, grid_of, read_map_set, read_source, refuse_other_grid
 from rwtool.maps.parameters import KINDS, RECTIFIED
 from rwtool.maps.settings import MapRecord
-from rwtool.maps.signs import Draw, NotFiniteError, Piece, SignCount, Signs, count_signs, random_draw, whole_signs
+from rwtool.maps.signs import (
+    Draw,
+    NotFiniteError,
+    Piece,
+    SignCount,
+    Signs,
+    count_signs,
+    gradient_signs,
+    random_draw,
+    whole_signs,
+)
 from rwtool.maps.streaming import expand_channel
 from rwtool.parallel import Outcome, Work, run_cases, schedule
 from rwtool.shards import Share, parse_shard, size_of, take_share
@@ -31,10 +41,12 @@ from rwtool.shards import Share, parse_shard, size_of, take_share
 _PROCESS_BYTES = 80_000_000  # interpreter and libraries, and a piece of a map
 _CHANNEL_BYTES = 1_000_000  # of each channel more: the state of its decompressor, and the least of a piece
 
+_DRAWS = 100_000  # of the random softmax, for each class of a matrix
+
 
 @dataclass(frozen=True)
 class CaseCheck:
-    """What was found of one case.
+    """What was found of one case, or of one class of a matrix.
 
     Attributes
     ----------
@@ -83,7 +95,7 @@ class CheckedMaps:
     ----------
     maps : MapSet
     cases : tuple of CaseCheck
-        One per case of the sidecar, and one per label file without a map.
+        One per case of the sidecar, and one per label file without a map; of a matrix, one per class.
     figure : SignFigure or None
         Where one was asked for.
     share : Share or None
@@ -109,6 +121,11 @@ class CheckedMaps:
     def random(self) -> SignCount:
         """Over all cases, at one random softmax per voxel."""
         return sum((case.random for case in self.cases), SignCount())
+
+    @property
+    def stable(self) -> bool:
+        """Whether no voxel has two or more negative components, at either softmax."""
+        return self.uniform.unstable == self.random.unstable == 0
 
 
 def verify_maps(
@@ -160,6 +177,10 @@ def verify_maps(
         inside = [kind for kind in KINDS if (folder / kind / "maps.json").is_file()]
         hint = f"; it holds {', '.join(inside)}: check one of these" if inside else "; make maps with rwtool maps"
         raise UsageError(f"{folder}: no maps.json here, so this is not the folder of one kind of maps{hint}")
+    if found.kind == "matrix":
+        if labels is not None:
+            raise UsageError(f"{folder}: a matrix belongs to no label file; leave out labels=")
+        return CheckedMaps(found, tuple(_check_columns(found, seed)))
     if not found.cases:
         raise UsageError(f"{folder}: its maps.json lists no case; run rwtool maps again")
     part = parse_shard(shard)
@@ -205,6 +226,20 @@ def peak_bytes(maps: MapSet, name: str, source: Path | None) -> int:
         return reading  # the case will say so
     label = label_dtype(maps.n_classes - 1, with_ignore=True).itemsize
     return math.prod(record.shape) * (stored + 2 * label) + reading
+
+
+def _check_columns(maps: MapSet, seed: int) -> Iterator[CaseCheck]:
+    """Each class of a matrix as a voxel of it would be: once at uniform softmax, and at many random ones."""
+    columns = np.asarray(maps.settings.parameters.matrix, dtype=np.float64).T
+    classes = maps.settings.classes
+    for value, name, column in zip(classes.values, classes.names, columns, strict=True):
+        draw = random_draw(seed, name)
+        softmax = np.stack([draw(k)(slice(0, _DRAWS)) for k in range(len(column))])
+        many = np.broadcast_to(column[:, np.newaxis], softmax.shape)
+        label = f"label {value}" + ("" if name == str(value) else f" {name}")
+        yield CaseCheck(
+            label, labels_checked=True, uniform=gradient_signs(column), random=gradient_signs(many, softmax)
+        )
 
 
 def _check_case(argument: tuple[MapSet, str, Path | None, bool, int]) -> CaseCheck:
@@ -299,7 +334,7 @@ def _open(maps: MapSet, name: str) -> Abreast:
     file = Abreast(path, **grid_of(path, record))
     if file.geometry.array_shape != record.shape:
         raise VolumeError(f"{path} has shape {file.geometry.array_shape}, the sidecar says {record.shape}")
-    expected = 1 if maps.packed else maps.n_classes
+    expected = maps.settings.parameters.packed_channels if maps.packed else maps.n_classes
     if file.channels != expected:
         raise VolumeError(f"{path} has {file.channels} channels, the sidecar says {expected}")
     return file
@@ -317,5 +352,6 @@ def _pieces(maps: MapSet, name: str, source: Path | None, file: Abreast) -> Iter
     for where, stored in file.pieces(maps.n_classes):
         there, channels = None if labels is None else labels[where], stored
         if maps.packed and there is not None:
-            channels = [expand_channel(stored[0], there, others, k, ignore=ignored) for k in range(maps.n_classes)]
+            packed = stored[0] if len(stored) == 1 else np.stack(stored)
+            channels = [expand_channel(packed, there, others, k, ignore=ignored) for k in range(maps.n_classes)]
         yield Piece(where, channels, None if there is None or ignored is None else there == ignored)

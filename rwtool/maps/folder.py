@@ -31,6 +31,7 @@ from rwtool.io.geometry import Geometry
 from rwtool.io.grids import compare_grids
 from rwtool.io.names import case_name, file_hash, may_be_volume
 from rwtool.io.volume import Volume
+from rwtool.maps.parameters import FILED
 from rwtool.maps.settings import (
     SIDECAR,
     SIDECAR_FORMAT,
@@ -96,7 +97,7 @@ class MapSet:
 
     @property
     def packed(self) -> bool:
-        """Whether the files hold the own value alone."""
+        """Whether the files hold the own value, and the other value if it varies in a class, instead of K channels."""
         return self.settings.storage.layout == "packed"
 
     def other_values(self) -> NDArray[np.float32]:
@@ -240,7 +241,8 @@ def open_map_set(new: MapSet, *, overwrite: bool) -> MapSet | None:
         if not overwrite:
             raise
         return None
-    if old is not None and old.cases and not overwrite and (changed := difference(old.settings, new.settings)):
+    kept = old is not None and (old.cases or old.kind not in FILED)  # a matrix stands in the settings
+    if old is not None and kept and not overwrite and (changed := difference(old.settings, new.settings)):
         raise UsageError(
             f"{new.folder} holds maps of other settings ({'; '.join(changed)}); give overwrite=True to make them anew, "
             "or another out="
@@ -325,12 +327,17 @@ def iterate_map(
         for volume in read_channels(path, **where):
             yield volume.array
         return
-    own = next(iter(read_channels(path, **where)))
+    channels = list(read_channels(path, **where))
     source = read_source(maps, case, labels)
-    refuse_other_grid(path, source.geometry, own.geometry)
+    refuse_other_grid(path, source.geometry, channels[0].geometry)
+    wanted = maps.settings.parameters.packed_channels
+    if len(channels) != wanted:
+        raise VolumeError(f"{path}: it has {len(channels)} channels in place of {wanted}; make the maps again")
+    packed = channels[0].array if wanted == 1 else np.stack([channel.array for channel in channels])
+    del channels
     others = maps.other_values()
     for k in range(maps.n_classes):
-        yield expand_channel(own.array, source.array, others, k, ignore=source.ignored)
+        yield expand_channel(packed, source.array, others, k, ignore=source.ignored)
 
 
 def refuse_other_grid(path: Path, labels: Geometry, grid: Geometry) -> None:

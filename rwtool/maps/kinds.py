@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rwtool.errors import UsageError, VolumeError
-from rwtool.maps.parameters import Absent, Convention, MapParameters, MapSummary, Units
+from rwtool.maps.parameters import Absent, Convention, MapParameters, MapSummary, Profile, Units
 from rwtool.maps.streaming import map_blocks
 
 
@@ -25,6 +25,9 @@ def rrw_map(
     convention: Convention = "across",
     units: Units = "mm",
     dims: int = 3,
+    profile: Profile = "linear",
+    sigma: float | None = None,
+    instances: bool = False,
     class_weights: Mapping[int, float] | None = None,
     ignore: int | None = None,
     layout: Literal["dense", "packed"] = "dense",
@@ -46,18 +49,29 @@ def rrw_map(
     units : {"mm", "voxel"}
     dims : {3, 2}
         2 measures, and takes the largest distance, slice by slice across z.
+    profile : {"linear", "reversed", "exp"}
+        How the own value runs with the distance d inside. With D its largest in the class and d0 its smallest:
+        ``-d / D``; ``-(1 - (d - d0) / D)``, so that boundary voxels matter most, as the paper's conclusion suggests
+        and Caliva et al. (2019) do; or ``-exp(-d / sigma)``.
+    sigma : float, optional
+        Of the exp profile, in the unit of the distance; 5 unless given.
+    instances : bool
+        Divide the values at the voxels of a foreground component (26-connected; in each slice with `dims` 2) by its
+        share of the class times the number of its components, so that small lesions weigh as much as large ones.
     class_weights : dict of int to float, optional
         Factor on the other-class value at voxels of a class.
     ignore : int, optional
         Value of voxels without a class: they are 0 in every channel (packed: NaN), and no target of a distance.
     layout : {"dense", "packed"}
-        Packed is the own value alone, ``(Z, Y, X)``; see :func:`expand_packed`.
+        Packed is the own value alone, ``(Z, Y, X)``, or with `instances` the own and the other value, ``(2, Z, Y,
+        X)``; see :func:`expand_packed`.
     threads : int
 
     Returns
     -------
     (K, Z, Y, X) or (Z, Y, X) float32 array
-        Own values in [-1, 0], other values > 0. A class that fills the volume (or slice) has own value -1.
+        Own values in [-1, 0], other values > 0, before `instances` divides them. A class that fills the volume (or
+        slice) has own value -1.
 
     Raises
     ------
@@ -71,7 +85,16 @@ def rrw_map(
     >>> rrw_map([[[0, 0, 0, 1]]], (1, 1, 1), n_classes=2)[:, 0, 0].tolist()
     [[-1.0, -0.6666666865348816, -0.3333333432674408, 1.0], [1.0, 1.0, 1.0, -1.0]]
     """
-    parameters = MapParameters("rrw", convention, units, dims, class_weights=class_weights or {})
+    parameters = MapParameters(
+        "rrw",
+        convention,
+        units,
+        dims,
+        class_weights=class_weights or {},
+        profile=profile,
+        sigma=sigma,
+        instances=instances,
+    )
     return make_map(labels, spacing_mm, n_classes, parameters, ignore, layout, threads)
 
 
@@ -135,6 +158,7 @@ def ac_map(
     labels: ArrayLike,
     *,
     n_classes: int,
+    instances: bool = False,
     class_weights: Mapping[int, float] | None = None,
     ignore: int | None = None,
     layout: Literal["dense", "packed"] = "dense",
@@ -143,7 +167,7 @@ def ac_map(
 
     Parameters and what is returned are those of :func:`rrw_map`.
     """
-    parameters = MapParameters("ac", class_weights=class_weights or {})
+    parameters = MapParameters("ac", class_weights=class_weights or {}, instances=instances)
     return make_map(labels, (1.0, 1.0, 1.0), n_classes, parameters, ignore, layout, 1)
 
 
@@ -153,6 +177,7 @@ def constant_map(
     n_classes: int,
     alpha: float = 1.0,
     beta: float = 1.0,
+    instances: bool = False,
     class_weights: Mapping[int, float] | None = None,
     ignore: int | None = None,
     layout: Literal["dense", "packed"] = "dense",
@@ -162,8 +187,94 @@ def constant_map(
     Written so that minimising the loss raises the true class: ``alpha + beta > 0``. Other parameters and what is
     returned are those of :func:`rrw_map`.
     """
-    parameters = MapParameters("constant", alpha=alpha, beta=beta, class_weights=class_weights or {})
+    parameters = MapParameters(
+        "constant", alpha=alpha, beta=beta, class_weights=class_weights or {}, instances=instances
+    )
     return make_map(labels, (1.0, 1.0, 1.0), n_classes, parameters, ignore, layout, 1)
+
+
+def skeleton_map(
+    labels: ArrayLike,
+    spacing_mm: Sequence[float],
+    *,
+    n_classes: int,
+    units: Units = "mm",
+    dims: int = 3,
+    instances: bool = False,
+    ignore: int | None = None,
+    layout: Literal["dense", "packed"] = "dense",
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Skeleton map, after the skeleton recall of Kirchhoff et al. (2024): own values on the skeleton, 0 elsewhere.
+
+    With C the voxels of a class and S its skeleton and the face neighbours of that in C, the own value is
+    ``-|C| / |S|`` on S, 0 on the rest of C, and all other values are 0: the loss is ``-1/K sum_k |C_k|/N R_k``, with
+    R_k the mean of the softmax of class k over S_k, its soft skeleton recall. It rewards and never penalises, so it is
+    to be mixed with another loss.
+
+    The skeleton is the ridge of the distance inside (:func:`rwtool.maps.structures.skeleton_weights`), which every
+    component has. Kirchhoff et al. thin all foreground together by scikit-image, and dilate by two voxels; that
+    thinning leaves nothing of a tube whose width is even (scikit-image issue 3757).
+
+    Parameters
+    ----------
+    labels, spacing_mm, n_classes, units, dims, instances, ignore, layout, threads
+        As for :func:`rrw_map`.
+
+    Returns
+    -------
+    (K, Z, Y, X) or packed float32 array
+        A class that fills the volume (or slice) has own value -1.
+
+    Raises
+    ------
+    VolumeError, UsageError
+        As for :func:`rrw_map`.
+
+    Examples
+    --------
+    >>> labels = [[0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]]
+    >>> skeleton_map(labels, (1, 1, 1), n_classes=2)[1, 1:4, 1:4].astype(float).round(2)  # 9/5 on the skeleton
+    array([[ 0. , -1.8,  0. ],
+           [-1.8, -1.8, -1.8],
+           [ 0. , -1.8,  0. ]])
+    """
+    parameters = MapParameters("skeleton", units=units, dims=dims, instances=instances)
+    return make_map(labels, spacing_mm, n_classes, parameters, ignore, layout, threads)
+
+
+def matrix_map(
+    labels: ArrayLike, *, matrix: Sequence[Sequence[float]], ignore: int | None = None
+) -> NDArray[np.float32]:
+    """Map of class distances: ``matrix[k][y]`` in channel k at voxels of class y.
+
+    Its loss is the expected distance of the predicted from the true class, over K. It is rectified, and so stable, only
+    where each column is constant off its diagonal.
+
+    Parameters
+    ----------
+    labels, ignore
+        As for :func:`rrw_map`.
+    matrix : (K, K) float
+        By class index; the own value of each column is its smallest.
+
+    Returns
+    -------
+    (K, Z, Y, X) float32 array
+
+    Raises
+    ------
+    VolumeError, UsageError
+        As for :func:`rrw_map`.
+
+    Examples
+    --------
+    >>> matrix_map([[[0, 2]]], matrix=[[0, 1, 2], [1, 0, 1], [2, 1, 0]])[:, 0, 0].tolist()
+    [[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]]
+    """
+    parameters = MapParameters("matrix", matrix=matrix)
+    assert parameters.matrix is not None
+    return make_map(labels, (1.0, 1.0, 1.0), len(parameters.matrix), parameters, ignore, "dense", 1)
 
 
 def make_map(
@@ -185,7 +296,7 @@ def make_map(
     """
     given = np.asarray(labels)
     volume, sentinel = _check_labels(given, n_classes, ignore)
-    channels = 1 if layout == "packed" else n_classes
+    channels = parameters.packed_channels if layout == "packed" else n_classes
     result = np.empty((channels, *volume.shape), dtype=np.float32)
     blocks = map_blocks(
         volume,
@@ -199,7 +310,7 @@ def make_map(
     )
     for k, where, block in blocks:
         result[k][where] = block
-    return result.reshape(given.shape if layout == "packed" else (n_classes, *given.shape))
+    return result.reshape(given.shape if layout == "packed" and channels == 1 else (channels, *given.shape))
 
 
 def map_in_order(
@@ -227,7 +338,7 @@ def map_in_order(
 
     Returns
     -------
-    (K, *labels.shape) or, if packed, labels.shape float32 array
+    (K, *labels.shape) or, if packed, labels.shape or (2, *labels.shape) float32 array
     """
     if len(spacing_mm) != labels.ndim:
         raise UsageError(

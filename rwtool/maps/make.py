@@ -27,7 +27,8 @@ from rwtool.io.write import write
 from rwtool.maps.core import chosen_core, core_version
 from rwtool.maps.folder import MapSet, open_map_set
 from rwtool.maps.parameters import (
-    RECTIFIED,
+    FILED,
+    WEIGHTED,
     Absent,
     Convention,
     DType,
@@ -35,8 +36,10 @@ from rwtool.maps.parameters import (
     Kind,
     Layout,
     MapParameters,
+    Profile,
     Storage,
     Units,
+    check_classes,
     choose_parameters,
 )
 from rwtool.maps.settings import SIDECAR, MapRecord, make_settings
@@ -140,6 +143,10 @@ def make_maps(
     dims: int | None = None,
     alpha: float | None = None,
     beta: float | None = None,
+    profile: Profile | None = None,
+    sigma: float | None = None,
+    instances: bool = False,
+    matrix: Sequence[Sequence[float]] | None = None,
     class_weights: Mapping[int, float] | None = None,
     absent: Absent | None = None,
     format: Format = Storage.format,  # noqa: A002  # the option's name
@@ -167,11 +174,12 @@ def make_maps(
         Folder, file or glob of label files.
     out : path
         Each kind gets a folder in it. A rerun makes only what is missing or has changed.
-    kinds : sequence of {"ac", "boundary", "constant", "hd", "rrw"}
-    convention, units, dims, alpha, beta, absent
+    kinds : sequence of {"ac", "boundary", "constant", "hd", "matrix", "rrw", "skeleton"}
+        A matrix is the same for all cases: it has no file for each, and stands in its ``maps.json``.
+    convention, units, dims, alpha, beta, profile, sigma, instances, matrix, absent
         As the attributes of :class:`rwtool.MapParameters`; one that means nothing to any of the kinds is refused.
     class_weights : dict of int to float, optional
-        Label value to the factor on the other-class value at its voxels (rectified kinds).
+        Label value to the factor on the other-class value at its voxels (ac, constant, rrw).
     format, dtype, layout
         As the attributes of :class:`rwtool.Storage`.
     classes : sequence of int, optional
@@ -216,11 +224,23 @@ def make_maps(
     --------
     ``rwtool.make_maps("labels", "maps", kinds=("rrw", "boundary"), jobs=4)``
     """
-    given = {"convention": convention, "units": units, "dims": dims, "alpha": alpha, "beta": beta, "absent": absent}
+    given = {
+        "convention": convention,
+        "units": units,
+        "dims": dims,
+        "alpha": alpha,
+        "beta": beta,
+        "profile": profile,
+        "sigma": sigma,
+        "instances": instances or None,
+        "matrix": matrix,
+        "absent": absent,
+    }
     parameters = choose_parameters(kinds, {name: value for name, value in given.items() if value is not None})
     storage = Storage(format, dtype, layout)
     for one in parameters:
-        storage.check(one.kind, one.rectified)
+        if one.kind in FILED:
+            storage.check(one)
     if format == "b2nd":
         check_blosc(UsageError)
     chosen_core()  # refuses a wrong one once, not for each case
@@ -237,6 +257,8 @@ def make_maps(
         jobs=jobs,
         verbosity=verbosity,
     )
+    for one in parameters:
+        check_classes(one, len(dataset.classes))
     weighted = _weighted(parameters, class_weights or {}, dataset)
     plan = _plan(dataset, Path(out), weighted, storage, jobs=jobs, engine=chosen, overwrite=overwrite)
     if on_plan is not None:
@@ -279,10 +301,9 @@ def _plan(
         for maps in sets.values():
             _refuse_strangers(maps, [f"{name}.{storage.format}" for name in dataset.files])
     work, skipped = [], []
-    for name, file in dataset.files.items():
-        outputs = tuple(
-            (p, sets[p.kind].folder) for p in parameters if overwrite or not sets[p.kind].is_done(name, file)
-        )
+    filed = [p for p in parameters if p.kind in FILED]
+    for name, file in dataset.files.items() if filed else ():
+        outputs = tuple((p, sets[p.kind].folder) for p in filed if overwrite or not sets[p.kind].is_done(name, file))
         if not outputs:
             skipped.append(name)
             continue
@@ -300,7 +321,7 @@ def _plan(
 
 def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Records]]:
     """Do what was planned; every case is noted as it is done, so that a killed run loses none."""
-    if not plan.work:
+    if not plan.work and all(kind in FILED for kind in plan.sets):
         return []
 
     def note(outcome: Outcome[Records]) -> None:
@@ -337,15 +358,18 @@ def peak_bytes(job: MapJob) -> int:
 def _bytes_beside(parameters: MapParameters, label: int, ignored: bool) -> int:
     """Bytes per voxel beside the labels while a map is made; distances take 4, masks 1."""
     if not parameters.uses_distance:
-        return 4
+        return 4 + 6 * parameters.instances
     inner, boundary = parameters.convention == "inner", parameters.kind == "boundary"
     bytes_beside = 4 + boundary
     if inner:
         bytes_beside = 4 + 4 + 1 if boundary else 4 + 1
     if ignored and parameters.kind != "hd":  # class by class: all distances, those of one, three masks
         bytes_beside = 4 + 4 + 3
+    if parameters.kind == "skeleton":
+        bytes_beside = 9
     if parameters.absent == "farthest":
         bytes_beside += 4
+    bytes_beside += 6 * parameters.instances  # numbers of the components, and their other values
     return bytes_beside + (0 if chosen_core() == "native" else label)  # edt wants its labels from 1 on
 
 
@@ -386,10 +410,10 @@ def _weighted(
             f"class_weights= names label {', '.join(map(str, unknown))}, which is no class; "
             f"the classes are {classes.describe()}"
         )
-    plain = [p.kind for p in parameters if p.kind not in RECTIFIED]
+    plain = [p.kind for p in parameters if p.kind not in WEIGHTED]
     if plain:
         raise UsageError(
-            f"class_weights= belongs to {', '.join(RECTIFIED)} maps; make {' and '.join(plain)} maps apart from them"
+            f"class_weights= belongs to {', '.join(WEIGHTED)} maps; make {' and '.join(plain)} maps apart from them"
         )
     weights = {classes.values.index(value): weight for value, weight in class_weights.items()}
     return [replace(p, class_weights=weights) for p in parameters]

@@ -16,11 +16,21 @@ from rwtool.datasets.classes import Classes
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import is_file_name
 from rwtool.io.labels import check_class_values
-from rwtool.maps.parameters import USED_BY_KIND, Absent, Convention, Kind, MapParameters, Storage, Units
+from rwtool.maps.parameters import (
+    USED_BY_KIND,
+    Absent,
+    Convention,
+    Kind,
+    MapParameters,
+    Profile,
+    Storage,
+    Units,
+    check_classes,
+)
 from rwtool.records import check_format, field_path, read_json, to_record
 
 SIDECAR = "maps.json"
-SIDECAR_FORMAT = 2
+SIDECAR_FORMAT = 3
 SIDECAR_REFUSAL = "not a readable sidecar"
 _FOLLOWS = ("unit", "other_values")  # from the other settings
 SIDECAR_MEND = "make the maps again with overwrite=True"
@@ -117,6 +127,8 @@ class MapSettings:
         if "class_weights" in parameters:
             weights = sorted(self.parameters.class_weights.items())
             parameters["class_weights"] = {str(values[k]): float(weight) for k, weight in weights}
+        if "matrix" in parameters:
+            parameters["matrix"] = [list(row) for row in parameters["matrix"]]
         content: dict[str, Any] = {
             "kind": self.parameters.kind,
             "parameters": parameters,
@@ -134,10 +146,9 @@ class MapSettings:
 
     def describe(self) -> str:
         """All of it in one line, for people: ``kind rrw, units mm, ..., classes 0 background, 1 core``."""
-        parts = {**self.parameters.as_dict(), **self.as_dict()["storage"], "ignore": self.ignore}
-        if "class_weights" in parts:
-            parts["class_weights"] = self.as_dict()["parameters"]["class_weights"]
-        listed = [f"{name} {value}" for name, value in parts.items() if value not in (None, {})]
+        content = self.as_dict()
+        parts = {**content["parameters"], **content["storage"], "ignore": self.ignore}
+        listed = [f"{name} {value}" for name, value in parts.items() if value is not False and value not in (None, {})]
         return ", ".join([*listed, f"classes {self.classes.describe()}"])
 
 
@@ -185,6 +196,10 @@ class _Parameters(msgspec.Struct, frozen=True):
     beta: float | UnsetType = UNSET
     class_weights: dict[int, float] | UnsetType = UNSET
     absent: Absent | UnsetType = UNSET
+    profile: Profile | UnsetType = UNSET
+    sigma: float | UnsetType | None = UNSET
+    instances: bool | UnsetType = UNSET
+    matrix: list[list[float]] | UnsetType = UNSET
 
 
 class _Class(msgspec.Struct, frozen=True):
@@ -240,8 +255,10 @@ def _settings_of(sidecar: _Sidecar) -> MapSettings:
         if unknown := sorted(set(weights) - set(values)):
             raise UsageError(f"$.parameters.class_weights names label {unknown[0]}, which is no class")
         used["class_weights"] = {values.index(value): weight for value, weight in weights.items()}
-    sidecar.storage.check(sidecar.kind, MapParameters(sidecar.kind).rectified)
-    return make_settings(MapParameters(**used), sidecar.storage, Classes(values, names, sidecar.ignore))
+    parameters = MapParameters(**used)
+    sidecar.storage.check(parameters)
+    check_classes(parameters, len(values))
+    return make_settings(parameters, sidecar.storage, Classes(values, names, sidecar.ignore))
 
 
 def check_file_name(case: str, record: MapRecord, storage: Storage) -> None:

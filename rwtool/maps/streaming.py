@@ -18,7 +18,8 @@ from rwtool.maps.distances import (
     distance_to_other_class,
     signed_distance,
 )
-from rwtool.maps.parameters import RECTIFIED, MapParameters, MapSummary
+from rwtool.maps.parameters import RECTIFIED, MapParameters, MapSummary, check_classes
+from rwtool.maps.structures import instance_factors, skeleton_weights
 
 Block = tuple[int, tuple[slice, ...], NDArray[np.float32]]
 
@@ -75,21 +76,26 @@ def map_blocks(
     """
     if layout == "packed" and not parameters.rectified:
         raise UsageError(f"only {', '.join(RECTIFIED)} maps can be packed; found {parameters.kind}")
+    check_classes(parameters, n_classes)
     spacing = parameters.distance_spacing(spacing_mm)
     case = _Case(labels, spacing, parameters, summary, ignore, threads)
     present = _note_presence(case, n_classes)
     if parameters.rectified:
         own = _own_values(case)
-        if layout == "packed":
-            for where in slabs(labels, axis):
-                yield 0, where, own[where] if ignore is None else _marked(own[where], labels[where], ignore)
-            return
         others = parameters.other_values(n_classes)
-        for k in range(n_classes):
+        factors = _factors(case, others) if parameters.instances else None
+        if factors is not None:
+            np.multiply(own, factors, out=own)
+        for k in range(parameters.packed_channels if layout == "packed" else n_classes):
             for where in slabs(labels, axis):
-                yield k, where, _rectified_block(own[where], labels[where], others, k, ignore)
+                other: Any = others if factors is None else _at_voxels(others, labels[where]) * factors[where]
+                if layout == "dense":
+                    yield k, where, _rectified_block(own[where], labels[where], other, k, ignore)
+                else:
+                    values = own[where] if k == 0 else other
+                    yield k, where, values if ignore is None else _marked(values, labels[where], ignore)
         return
-    make = _boundary_channel if parameters.kind == "boundary" else _hd_channel
+    make = {"boundary": _boundary_channel, "hd": _hd_channel, "matrix": _matrix_channel}[parameters.kind]
     channel_of = make(case, present)
     for k in range(n_classes):
         channel = channel_of(k)
@@ -107,12 +113,12 @@ def expand_packed(
 
     Parameters
     ----------
-    own : (Z, Y, X) array
-        The own value of each voxel.
+    own : (Z, Y, X) or (2, Z, Y, X) array
+        The own value of each voxel; with `instances` its other value too.
     labels : (Z, Y, X) integer array
         Class indices 0..K-1.
     other_values : (K,) float
-        The other value, by the true class of the voxel.
+        The other value, by the true class of the voxel, where `own` does not hold it.
     ignore : int, optional
         Value of voxels without a class; they become 0.
 
@@ -128,17 +134,19 @@ def expand_channel(
     own: NDArray[Any], labels: NDArray[Any], other_values: ArrayLike, k: int, *, ignore: int | None = None
 ) -> NDArray[np.float32]:
     """One channel, (Z, Y, X), of the dense map of a packed one; parameters are those of :func:`expand_packed`."""
-    others = np.asarray(other_values, dtype=np.float32)
-    channel = np.empty_like(own, dtype=np.float32)
-    for where in slabs(own):
-        channel[where] = _rectified_block(own[where], labels[where], others, k, ignore)
+    both = own.ndim == labels.ndim + 1
+    values, others = (own[0], own[1]) if both else (own, np.asarray(other_values, dtype=np.float32))
+    channel = np.empty_like(values, dtype=np.float32)
+    for where in slabs(values):
+        other = others[where] if both else others
+        channel[where] = _rectified_block(values[where], labels[where], other, k, ignore)
     return channel
 
 
 def _note_presence(case: _Case, n_classes: int) -> NDArray[np.bool_]:
     """Which class stands in which slice, (Z, K), or in the volume, (1, K); edge cases go into the summary."""
     parameters, summary = case.parameters, case.summary
-    sliced = parameters.uses_distance and parameters.dims == 2
+    sliced = parameters.sliced
     parts = list(case.labels) if sliced else [case.labels]
     depth = len(parts)
     present = np.zeros((depth, n_classes), dtype=bool)
@@ -161,16 +169,33 @@ def _note_presence(case: _Case, n_classes: int) -> NDArray[np.bool_]:
 def _own_values(case: _Case) -> NDArray[np.float32]:
     """Own value of every voxel of a rectified map."""
     labels, parameters = case.labels, case.parameters
+    if parameters.kind == "skeleton":
+        weights = skeleton_weights(labels, case.spacing, dims=parameters.dims, ignore=case.ignore, threads=case.threads)
+        return np.subtract(0, weights, out=weights)  # no -0
     if parameters.kind != "rrw":
         own = 0.0 if parameters.kind == "ac" else -float(parameters.beta or 0.0)
         return np.full_like(labels, own, dtype=np.float32)
     distance = _inside_distance(case)
     if parameters.dims == 2:
         for z in range(labels.shape[0]):
-            _normalise(distance[z : z + 1], labels[z : z + 1], case.summary, case.ignore)
+            _normalise(distance[z : z + 1], labels[z : z + 1], case)
     else:
-        _normalise(distance, labels, case.summary, case.ignore)
+        _normalise(distance, labels, case)
     return distance
+
+
+def _factors(case: _Case, others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the values of each component are multiplied by."""
+    parameters = case.parameters
+    factors = instance_factors(case.labels, dims=2 if parameters.sliced else 3, ignore=case.ignore)
+    largest = max(float(np.abs(others).max()), abs(parameters.beta or 0.0))
+    most = float(factors.max())
+    if most * largest > float(np.finfo(np.float32).max):
+        raise VolumeError(
+            f"{largest:g} times {most:g}, for the smallest component, is too large for float32; choose a smaller alpha, "
+            "beta or class weight"
+        )
+    return factors
 
 
 def _inside_distance(case: _Case) -> NDArray[np.float32]:
@@ -183,19 +208,51 @@ def _inside_distance(case: _Case) -> NDArray[np.float32]:
     return distance
 
 
-def _normalise(distance: NDArray[np.float32], labels: NDArray[Any], summary: MapSummary, ignore: int | None) -> None:
-    """Divide each distance by the largest of its class, in place, and turn it negative."""
-    largest = _largest_by_class(distance, labels)
+def _normalise(distance: NDArray[np.float32], labels: NDArray[Any], case: _Case) -> None:
+    """Make own values of the distances inside, in place, as the profile says; a class that is all there is has -1."""
+    parameters = case.parameters
+    largest = _by_class(distance, labels, np.maximum, 0)
+    for k, value in largest.items():
+        if k != case.ignore:
+            _note_distance(case.summary, k, value)
+    if parameters.profile == "exp":
+        _decay(distance, np.float32(parameters.sigma or 1.0))
+        return
     divisor = np.full(max(largest) + 1, -1, dtype=np.float32)
     for k, value in largest.items():
         if 0 < value < np.inf:
             divisor[k] = -value
-        if k != ignore:
-            _note_distance(summary, k, value)
+    if parameters.profile == "reversed":
+        _reverse(distance, labels, divisor)
+        return
     for where in slabs(labels):
         np.divide(distance[where], divisor[labels[where]], out=distance[where])
     if np.inf in largest.values():  # a class with nothing to measure to
         np.maximum(distance, -1, out=distance)
+
+
+def _reverse(distance: NDArray[np.float32], labels: NDArray[Any], divisor: NDArray[np.float32]) -> None:
+    """``-(1 - (d - d0) / D)`` in place, d0 the smallest distance of the class; -1 where there is none to measure."""
+    least = np.zeros_like(divisor)
+    for k, value in _by_class(distance, labels, np.minimum, np.inf).items():
+        least[k] = value if value < np.inf else 0
+    for where in slabs(labels):
+        block, piece = labels[where], distance[where]
+        np.copyto(piece, 0, where=np.isinf(piece))
+        np.subtract(piece, least[block], out=piece)
+        np.divide(piece, divisor[block], out=piece)
+        np.subtract(-1, piece, out=piece)
+
+
+def _decay(distance: NDArray[np.float32], sigma: np.float32) -> None:
+    """``-exp(-d / sigma)`` in place; -1 where there is nothing to measure to."""
+    for where in slabs(distance):
+        piece = distance[where]
+        np.copyto(piece, 0, where=np.isinf(piece))
+        with np.errstate(over="ignore", under="ignore"):  # to 0
+            np.divide(piece, -sigma, out=piece)
+            np.exp(piece, out=piece)
+        np.negative(piece, out=piece)
 
 
 def _note_distance(summary: MapSummary, k: int, value: float) -> None:
@@ -205,28 +262,34 @@ def _note_distance(summary: MapSummary, k: int, value: float) -> None:
         summary.zero_distance.append(k)
 
 
-def _largest_by_class(distance: NDArray[np.float32], labels: NDArray[Any]) -> dict[int, float]:
-    largest: dict[int, float] = {}
+def _by_class(distance: NDArray[np.float32], labels: NDArray[Any], extreme: np.ufunc, start: float) -> dict[int, float]:
+    """The largest distance in each class from `start` on, or the smallest."""
+    found: dict[int, float] = {}
     for where in slabs(labels):
         block, piece = labels[where], distance[where]
         for k in label_counts(block):
-            value = float(piece.max(where=block == k, initial=0))
-            largest[k] = max(value, largest.get(k, 0.0))
-    return largest
+            value = extreme.reduce(piece, axis=None, where=block == k, initial=start)
+            found[k] = float(extreme(value, found.get(k, start)))
+    return found
 
 
 def _rectified_block(
     own: NDArray[Any], labels: NDArray[Any], other_values: NDArray[np.float32], k: int, ignore: int | None
 ) -> NDArray[np.float32]:
-    """Channel k of a rectified map where its own values are `own`."""
-    if (other_values == other_values[0]).all():
-        other: Any = other_values[0]
-    else:
-        other = np.append(other_values, np.float32(0))[np.minimum(labels, len(other_values))]
+    """Channel k of a rectified map where its own values are `own`; other values by class, or of each voxel."""
+    other: Any = other_values
+    if other_values.ndim == 1:
+        same = (other_values == other_values[0]).all()
+        other = other_values[0] if same else _at_voxels(other_values, labels)
     values = np.where(labels == k, own, other).astype(np.float32, copy=False)
     if ignore is not None:
         values[labels == ignore] = 0
     return values
+
+
+def _at_voxels(by_class: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.float32]:
+    """What a voxel has by its class; 0 where it has none."""
+    return np.append(by_class, np.float32(0))[np.minimum(labels, len(by_class))]
 
 
 def _marked(own: NDArray[np.float32], labels: NDArray[Any], ignore: int) -> NDArray[np.float32]:
@@ -281,6 +344,19 @@ def _hd_channel(case: _Case, present: NDArray[np.bool_]) -> Callable[[int], NDAr
                     f"{summary.largest_distance.get(k, 0):.1f} to the power {parameters.alpha:g} is too large for "
                     "float32; choose a smaller alpha"
                 )
+        return channel
+
+    return channel_of
+
+
+def _matrix_channel(case: _Case, present: NDArray[np.bool_]) -> Callable[[int], NDArray[np.float32]]:
+    del present  # each class has its distances, whether it is there or not
+    columns = np.asarray(case.parameters.matrix, dtype=np.float32)
+
+    def channel_of(k: int) -> NDArray[np.float32]:
+        channel = np.empty_like(case.labels, dtype=np.float32)
+        for where in slabs(channel):
+            channel[where] = _at_voxels(columns[k], case.labels[where])
         return channel
 
     return channel_of

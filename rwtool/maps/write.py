@@ -41,8 +41,9 @@ class MapJob:
     @property
     def bytes_per_voxel(self) -> int:
         """Of all maps together, before compression."""
-        channels = 1 if self.storage.layout == "packed" else len(self.labels.classes)
-        return channels * np.dtype(self.storage.dtype).itemsize * len(self.outputs)
+        packed = self.storage.layout == "packed"
+        channels = sum(p.packed_channels if packed else len(self.labels.classes) for p, _ in self.outputs)
+        return channels * np.dtype(self.storage.dtype).itemsize
 
 
 def write_maps(job: MapJob) -> dict[str, MapRecord]:
@@ -66,7 +67,9 @@ def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Vol
         axis=storage_axes(volume.geometry, f".{storage.format}")[0],
         threads=job.threads,
     )
-    channels = None if storage.layout == "packed" else len(classes)
+    channels: int | None = parameters.packed_channels if storage.layout == "packed" else len(classes)
+    if storage.layout == "packed" and channels == 1:
+        channels = None
     slope, threads = storage.slope(parameters, len(classes)), job.threads
     with create(path, volume.geometry, storage.dtype, channels=channels, slope=slope, threads=threads) as put:
         for _, _, block in blocks:

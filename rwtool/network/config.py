@@ -15,7 +15,10 @@ from msgspec import UNSET, UnsetType
 from rwtool.errors import UsageError
 from rwtool.records import read_toml, to_record
 
-Loss = Literal["rrw", "boundary", "ac", "hd", "dice", "focal", "ce", "wce-rrw"]
+Loss = Literal[
+    "rrw", "boundary", "ac", "hd", "skeleton", "matrix", "dice", "focal", "ce", "wce-rrw", "generalized-surface",
+    "boundary-dou",
+]  # fmt: skip
 CommonLoss = Literal["dice", "ce"]
 Mix = Literal["equal", "gradual"]
 Schedule = Literal["paper", "authors"]
@@ -23,7 +26,10 @@ Normalize = Literal["zscore", "ct", "none"]
 Amp = Literal["auto", "bf16", "fp16", "off"]
 Flip = Literal["both", "y", "x", "none"]
 
-MAP_OF_LOSS: dict[str, str] = {"rrw": "rrw", "boundary": "boundary", "ac": "ac", "hd": "hd", "wce-rrw": "rrw"}
+MAP_OF_LOSS: dict[str, str] = {
+    "rrw": "rrw", "boundary": "boundary", "ac": "ac", "hd": "hd", "skeleton": "skeleton", "matrix": "matrix",
+    "wce-rrw": "rrw", "generalized-surface": "boundary",
+}  # fmt: skip
 """The kind of map that a loss takes; the others take none."""
 
 _FORMAT = 1  # of the TOML file
@@ -52,7 +58,8 @@ class TrainConfig:
 
     Attributes
     ----------
-    loss : {"rrw", "boundary", "ac", "hd", "dice", "focal", "ce", "wce-rrw"}
+    loss : {"rrw", "boundary", "ac", "hd", "skeleton", "matrix", "wce-rrw", "dice", "focal", "ce", ...}
+        Or "generalized-surface" or "boundary-dou", to compare with.
     mixed_with : {"dice", "ce"}, optional
         A common loss to mix a map loss with; the key ``with`` of the TOML file.
     mix : {"equal", "gradual"}

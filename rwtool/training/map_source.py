@@ -31,14 +31,19 @@ class MapUse:
 
     Attributes
     ----------
-    kind : {"rrw", "boundary", "ac", "hd"}
+    kind : {"rrw", "boundary", "ac", "hd", "skeleton", "matrix"}
     n_classes : int
     other_values : (K,) float
-        Of a rectified kind; its own magnitude alone is kept (none for ac, where it is 0).
+        Of a rectified kind; its own magnitude alone is kept (none for ac, where it is 0), and with `instances` the
+        other value of each voxel.
     exponent : float
         The map is a magnitude to this power (hd).
     maps : MapSet, optional
         The folder to read from; without it maps are computed.
+    instances : bool
+        Whether components of a class are told apart.
+    matrix : (K, K) float, optional
+        Class distances.
     """
 
     kind: str
@@ -46,6 +51,8 @@ class MapUse:
     other_values: tuple[float, ...] = ()
     exponent: float = 1.0
     maps: MapSet | None = None
+    instances: bool = False
+    matrix: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def rectified(self) -> bool:
@@ -55,17 +62,19 @@ class MapUse:
     @property
     def channels(self) -> int:
         """Magnitudes per voxel."""
-        return 0 if self.kind == "ac" else 1 if self.rectified else self.n_classes
+        if self.instances:
+            return 2
+        return 0 if self.kind in ("ac", "matrix") else 1 if self.rectified else self.n_classes
 
     @property
     def scales(self) -> bool:
         """Whether magnitudes are distances, which grow with the picture; those of rrw are shares of the largest."""
-        return not self.rectified
+        return self.kind in ("boundary", "hd")
 
     @property
     def sliced(self) -> bool:
         """Whether distances were measured slice by slice, so that they hold in the plane of the label file alone."""
-        return self.maps is not None and self.maps.settings.parameters.dims == 2
+        return self.maps is not None and self.maps.settings.parameters.sliced
 
     def magnitudes(self, case: str, labels: Volume, sha256: str) -> NDArray[np.float32] | None:
         """Give the magnitudes of a case.
@@ -127,7 +136,7 @@ class MapUse:
         if not path.is_file():
             raise VolumeError(f"{path}: no such file, though {SIDECAR} names it; run rwtool maps again")
         result = np.zeros((self.channels, *labels.array.shape), dtype=np.float32)
-        found, wanted = 0, 1 if maps.packed else self.n_classes
+        found, wanted = 0, self.channels if maps.packed else self.n_classes
         for k, channel in enumerate(read_channels(path, **grid_of(path, record))):
             if channel.array.shape != labels.array.shape:
                 raise VolumeError(
@@ -140,10 +149,13 @@ class MapUse:
                     f"{path}: it lies on another grid than the labels: {match.difference}; run rwtool maps again"
                 )
             found += 1
-            if maps.packed:
-                result[0] = channel.array
+            if maps.packed and k < wanted:
+                result[k] = channel.array
             elif self.rectified:
-                np.copyto(result[0], channel.array, where=labels.array == k)
+                own = labels.array == k
+                np.copyto(result[0], channel.array, where=own)
+                if self.instances:
+                    np.copyto(result[1], channel.array, where=~own)
             elif k < self.channels:
                 result[k] = np.abs(channel.array) ** np.float32(1 / self.exponent)
         if found != wanted:
@@ -160,7 +172,7 @@ def plan_map_use(kind: str, folder: Path | None, classes: Classes) -> MapUse:
 
     Parameters
     ----------
-    kind : {"rrw", "boundary", "ac", "hd"}
+    kind : {"rrw", "boundary", "ac", "hd", "skeleton", "matrix"}
     folder : Path, optional
         Of the maps of this kind, or the folder above it; without it they are computed, in mm and in the volume.
     classes : Classes
@@ -169,9 +181,14 @@ def plan_map_use(kind: str, folder: Path | None, classes: Classes) -> MapUse:
     Raises
     ------
     UsageError
-        There are no such maps, or they were made for other classes.
+        There are no such maps, or they were made for other classes; or class distances are not given.
     """
     if folder is None:
+        if kind == "matrix":
+            raise UsageError(
+                "the matrix loss takes its numbers from maps; write them by rwtool maps LABELS MAPS --kind matrix "
+                "--matrix FILE, and give maps="
+            )
         plain = MapParameters(kind)  # type: ignore[arg-type]
         others = plain.other_values(len(classes)) if plain.rectified else ()
         return MapUse(kind, len(classes), tuple(map(float, others)), float(plain.alpha or 1) if kind == "hd" else 1.0)
@@ -183,8 +200,10 @@ def plan_map_use(kind: str, folder: Path | None, classes: Classes) -> MapUse:
             "again, or give the same classes and ignore"
         )
     others = maps.other_values() if kind in RECTIFIED else ()
-    exponent = float(maps.settings.parameters.alpha or 1) if kind == "hd" else 1.0
-    return MapUse(kind, len(classes), tuple(map(float, others)), exponent, maps)
+    parameters = maps.settings.parameters
+    exponent = float(parameters.alpha or 1) if kind == "hd" else 1.0
+    matrix = None if parameters.matrix is None else tuple(map(tuple, parameters.matrix))
+    return MapUse(kind, len(classes), tuple(map(float, others)), exponent, maps, parameters.instances, matrix)
 
 
 def _find_maps(kind: str, folder: Path) -> MapSet:

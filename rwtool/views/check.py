@@ -109,6 +109,8 @@ def check_maps(
     )
     if path is None:
         return checked
+    if checked.maps.kind == "matrix":
+        raise UsageError("a matrix has no map of a case that a figure could show; leave out figure=")
     shown = _shown(checked, case)
     source = checked.maps.source(shown) if labels is None else find_cases(labels, name=name)[shown]
     drawn = draw_signs(

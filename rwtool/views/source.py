@@ -18,7 +18,7 @@ from rwtool.io.formats import read_channels, read_image_channels, suited
 from rwtool.io.grids import match_turned
 from rwtool.io.volume import Volume
 from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set
-from rwtool.maps.parameters import KINDS, RECTIFIED, Kind, MapParameters, MapSummary
+from rwtool.maps.parameters import FILED, RECTIFIED, Kind, MapParameters, MapSummary
 from rwtool.maps.settings import SIDECAR
 from rwtool.maps.streaming import map_blocks
 from rwtool.views.planes import Plane
@@ -101,7 +101,7 @@ def find_maps(source: str | Path, case: str) -> list[MapFile]:
         if maps is None or name is None:
             raise UsageError(f"{path}: the {SIDECAR} beside it does not tell of this map; name one of rwtool maps")
         return [MapFile(path, maps, name)]
-    folders = [path] if (path / SIDECAR).is_file() else [path / kind for kind in KINDS if (path / kind).is_dir()]
+    folders = [path] if (path / SIDECAR).is_file() else [path / kind for kind in FILED if (path / kind).is_dir()]
     found = [maps for folder in folders if (maps := read_map_set(folder)) is not None]
     if not found:
         raise UsageError(f"{path}: no map and no folder of maps; name one that rwtool maps has made")

@@ -14,7 +14,7 @@ from rwtool.datasets.channels import find_images
 from rwtool.datasets.classes import Classes
 from rwtool.datasets.plan import DataSet, NoClassError, plan_dataset
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.maps.parameters import KINDS, Kind
+from rwtool.maps.parameters import FILED, Kind
 from rwtool.maps.settings import SIDECAR
 from rwtool.parallel import Outcome
 from rwtool.report.figures import check_can_draw, check_figure_path
@@ -90,7 +90,7 @@ def view(
         the first is shown.
     maps : sequence of path, optional
         Maps of the case: files, folders of a kind, or the folder above them.
-    kinds : sequence of {"ac", "boundary", "constant", "hd", "rrw"}, optional
+    kinds : sequence of {"ac", "boundary", "constant", "hd", "rrw", "skeleton"}, optional
         Maps to be made for the picture, in mm and 3D; by default ac, boundary, hd and rrw where no `maps` are given.
     slice : int, optional
         Of a case; by default the first of those with most foreground.
@@ -126,9 +126,9 @@ def view(
     check_can_draw()
     if out is not None:
         check_figure_path(Path(out))
-    unknown = [kind for kind in kinds or () if kind not in KINDS]
+    unknown = [kind for kind in kinds or () if kind not in FILED]
     if unknown:
-        raise UsageError(f"kinds= are some of {', '.join(KINDS)}; found {', '.join(map(str, unknown))}")
+        raise UsageError(f"kinds= are some of {', '.join(FILED)}; found {', '.join(map(str, unknown))}")
     source = Path(labels)
     found = _maps_of(maps, source, name)
     known = classes_of(found, classes)

@@ -38,7 +38,7 @@ def test_the_table_has_a_line_a_case_and_one_for_all(make):
     lines = lines_of(result)
     assert f"case_1 {6 * 9 * 5} 0 0 0 yes yes" in lines
     assert f"all {3 * 6 * 9 * 5} 0 0 0" in lines
-    assert lines[-1] == "3 maps verified"
+    assert lines[-2:] == ["stable: at no voxel does a class other than the true one rise", "3 maps verified"]
 
 
 def test_the_table_of_boundary_maps_shows_a_share_and_a_count(make):
@@ -47,6 +47,19 @@ def test_the_table_of_boundary_maps_shows_a_share_and_a_count(make):
     (line,) = (line for line in lines_of(check(folder)) if line.startswith("all"))
     assert line.endswith(f"{random.unstable_share:.2%} ({random.unstable}) 0")
     assert random.unstable > 0
+    said = (
+        f"not stable: at {random.unstable_share:.2%} of the voxels, at random softmax, a class other than the true one"
+    )
+    assert said in " ".join(lines_of(check(folder)))
+
+
+def test_the_table_of_a_matrix_has_a_line_a_class(make):
+    folder = make("matrix", matrix=[[-3, 1, 2], [4, 0, 2], [12, 1, 0]])
+    lines = lines_of(check(folder))
+    assert "label 1 100,000 0 0 0 yes yes" in lines
+    assert lines[-1] == "3 classes verified"
+    result = check(folder, "--figure", folder / "signs.png", code=2)
+    assert "a matrix has no map of a case that a figure could show; leave out --figure" in result.output
 
 
 def test_json_is_what_check_maps_found(make):

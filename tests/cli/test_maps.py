@@ -38,6 +38,22 @@ def test_all_kinds_come_from_one_command(labels, tmp_path):
     assert {p.name for p in (tmp_path / "maps").iterdir()} == {"ac", "boundary", "constant", "hd", "rrw"}
 
 
+def test_the_options_of_a_kind_are_those_of_its_function(labels, tmp_path):
+    run("maps", labels, tmp_path / "maps", "--profile", "exp", "--sigma", 3, "--instances", "-j", 1)
+    found = rwtool.read_map(tmp_path / "maps" / "rrw" / "case_2.nii.gz")
+    np.testing.assert_array_equal(found, expected(labels / "case_2.nii.gz", profile="exp", sigma=3.0, instances=True))
+
+
+def test_a_matrix_is_read_from_a_file_of_rows(labels, tmp_path):
+    (tmp_path / "m.csv").write_text("0,1,2\n1.5 , -1, 1\n\n3 1 0.5\n")
+    result = run("maps", labels, tmp_path / "maps", "--kind", "matrix", "--matrix", tmp_path / "m.csv", "-j", 1)
+    assert f"the matrix has no file per case: {tmp_path / 'maps' / 'matrix' / 'maps.json'} holds its" in result.output
+    assert sidecar(tmp_path / "maps" / "matrix")["parameters"]["matrix"] == [[0, 1, 2], [1.5, -1, 1], [3, 1, 0.5]]
+    (tmp_path / "m.csv").write_text("0,1,x\n")
+    result = run("maps", labels, tmp_path / "maps", "--kind", "matrix", "--matrix", tmp_path / "m.csv", code=2)
+    assert "m.csv is to hold a row of numbers for each class, with commas; could not convert" in result.output
+
+
 def test_absent_classes_are_warned_of_where_0_is_not_neutral(tmp_path):
     write_labels(tmp_path / "labels" / "a.nii.gz", values=(0, 1))
     write_labels(tmp_path / "labels" / "b.nii.gz", values=(0, 3))
@@ -106,7 +122,7 @@ def test_dataset_json_beside_or_above_the_labels_names_the_classes(tmp_path):
         (["LABELS", "OUT", "--class-weight", "1=2", "--kind", "all"], 2, "--class-weight belongs to"),
         (["LABELS", "OUT", "--alpha", "2"], 2, "--alpha belongs to"),
         (["LABELS", "OUT", "--beta", "2"], 2, "--beta belongs to"),
-        (["LABELS", "OUT", "--kind", "ac", "--units", "mm"], 2, "--units belongs to boundary and hd and rrw maps"),
+        (["LABELS", "OUT", "--kind", "ac", "--units", "mm"], 2, "--units belongs to boundary and hd and rrw and skel"),
         (
             ["LABELS", "OUT", "--kind", "hd", "--convention", "inner"],
             2,
@@ -115,6 +131,11 @@ def test_dataset_json_beside_or_above_the_labels_names_the_classes(tmp_path):
         (["LABELS", "OUT", "--class-weight", "1=2", "--class-weight", "1=3"], 2, "names label 1 twice"),
         (["LABELS", "OUT", "--ignore", "0"], 2, "--ignore 0 is the background, a class like any other"),
         (["LABELS", "OUT", "-q", "-v"], 2, "exclude each other"),
+        (["LABELS", "OUT", "--kind", "matrix"], 2, "a matrix map is its K x K numbers; give --matrix"),
+        (["LABELS", "OUT", "--kind", "matrix", "--matrix", "LABELS"], 2, "is a directory"),
+        (["LABELS", "OUT", "--sigma", "2"], 2, "sigma belongs to --profile exp; found --profile linear"),
+        (["LABELS", "OUT", "--kind", "hd", "--instances"], 2, "--instances belongs to ac and constant and rrw"),
+        (["LABELS", "OUT", "--profile", "exp", "--kind", "ac"], 2, "--profile belongs to rrw maps"),
         (["LABELS", "OUT", "--slice-axis", "3"], 2, "0<=x<=2"),
         (["LABELS", "OUT", "--spacing", "1", "1", "1"], 2, "carries its own spacing"),
         (["LABELS", "OUT/../labels"], 0, "3 cases to do"),

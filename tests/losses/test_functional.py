@@ -14,6 +14,7 @@ torch.set_num_threads(1)
 
 IGNORE = 255
 SPACING = (2.0, 1.0, 1.5)
+MATRIX = 1.0 - 1.5 * np.eye(5) + np.abs(np.subtract.outer(np.arange(5.0), np.arange(5.0) ** 1.5)) / 4
 OTHERS = {2: [1.0, 2.5], 3: [1.0, 0.5, 3.0], 4: [0.7, 1.0, 2.0, 4.0], 5: [1.0, 1.0, 2.0, 0.3, 5.0]}
 
 
@@ -89,6 +90,43 @@ def np_dice(y, labels, ignore):
     return 1 - float(np.mean(found))
 
 
+def np_surface(y, labels, ignore, z, weights=None):
+    found = []
+    for b, image in enumerate(labels):
+        right = whole = 0.0
+        for k in range(y.shape[1]):
+            size = (image == k).sum()
+            weight = (1 / size**2 if size else 0) if weights is None else weights[k]
+            for v in np.ndindex(image.shape):
+                if image[v] != ignore:
+                    right += weight * (z[(b, k, *v)] * (1 - (image[v] == k) - y[(b, k, *v)])) ** 2
+                    whole += weight * z[(b, k, *v)] ** 2
+        found.append(1 - right / whole if whole else 0)
+    return float(np.mean(found))
+
+
+def on_the_edge(image, v, ignore):
+    """Whether a voxel has a face neighbour of another class, or the edge of the image beside it."""
+    for axis, step in product(range(image.ndim), (-1, 1)):
+        beside = tuple(n + step * (axis == a) for a, n in enumerate(v))
+        if image.shape[axis] == 1:
+            continue
+        if not 0 <= beside[axis] < image.shape[axis] or image[beside] not in (image[v], ignore):
+            return True
+    return False
+
+
+def np_dou(y, labels, ignore):
+    found = []
+    for (b, image), k in product(enumerate(labels), range(y.shape[1])):
+        kept, t = image != ignore, image == k
+        edge = sum(on_the_edge(image, v, ignore) for v in map(tuple, np.argwhere(t)))
+        alpha = min(1 - 2 * edge / t.sum(), 0.8) if t.any() else -1
+        p, overlap = (y[b, k] ** 2)[kept].sum() + 1e-5, y[b, k][t].sum()
+        found.append((p + t.sum() - 2 * overlap) / (p + t.sum() - (1 + alpha) * overlap))
+    return float(np.mean(found))
+
+
 def np_length(y, labels, ignore):
     def term(b, v, _):
         total = 0.0
@@ -116,6 +154,11 @@ def every_loss(labels, n_classes, ignore=None, **more):
     rrw = maps(rwtool.rrw_map, labels, n_classes, ignore, class_weights=weights)
     own = maps(rwtool.rrw_map, labels, n_classes, ignore, class_weights=weights, layout="packed")
     others = np.array(OTHERS[n_classes])
+    divided = {"class_weights": weights, "instances": True}
+    parts = maps(rwtool.rrw_map, labels, n_classes, ignore, **divided)
+    both = torch.as_tensor(maps(rwtool.rrw_map, labels, n_classes, ignore, **divided, layout="packed"))
+    matrix = MATRIX[:n_classes, :n_classes]
+    far = np.stack([rwtool.matrix_map(part, matrix=matrix, ignore=ignore) for part in labels])
     t_labels, t_z, t_hd, t_own, t_others = tensors(labels.astype(np.uint8), z, hd, own, others)
     cut = {"ignore": ignore, **more}
     return {
@@ -162,6 +205,23 @@ def every_loss(labels, n_classes, ignore=None, **more):
             lambda x: rwtool.weighted_cross_entropy_loss(x, t_z, t_labels, **(cut | {"check": False})),
             lambda y: np_log(y, labels, ignore, lambda b, v, p: abs(z[(b, int(labels[(b, *v)]), *v)])),
         ),
+        "packed_instances": (
+            lambda x: rwtool.packed_region_wise_loss(x, both, t_labels, **cut),
+            lambda y: np_region_wise(y, labels, ignore, parts) / n_classes,
+        ),
+        "matrix": (
+            lambda x: rwtool.matrix_loss(x, t_labels, matrix, **cut),
+            lambda y: np_region_wise(y, labels, ignore, far) / n_classes,
+        ),
+        "surface": (
+            lambda x: rwtool.generalized_surface_loss(x, t_z, t_labels, **cut),
+            lambda y: np_surface(y, labels, ignore, z),
+        ),
+        "surface_weighted": (
+            lambda x: rwtool.generalized_surface_loss(x, t_z, t_labels, class_weights=t_others, **cut),
+            lambda y: np_surface(y, labels, ignore, z, others),
+        ),
+        "dou": (lambda x: rwtool.boundary_dou_loss(x, t_labels, **cut), lambda y: np_dou(y, labels, ignore)),
     }
 
 
@@ -185,6 +245,8 @@ def test_slices_are_volumes_of_one_slice(name):
     loss, _ = every_loss(labels, 3, IGNORE)[name]
     z, own = (maps(rwtool.boundary_map, labels, 3, IGNORE), maps(rwtool.rrw_map, labels, 3, IGNORE, layout="packed"))
     hd, others = maps(rwtool.hd_map, labels, 3, IGNORE), OTHERS[3]
+    divided = {"class_weights": dict(enumerate(others)), "instances": True, "layout": "packed"}
+    both = torch.as_tensor(maps(rwtool.rrw_map, labels, 3, IGNORE, **divided))
     x, y, z, own, hd = tensors(logits[:, :, 0], labels[:, 0], z[:, :, 0], own[:, 0], hd[:, :, 0])
     flat = {
         "rw": lambda: losses.region_wise_loss(x, z, y, ignore=IGNORE),
@@ -200,6 +262,11 @@ def test_slices_are_volumes_of_one_slice(name):
         "ce": lambda: losses.cross_entropy_loss(x, y, ignore=IGNORE),
         "wce": lambda: losses.weighted_cross_entropy_loss(x, own, y, ignore=IGNORE),
         "wce_dense": lambda: losses.weighted_cross_entropy_loss(x, z, y, ignore=IGNORE),
+        "packed_instances": lambda: losses.packed_region_wise_loss(x, both[:, :, 0], y, ignore=IGNORE),
+        "matrix": lambda: losses.matrix_loss(x, y, MATRIX[:3, :3], ignore=IGNORE),
+        "surface": lambda: losses.generalized_surface_loss(x, z, y, ignore=IGNORE),
+        "surface_weighted": lambda: losses.generalized_surface_loss(x, z, y, class_weights=others, ignore=IGNORE),
+        "dou": lambda: losses.boundary_dou_loss(x, y, ignore=IGNORE),
     }[name]()
     assert flat.item() == pytest.approx(loss(torch.as_tensor(logits)).item(), rel=1e-12)
 
@@ -283,6 +350,17 @@ def test_rectified_maps_have_one_negative_component_at_every_voxel_that_of_the_t
         )
         np.testing.assert_array_equal((gradient < 0).sum(dim=1), 1)
         np.testing.assert_array_equal(gradient.argmin(dim=1), labels)
+
+
+@pytest.mark.parametrize("name", ["packed_instances", "surface", "dou"])
+def test_components_keep_a_map_stable_and_the_losses_to_compare_with_are_not(name):
+    labels, logits = volumes(3)
+    _, gradient = value_and_gradient(every_loss(labels, 3)[name][0], logits)
+    negative = (gradient < -1e-9 * gradient.abs().max()).sum(dim=1)
+    assert ((negative > 1).sum() > 0) == (name != "packed_instances")
+    two, _ = volumes(2)
+    _, gradient = value_and_gradient(every_loss(two, 2)[name][0], volumes(2)[1])
+    assert ((gradient < 0).sum(dim=1) <= 1).all()
 
 
 def test_z_12_4_minus_3_raises_a_wrong_class_too():
@@ -410,6 +488,110 @@ def test_length_of_a_constant_softmax_has_a_finite_gradient():
     assert gradient.abs().max() == 0
 
 
+def hard(predicted, n_classes):
+    """Logits of a prediction without a doubt."""
+    return 200.0 * torch.nn.functional.one_hot(predicted, n_classes).movedim(-1, 1).double()
+
+
+def test_a_skeleton_map_gives_the_soft_recall_of_the_skeletons_by_their_share_of_voxels():
+    labels, logits = volumes(3)
+    z, y = maps(rwtool.skeleton_map, labels, 3), softmax(logits)
+    recall = [[y[b, k][z[b, k] < 0].mean() * (labels[b] == k).mean() for k in range(3)] for b in range(len(labels))]
+    value, _ = value_and_gradient(losses.region_wise_loss, logits, z)
+    assert value == pytest.approx(-np.sum(recall) / 3 / len(labels), rel=1e-6)
+
+
+def test_a_matrix_of_ones_off_its_diagonal_is_the_active_contour_loss():
+    labels, logits = volumes(4, ignore=IGNORE)
+    found = value_and_gradient(losses.matrix_loss, logits, labels, 1 - np.eye(4), ignore=IGNORE)
+    expected = value_and_gradient(losses.active_contour_loss, logits, labels, ignore=IGNORE)
+    assert found[0] == pytest.approx(expected[0], rel=1e-12)
+    torch.testing.assert_close(found[1], expected[1])
+
+
+def test_a_matrix_with_constant_columns_is_a_rectified_map():
+    labels, logits = volumes(3)
+    own, other = np.array([-1.0, -0.5, 0.0]), np.array([1.0, 2.0, 3.0])
+    matrix = np.where(np.eye(3), own, other)
+    found = value_and_gradient(losses.matrix_loss, logits, labels, matrix)
+    packed = value_and_gradient(losses.packed_region_wise_loss, logits, own[labels], labels, other)
+    assert found[0] == pytest.approx(packed[0], rel=1e-12)
+    torch.testing.assert_close(found[1], packed[1])
+
+
+def test_other_values_of_each_voxel_are_those_of_its_class_where_they_are_equal():
+    labels, logits = volumes(3, ignore=IGNORE)
+    by_class = np.array(OTHERS[3])
+    by_voxel = np.where(labels == IGNORE, np.nan, by_class[np.where(labels == IGNORE, 0, labels)])
+    for options in ({}, {"region_weight": 3.0, "length": True}):
+        found, expected = (
+            losses.active_contour_loss(*tensors(logits, labels), other_values=others, ignore=IGNORE, **options)
+            for others in tensors(by_voxel, by_class)
+        )
+        assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_the_generalized_surface_loss_is_0_for_the_truth_1_for_its_opposite_and_has_no_unit():
+    labels, logits = volumes(2)
+    z = maps(rwtool.boundary_map, labels, 2)
+    y, x = tensors(labels, logits)
+    right, wrong = hard(y, 2), hard(1 - y, 2)
+    assert losses.generalized_surface_loss(right, torch.as_tensor(z), y).item() == pytest.approx(0, abs=1e-12)
+    assert losses.generalized_surface_loss(wrong, torch.as_tensor(z), y).item() == pytest.approx(1)
+    mm, other = (losses.generalized_surface_loss(x, torch.as_tensor(z * unit), y).item() for unit in (1, 100))
+    assert mm == pytest.approx(other, rel=1e-6)
+
+
+def test_the_generalized_surface_loss_by_hand():
+    labels = torch.tensor([[[0, 0, 1]]])  # z: -2 -1 1 and 2 1 -1; weights 1/4 and 1, so 4 + 1 + 1 voxels weigh 5/4
+    z = torch.from_numpy(rwtool.boundary_map(labels[0].numpy(), (1, 1, 1), n_classes=2))[None]
+    uniform = torch.zeros(1, 2, 1, 3)  # 1 - t - y is 1/2 in size everywhere
+    assert losses.generalized_surface_loss(uniform, z, labels).item() == pytest.approx(1 - 1 / 4)
+    last_wrong = hard(torch.tensor([[[0, 0, 0]]]), 2)  # |z| = 1 at the last voxel: 2 of 12 squared distances
+    assert losses.generalized_surface_loss(last_wrong, z, labels).item() == pytest.approx(1 / 6)
+
+
+def test_an_absent_class_has_no_weight_in_the_generalized_surface_loss_even_if_its_channel_is_not_0():
+    labels, logits = volumes(2)
+    farthest = maps(rwtool.boundary_map, labels, 3, absent="farthest")
+    assert farthest[:, 2].min() > 0
+    more = np.concatenate([logits, np.full_like(logits[:, :1], -200)], axis=1)
+    found = value_and_gradient(losses.generalized_surface_loss, more, farthest, labels)[0]
+    two = value_and_gradient(losses.generalized_surface_loss, logits, farthest[:, :2], labels)[0]
+    assert found == pytest.approx(two, rel=1e-9)
+
+
+def test_boundary_dou_of_a_class_on_its_boundary_is_its_dice_loss_where_the_prediction_is_hard():
+    labels = torch.as_tensor(np.indices((3, 4, 5)).sum(0) % 2)[None]  # a checkerboard: C = S, so alpha = -1
+    predicted = labels.clone()
+    predicted[0, 0] = 1
+    found, dice = (loss(hard(predicted, 2), labels).item() for loss in (losses.boundary_dou_loss, losses.dice_loss))
+    assert found == pytest.approx(dice, abs=1e-6)
+
+
+def test_boundary_dou_by_hand():
+    labels = torch.zeros(1, 5, 5, dtype=torch.int64)
+    labels[0, 1:4, 1:4] = 1  # S = 9 and C = 8, alpha = -7/9; of the background 16 and 16, alpha = -1
+    predicted = labels.clone()
+    predicted[0, 2, 3] = 0
+    found = losses.boundary_dou_loss(hard(predicted, 2), labels).item()
+    inner, outer = (8 + 9 - 2 * 8) / (8 + 9 - (1 - 7 / 9) * 8), (17 + 16 - 2 * 16) / (17 + 16)
+    assert found == pytest.approx((inner + outer) / 2, rel=1e-5)
+    filled = torch.ones(1, 1, 40, dtype=torch.int64)  # an axis of one voxel has no edge: C = 2, S = 40, alpha = 0.8
+    half = torch.zeros(1, 2, 1, 40, dtype=torch.float64)
+    expected = (10 + 40 - 2 * 20) / (10 + 40 - 1.8 * 20)
+    assert losses.boundary_dou_loss(half, filled).item() == pytest.approx((expected + 1) / 2, rel=1e-5)
+
+
+def test_an_absent_class_counts_1_in_boundary_dou_and_has_no_gradient():
+    labels, logits = volumes(2)
+    more = np.concatenate([logits, np.full_like(logits[:, :1], -40)], axis=1)
+    value, gradient = value_and_gradient(losses.boundary_dou_loss, more, labels)
+    two, _ = value_and_gradient(losses.boundary_dou_loss, logits, labels)
+    assert value == pytest.approx((2 * two + 1) / 3, rel=1e-9)
+    assert gradient[:, 2].abs().max() < 1e-15
+
+
 def test_dice_loss_of_a_hard_prediction_is_1_less_the_mean_dice_and_an_absent_class_costs_1_over_k():
     labels, predicted = torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 1, 1, 1]]])
     logits = 200.0 * torch.nn.functional.one_hot(predicted, 2).movedim(-1, 1)
@@ -471,6 +653,11 @@ def test_what_is_predicted_at_ignored_voxels_changes_nothing_and_gets_no_gradien
         "ce": ((losses.cross_entropy_loss, labels), {}),
         "wce": ((losses.weighted_cross_entropy_loss, packed, labels), {}),
         "wce_dense": ((losses.weighted_cross_entropy_loss, dense, labels), {}),
+        "packed_instances": ((losses.packed_region_wise_loss, np.stack([packed, packed + 2], axis=1), labels), {}),
+        "matrix": ((losses.matrix_loss, labels, MATRIX[:3, :3]), {}),
+        "surface": ((losses.generalized_surface_loss, dense, labels), {}),
+        "surface_weighted": ((losses.generalized_surface_loss, dense, labels), {"class_weights": OTHERS[3]}),
+        "dou": ((losses.boundary_dou_loss, labels), {}),
     }[name]
     loss, *arguments = arguments
     before, gradient = value_and_gradient(loss, logits, *arguments, ignore=value, **options)
@@ -508,7 +695,7 @@ def test_an_image_of_ignored_voxels_alone_has_no_gradient(name):
     labels, logits = volumes(3)
     loss = every_loss(np.full_like(labels, IGNORE), 3, IGNORE)[name][0]
     value, gradient = value_and_gradient(loss, logits)
-    assert value == (1 if name == "dice" else 0)
+    assert value == (1 if name in ("dice", "dou") else 0)
     assert gradient.abs().max() == 0
 
 
@@ -583,7 +770,9 @@ def test_without_the_check_no_loss_synchronises_with_the_device():
         value = value + losses.hausdorff_loss(x, z, y, ignore=IGNORE, check=False)
         value = value + losses.active_contour_loss(x, y, length=True, ignore=IGNORE, check=False)
         value = value + losses.weighted_cross_entropy_loss(x, z, y, ignore=IGNORE, check=False)
-        for loss in (losses.dice_loss, losses.focal_loss, losses.cross_entropy_loss):
+        value = value + losses.generalized_surface_loss(x, z.detach(), y, ignore=IGNORE, check=False)
+        value = value + losses.matrix_loss(x, y, 1 - torch.eye(3, device="cuda"), ignore=IGNORE, check=False)
+        for loss in (losses.dice_loss, losses.focal_loss, losses.cross_entropy_loss, losses.boundary_dou_loss):
             value = value + loss(x, y, ignore=IGNORE, check=False)
         value.backward()
     finally:
@@ -644,7 +833,15 @@ def test_wrong_arguments_are_refused_with_what_was_found_and_expected():
         (lambda: losses.region_wise_loss(x, z, y[:, :1]), r"labels: expected .* found \(2, 1, 5\)"),
         (
             lambda: losses.packed_region_wise_loss(x, z, y, [1, 1, 1]),
-            r"own values: .*\(2, 4, 5\).*found \(2, 3, 4, 5\)",
+            r"own and other values: .*\(2, 2, 4, 5\).*found \(2, 3, 4, 5\)",
+        ),
+        (lambda: losses.packed_region_wise_loss(x, z[:, 0], y), "give other_values= too, a number for each class"),
+        (lambda: losses.packed_region_wise_loss(x, z[0, 0], y, [1] * 3), r"own values: .*found \(4, 5\)"),
+        (lambda: losses.matrix_loss(x, y, [[0, 1], [1, 0]]), r"matrix: expected .*\(3, 3\).*found \(2, 2\)"),
+        (lambda: losses.generalized_surface_loss(x, z[:, 0], y), r"a dense map: .*found \(2, 4, 5\)"),
+        (
+            lambda: losses.generalized_surface_loss(x, z, y, class_weights=[1, 1]),
+            r"class_weights: .*\(3,\).*found \(2,\)",
         ),
         (lambda: losses.packed_region_wise_loss(x, z[:, 0], y, [1, 1]), r"other_values: .*\(3,\).*found \(2,\)"),
         (lambda: losses.weighted_cross_entropy_loss(x, z[:, :, :1], y), r"a dense map: .*found \(2, 3, 1, 5\)"),

@@ -24,7 +24,9 @@ MAKERS = {
     "ac": rwtool.ac_map,
     "hd": rwtool.hd_map,
     "constant": rwtool.constant_map,
+    "skeleton": rwtool.skeleton_map,
 }
+MATRIX = ((0.0, 1.0, 2.0), (1.5, -1.0, 1.0), (3.0, 1.0, 0.5))
 
 
 def batch(axes, *, n_classes=3, ignore=None, images=2, seed=0):
@@ -67,7 +69,8 @@ def test_the_loss_is_that_of_the_maps_that_the_functions_make(kind, axes, ignore
         assert found == dense_loss(kind, logits, maps(kind, labels, ignore=ignore), labels, ignore)
     else:
         own = maps(kind, labels, ignore=ignore, layout="packed")
-        assert found == rwtool.packed_region_wise_loss(logits, own, labels, [1.0] * 3, ignore=ignore)
+        others = [0.0 if kind == "skeleton" else 1.0] * 3
+        assert found == rwtool.packed_region_wise_loss(logits, own, labels, others, ignore=ignore)
     dense = dense_loss(kind, logits, maps(kind, labels, ignore=ignore), labels, ignore)
     torch.testing.assert_close(found, dense, rtol=1e-6, atol=1e-7)
 
@@ -95,6 +98,13 @@ def test_a_slice_by_hand():
         ("boundary", {"units": "voxel", "dims": 2}),
         ("hd", {"alpha": 1.5, "absent": "farthest"}),
         ("constant", {"alpha": 0.5, "beta": 3.0}),
+        ("rrw", {"profile": "reversed"}),
+        ("rrw", {"profile": "exp", "sigma": 2.0}),
+        ("rrw", {"instances": True}),
+        ("rrw", {"instances": True, "dims": 2, "class_weights": WEIGHTS}),
+        ("ac", {"instances": True}),
+        ("constant", {"instances": True, "beta": 2.0}),
+        ("skeleton", {"dims": 2, "units": "voxel"}),
     ],
 )
 def test_every_option_is_that_of_the_maps(kind, options):
@@ -104,6 +114,41 @@ def test_every_option_is_that_of_the_maps(kind, options):
     dense = dense_loss(kind, logits, maps(kind, labels, **options), labels)
     torch.testing.assert_close(found, dense, rtol=1e-6, atol=1e-7)
     assert found != RegionWiseLoss(kind, spacing_mm=SPACING[3])(logits, labels)
+
+
+@pytest.mark.parametrize("ignore", [None, IGNORE])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_a_matrix_is_taken_as_it_is_and_needs_no_spacing(axes, ignore):
+    labels, logits = batch(axes, ignore=ignore)
+    loss = RegionWiseLoss("matrix", spacing_mm=None, matrix=MATRIX, ignore=ignore)
+    expected = rwtool.matrix_loss(logits, labels, MATRIX, ignore=ignore)
+    torch.testing.assert_close(loss(logits, labels), expected)
+    z = torch.from_numpy(np.stack([rwtool.matrix_map(image, matrix=MATRIX, ignore=ignore) for image in labels.numpy()]))
+    torch.testing.assert_close(loss(logits, labels, z), expected)
+    with pytest.raises(rwtool.UsageError, match=r"matrix= is of 3 classes; found 2: give a row for each"):
+        loss(logits[:, :2], labels.clamp(max=1))
+
+
+@pytest.mark.parametrize("map_in_labels", [False, True])
+def test_own_and_other_values_of_components_are_taken_as_they_are_packed(map_in_labels):
+    labels, logits = batch(3)
+    both = maps("rrw", labels, instances=True, layout="packed")
+    options = {"spacing_mm": SPACING[3], "instances": True, "layout": "packed"}
+    made = RegionWiseLoss(**options)(logits, labels)
+    loss = RegionWiseLoss(**options, map_in_labels=map_in_labels)
+    arguments = (torch.cat((labels[:, None].float(), both), dim=1),) if map_in_labels else (labels, both)
+    torch.testing.assert_close(loss(logits, *arguments), made)
+    images = RegionWiseLoss(**options, map_in_labels=map_in_labels, reduction="none")(logits, *arguments)
+    torch.testing.assert_close(images.mean(), made)
+
+
+@pytest.mark.parametrize("instances", [False, True])
+def test_packed_maps_of_other_instances_are_refused(instances):
+    labels, logits = batch(3)
+    other = maps("rrw", labels, instances=not instances, layout="packed")
+    loss = RegionWiseLoss(spacing_mm=SPACING[3], instances=instances, layout="packed")
+    with pytest.raises(rwtool.UsageError, match=f"with instances={instances} packed maps hold .* the same instances="):
+        loss(logits, labels, other)
 
 
 @pytest.mark.parametrize("kind", ["rrw", "ac", "constant"])
@@ -383,14 +428,19 @@ def test_tensors_that_carry_metadata_give_a_plain_loss():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "rw"}, "kind= is one of ac, boundary, constant, hd, rrw; found 'rw'"),
+        ({"kind": "rw"}, "kind= is one of ac, boundary, constant, hd, matrix, rrw, skeleton; found 'rw'"),
+        ({"kind": "matrix"}, "a matrix map is its K x K numbers; give matrix="),
+        ({"matrix": MATRIX}, "matrix= belongs to matrix maps; it has no meaning for rrw"),
+        ({"kind": "hd", "instances": True}, "instances= belongs to ac and constant and rrw and skeleton maps"),
+        ({"kind": "hd", "profile": "exp"}, "profile= belongs to rrw maps; it has no meaning for hd"),
+        ({"sigma": 2.0}, "sigma belongs to profile=exp; found profile=linear"),
         ({"reduction": "max"}, "reduction= is one of mean, sum, none; found 'max'"),
         ({"mixed_with": "focal"}, "mixed_with= is one of dice, ce; found 'focal'"),
         ({"mix": "gradual"}, "give mixed_with=dice or mixed_with=ce too"),
         ({"mixed_with": "ce", "epochs": 3}, "belong to mix=gradual; give that too"),
         ({"mixed_with": "ce", "mix": "gradual"}, "give one of the two"),
         ({"mixed_with": "ce", "mix": "gradual", "schedule": "authors", "epochs": 3}, "give one of the two"),
-        ({"kind": "hd", "layout": "packed"}, "layout=packed is for ac, constant, rrw maps; hd maps are dense"),
+        ({"kind": "hd", "layout": "packed"}, "layout=packed is for ac, constant, rrw, skeleton maps; hd"),
         ({"kind": "hd", "convention": "inner"}, "convention= belongs to boundary and rrw maps"),
         ({"kind": "hd", "class_weights": {1: 2.0}}, "class_weights= belongs to ac and constant and rrw maps"),
         ({"class_weights": {"1": 2.0}}, "takes class indices from 0 to factors; found '1'"),
@@ -441,7 +491,7 @@ def changed(labels, value, dtype=torch.int64):
         ({}, lambda x, y: (x.long(), y), "takes logits as a tensor of floats; found torch.int64"),
         ({}, lambda x, y: (x, y.numpy()), "labels are a tensor; found ndarray"),
         ({}, lambda x, y: (x, y, x[:, :1]), "a dense map: expected (B, K, *spatial) = (2, 3, 6, 7)"),
-        ({"layout": "packed"}, lambda x, y: (x, y, x), "own values: expected (B, *spatial) = (2, 6, 7)"),
+        ({"layout": "packed"}, lambda x, y: (x, y, x), "found maps of shape (2, 3, 6, 7)"),
         ({"map_in_labels": True}, lambda x, y: (x, y), "labels are (B, 1 + C, *spatial)"),
         ({"map_in_labels": True}, lambda x, y: (x, x, x), "the labels hold the maps; found maps besides"),
         ({"spacing_mm": None}, lambda x, y: (x, y), "give spacing_mm= to this call, or maps"),

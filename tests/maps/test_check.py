@@ -68,13 +68,47 @@ def test_equal_components_are_counted_apart_as_no_gradient():
 
 
 @pytest.mark.parametrize("options", [[], ["--layout", "packed"], ["--dtype", "int16"], ["--format", "npy"]])
-@pytest.mark.parametrize("kind", ["rrw", "ac", "constant"])
-def test_rectified_maps_verify_and_are_stable_at_every_voxel(labels, tmp_path, kind, options):
-    run("maps", labels, tmp_path / "maps", "--kind", kind, "-q", "-j", 1, *options)
+@pytest.mark.parametrize("more", [[], ["--instances"]])
+@pytest.mark.parametrize("kind", ["rrw", "ac", "constant", "skeleton"])
+def test_rectified_maps_verify_and_are_stable_at_every_voxel(labels, tmp_path, kind, options, more):
+    if "int16" in options and (more or kind == "skeleton"):
+        return  # values without a bound
+    run("maps", labels, tmp_path / "maps", "--kind", kind, "-q", "-j", 1, *options, *more)
     content = json.loads(run("check", tmp_path / "maps" / kind, "--labels", labels, "--format", "json", "-j", 1).output)
-    assert content["verified"] is True
+    assert content["verified"] is content["stable"] is True
     assert content["uniform"]["two_or_more_negative"] == content["random"]["two_or_more_negative"] == 0
     assert content["uniform"]["voxels"] == 2 * 9 * 16 * 4
+
+
+@pytest.mark.parametrize("profile", ["reversed", "exp"])
+def test_every_profile_is_stable(labels, tmp_path, profile):
+    rwtool.make_maps(labels, tmp_path / "maps", profile=profile, jobs=1)
+    found = rwtool.check_maps(tmp_path / "maps" / "rrw", jobs=1)
+    assert found.stable
+    assert (found.bad, found.random.zero) == ((), 0)
+
+
+def test_a_skeleton_has_no_gradient_beside_it(labels, tmp_path):
+    rwtool.make_maps(labels, tmp_path / "maps", kinds=("skeleton",), jobs=1)
+    found = rwtool.check_maps(tmp_path / "maps" / "skeleton", jobs=1)
+    z = rwtool.read_map(tmp_path / "maps" / "skeleton" / "case_0.nii.gz")
+    assert (found.stable, found.cases[0].random.zero) == (True, (z == 0).all(0).sum())
+
+
+def test_a_matrix_is_stable_where_its_columns_are_constant_off_the_diagonal(labels, tmp_path):
+    def checked(matrix):
+        rwtool.make_maps(labels, tmp_path / "maps", kinds=("matrix",), matrix=matrix, jobs=1, overwrite=True)
+        return rwtool.check_maps(tmp_path / "maps" / "matrix")
+
+    found = checked([[-3, 5, 2], [4, 1, 2], [12, 5, 0]])  # columns 1 and 2 are, and 0 is that of Section 3.4
+    assert [case.name for case in found.cases] == ["label 0 background", "label 1", "label 2"]
+    assert found.cases[0].random.unstable_share == pytest.approx(8 / 15, abs=0.006)
+    assert found.cases[0].uniform.unstable == 1
+    assert [case.random.unstable for case in found.cases[1:]] == [0, 0]
+    assert not found.stable
+    assert checked([[0, 1, 2], [3, 0, 2], [3, 1, 0]]).stable
+    with pytest.raises(rwtool.UsageError, match="a matrix belongs to no label file; leave out labels="):
+        rwtool.check_maps(tmp_path / "maps" / "matrix", labels=labels)
 
 
 def test_boundary_maps_of_three_classes_show_a_clear_share(labels, tmp_path):

@@ -52,7 +52,7 @@ def spoil(folder, change):
 def test_a_run_leaves_maps_and_one_sidecar(labels):
     make(labels)
     assert sorted(path.name for path in folder_of(labels).iterdir()) == ["c0.npy", "c1.npy", "c2.npy", "maps.json"]
-    assert json.loads((folder_of(labels) / "maps.json").read_text())["format"] == 2
+    assert json.loads((folder_of(labels) / "maps.json").read_text())["format"] == 3
 
 
 def killed_after(monkeypatch, labels, cases):
@@ -104,7 +104,7 @@ def replace_record(maps, case, other):
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[" * 100_000, b"\xff", b'{"format": 2, "settings": "x", "case": "c0", "record": {}}']
+    "line", [b"{", b"[" * 100_000, b"\xff", b'{"format": 3, "settings": "x", "case": "c0", "record": {}}']
 )
 def test_a_damaged_line_costs_its_case_alone(labels, monkeypatch, line):
     done = killed_after(monkeypatch, labels, 2)
@@ -114,7 +114,7 @@ def test_a_damaged_line_costs_its_case_alone(labels, monkeypatch, line):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("settings", "kind boundary, units voxel"), ("format", 3), ("case", "../c0")]
+    ("key", "value"), [("settings", "kind boundary, units voxel"), ("format", 4), ("case", "../c0")]
 )
 def test_a_line_of_other_settings_or_of_a_file_elsewhere_is_not_taken(labels, monkeypatch, key, value):
     done = killed_after(monkeypatch, labels, 2)

@@ -8,18 +8,20 @@ from volumes import IGNORED, label_arrays
 
 import rwtool
 from rwtool.errors import UsageError, VolumeError
+from rwtool.maps.kinds import make_map
 from rwtool.maps.parameters import MapParameters
 
 SPACING = (3.0, 1.25, 0.8)
 
 
+MATRIX = ((-0.5, 1.0, 2.0), (1.0, 0.25, 1.0), (3.0, 1.5, -1.0))
+
+
 def make(labels, spacing, kind, *, n_classes=3, **options):
-    functions = {
-        "ac": rwtool.ac_map, "boundary": rwtool.boundary_map, "constant": rwtool.constant_map,
-        "hd": rwtool.hd_map, "rrw": rwtool.rrw_map,
-    }  # fmt: skip
+    if kind == "matrix":
+        return rwtool.matrix_map(labels, **options)
     where = () if kind in ("ac", "constant") else (spacing,)
-    return functions[kind](labels, *where, n_classes=n_classes, **options)
+    return getattr(rwtool, f"{kind}_map")(labels, *where, n_classes=n_classes, **options)
 
 
 INSIDE = [
@@ -38,6 +40,14 @@ CASES = [
     ("ac", {}),
     ("constant", {}),
     ("constant", {"alpha": 2.5, "beta": 0.5}),
+    *(("rrw", {"profile": "reversed", **options}) for options in INSIDE),
+    *(("rrw", {"profile": "exp", "sigma": 1.5, **options}) for options in INSIDE),
+    ("rrw", {"profile": "exp"}),
+    *(("rrw", {"profile": p, "instances": True, "dims": d}) for p in ("linear", "reversed") for d in (3, 2)),
+    ("ac", {"instances": True}),
+    ("constant", {"alpha": 2.5, "beta": 0.5, "instances": True}),
+    *(("skeleton", {"dims": d, "units": u, "instances": d == 2}) for d in (3, 2) for u in ("mm", "voxel")),
+    ("matrix", {"matrix": MATRIX}),
 ]
 
 
@@ -142,7 +152,7 @@ def test_permuting_axes_with_their_spacing_commutes(kind, options, order):
     np.testing.assert_array_equal(turned, make(labels, SPACING, kind, **options).transpose(0, *(o + 1 for o in order)))
 
 
-@pytest.mark.parametrize("kind", ["rrw", "boundary", "hd"])
+@pytest.mark.parametrize("kind", ["rrw", "boundary", "hd", "skeleton"])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_flipping_commutes(kind, dims):
     labels = np.random.default_rng(2).integers(0, 3, (4, 6, 5)).repeat(2, axis=1)
@@ -248,6 +258,153 @@ def test_class_weight_scales_the_other_value_at_voxels_of_its_class():
     assert found[:, 0, 0].tolist() == [[0, 3, 1], [1, 0, 1], [1, 3, 0]]
 
 
+# --- profiles, skeletons, matrices and components ---
+
+
+def box_5x5():
+    """A box in the middle of a slice of 9 x 9 pixels."""
+    labels = np.zeros((1, 9, 9), dtype=int)
+    labels[0, 2:7, 2:7] = 1
+    return labels
+
+
+def test_the_profiles_of_a_box_by_hand():
+    labels = box_5x5()  # distances 1, 2, 3, 2, 1 through its middle
+    reversed_own = make(labels, (1, 1, 1), "rrw", n_classes=2, profile="reversed")[1, 0]
+    np.testing.assert_allclose(reversed_own[4, 2:7], -np.array([1, 2 / 3, 1 / 3, 2 / 3, 1]), rtol=1e-6)
+    falling = make(labels, (1, 2, 2), "rrw", n_classes=2, profile="exp", sigma=4)[1, 0]
+    np.testing.assert_allclose(falling[4, 2:7], -np.exp([-0.5, -1, -1.5, -1, -0.5]), rtol=1e-6)
+    in_voxels = make(labels, (1, 2, 2), "rrw", n_classes=2, profile="exp", sigma=2, units="voxel")[1, 0]
+    np.testing.assert_allclose(in_voxels[4, 2:7], falling[4, 2:7], rtol=1e-6)
+    assert (reversed_own[:2] == 1).all()
+    assert (falling[:2] == 1).all()
+
+
+def test_the_reversed_profile_is_minus_1_on_the_boundary_in_the_thinnest_class_too():
+    labels = np.array([[[0, 1, 0]]])
+    for convention in ("across", "inner"):
+        found = make(labels, (1, 1, 1), "rrw", n_classes=2, profile="reversed", convention=convention)
+        assert found[1, 0, 0].tolist() == [1, -1, 1]
+
+
+def test_the_smallest_distance_of_anisotropic_voxels_is_the_one_that_counts():
+    labels = np.zeros((3, 1, 5), dtype=int)
+    labels[1, 0, 1:4] = 1  # 1, 2 and 1 mm along x; 4 mm along z
+    found = make(labels, (4, 9, 1), "rrw", n_classes=2, profile="reversed")
+    assert found[1, 1, 0].tolist() == [1, -1, -0.5, -1, 1]
+
+
+@pytest.mark.parametrize("profile", ["linear", "reversed", "exp"])
+def test_a_class_that_fills_the_volume_is_minus_1_in_every_profile(profile):
+    assert (make(np.ones((2, 3, 4), int), SPACING, "rrw", profile=profile)[1] == -1).all()
+
+
+def test_every_profile_is_stable():
+    labels = np.random.default_rng(0).integers(0, 3, (4, 6, 6)).repeat(2, axis=2)
+    softmax = np.random.default_rng(1).dirichlet(np.ones(3), labels.shape).transpose(3, 0, 1, 2)
+    for options in ({"profile": "reversed"}, {"profile": "exp"}, {"instances": True}):
+        z = make(labels, SPACING, "rrw", **options)
+        assert (np.take_along_axis(z, labels[None], 0) < 0).all()
+        found = rwtool.gradient_signs(z, softmax)
+        assert (found.unstable, found.zero) == (0, 0)
+
+
+def test_components_by_hand():
+    labels = np.array([[[1, 1, 1, 0, 1, 0, 2, 2]]])  # class 1: 3 and 1 voxels, so 4/(2 3) and 4/(2 1)
+    found = rwtool.ac_map(labels, n_classes=3, instances=True)
+    np.testing.assert_allclose(found[0, 0, 0], [2 / 3, 2 / 3, 2 / 3, 0, 2, 0, 1, 1], rtol=1e-6)
+    own = make(labels, (1, 1, 1), "rrw", instances=True)[1, 0, 0]
+    np.testing.assert_allclose(own, [-2 / 3, -4 / 9, -2 / 9, 1, -2 / 3, 1, 1, 1], rtol=1e-6)  # -1, -2/3, -1/3 and -1/3
+
+
+def test_components_that_touch_at_a_corner_are_one_and_those_of_two_slices_are_two_with_dims_2():
+    labels = np.zeros((2, 2, 3), dtype=int)
+    labels[0, 0, 0] = labels[1, 1, 1] = 1
+    labels[1, 1, 2] = 1
+    assert rwtool.ac_map(labels, n_classes=2, instances=True)[0].max() == 1
+    sliced = make(labels, (1, 1, 1), "rrw", n_classes=2, dims=2, instances=True)
+    np.testing.assert_array_equal(sliced[0][labels == 1], 1)  # one component in either slice
+
+
+def test_components_of_a_kind_without_distances_are_those_of_the_volume():
+    labels = np.zeros((2, 1, 3), dtype=int)
+    labels[:, 0, 0] = 1
+    labels[0, 0, 2] = 1
+    found = make_map(labels, SPACING, 2, MapParameters("ac", dims=2, instances=True), None, "dense", 1)
+    np.testing.assert_array_equal(found, rwtool.ac_map(labels, n_classes=2, instances=True))
+
+
+@pytest.mark.parametrize("kind", ["ac", "constant", "rrw"])
+def test_components_keep_the_mean_other_value_of_their_class_and_leave_the_background_alone(kind):
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random((6, 12, 12)) < 0.08, rng.integers(1, 3, (6, 12, 12)), 0)
+    weights = {0: 2.0, 1: 3.0, 2: 0.5}
+    plain, divided = (
+        make(labels, SPACING, kind, class_weights=weights, instances=instances) for instances in (False, True)
+    )
+    np.testing.assert_array_equal(divided[:, labels == 0], plain[:, labels == 0])
+    for k in (1, 2):
+        other = divided[3 - k][labels == k]
+        assert other.mean() == pytest.approx(weights[k], rel=1e-5)
+        assert len(set(other.tolist())) > 1
+
+
+def test_a_skeleton_by_hand():
+    labels = np.zeros((1, 7, 9), dtype=int)
+    labels[0, 1:6, 1:8] = 1  # distances 1 2 3 3 3 2 1 along its middle row; 1 2 2 2 2 2 1 along those beside it
+    own = make(labels, (1, 1, 1), "skeleton", n_classes=2)[1, 0, 1:6, 1:8]
+    near = np.array(
+        [[0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 1, 0], [0, 0, 1, 1, 1, 0, 0], [0] * 7]
+    )
+    np.testing.assert_allclose(own, -35 / 11 * near, rtol=1e-6)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8])
+def test_a_skeleton_runs_through_a_bar_of_any_width(width):
+    labels = np.zeros((width + 2, width + 2, 30), dtype=int)
+    labels[1:-1, 1:-1, 3:27] = 1
+    own = make(labels, (1, 1, 1), "skeleton", n_classes=2)[1]
+    middle = slice((width + 1) // 2, (width + 3) // 2)
+    assert (own[middle, middle, 3 + width // 2 : 27 - width // 2] < 0).all()
+    assert np.count_nonzero(own < 0) <= 24 * min(12, width**2)
+
+
+def test_a_skeleton_follows_the_spacing():
+    labels = np.zeros((3, 9, 30), dtype=int)
+    labels[:, 1:8, 3:27] = 1
+    flat, deep = (make(labels, (mm, 1, 1), "skeleton", n_classes=2)[1] < 0 for mm in (0.1, 9))
+    assert flat[1, 4, 15]
+    assert deep[1, 4, 15]
+    np.testing.assert_array_equal(make(labels, (9, 1, 1), "skeleton", n_classes=2, units="voxel")[1] < 0, flat)
+
+
+def test_a_skeleton_rewards_each_component_of_a_class_and_penalises_nothing():
+    labels = np.argmax(ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(3, 12, 24, 20)), (0, 1, 2, 2)), 0)
+    z = make(labels, SPACING, "skeleton")
+    assert z.max() == 0
+    for k in range(3):
+        assert z[k][labels != k].min() == 0
+        assert z[k][labels == k].mean() == pytest.approx(-1, rel=1e-4)
+        parts = oracle.components(labels, k)
+        assert all(min(z[k][voxel] for voxel in part) < 0 for part in parts)
+    softmax = np.random.default_rng(1).dirichlet(np.ones(3), labels.shape).transpose(3, 0, 1, 2)
+    found = rwtool.gradient_signs(z, softmax)
+    assert found.unstable == 0
+    assert found.zero == (z == 0).all(0).sum()
+
+
+def test_a_matrix_gives_each_voxel_the_column_of_its_class():
+    labels = np.array([[[2, 0, IGNORED, 1]]])
+    found = rwtool.matrix_map(labels, matrix=MATRIX, ignore=IGNORED)[:, 0, 0]
+    assert found.tolist() == [[2.0, -0.5, 0.0, 1.0], [1.0, 1.0, 0.0, 0.25], [-1.0, 3.0, 0.0, 1.5]]
+
+
+def test_a_matrix_of_ones_off_its_diagonal_is_the_ac_map():
+    labels = np.random.default_rng(0).integers(0, 3, (2, 4, 5))
+    found = rwtool.matrix_map(labels, matrix=1 - np.eye(3))
+    np.testing.assert_array_equal(found, rwtool.ac_map(labels, n_classes=3))
+
+
 # --- layouts and rectify ---
 
 
@@ -289,6 +446,20 @@ def test_rectify_refuses_hd():
         (lambda: rwtool.ac_map([[[0]]], n_classes=2, class_weights={1: 0}), UsageError, "positive numbers"),
         (lambda: MapParameters("boundary", class_weights={1: 2}), UsageError, "for the rectified kinds"),
         (lambda: MapParameters("ac", alpha=2), UsageError, "alpha has no meaning for ac"),
+        (lambda: MapParameters("boundary", profile="exp"), UsageError, "profile has no meaning for boundary"),
+        (lambda: MapParameters("boundary", instances=True), UsageError, "instances has no meaning for boundary"),
+        (lambda: MapParameters("rrw", matrix=MATRIX), UsageError, "matrix has no meaning for rrw"),
+        (lambda: MapParameters("skeleton", class_weights={1: 2}), UsageError, "ac, constant, rrw; found skeleton"),
+        (lambda: MapParameters("rrw", profile="sine"), UsageError, "profile is one of linear, reversed, exp; found 's"),
+        (lambda: MapParameters("rrw", sigma=3), UsageError, "sigma belongs to profile=exp; found profile=linear"),
+        (lambda: MapParameters("rrw", profile="exp", sigma=0), UsageError, "sigma .* is a positive distance; found 0"),
+        (lambda: MapParameters("matrix"), UsageError, "its K x K numbers; give matrix="),
+        (lambda: MapParameters("matrix", matrix=[[0]]), UsageError, "K >= 2; found rows of 1 numbers"),
+        (lambda: MapParameters("matrix", matrix=[[0, 1], [1]]), UsageError, "found rows of 2, 1 numbers"),
+        (lambda: MapParameters("matrix", matrix=[["a", 1], [1, 0]]), UsageError, "found rows of none numbers"),
+        (lambda: MapParameters("matrix", matrix=[[0, 1], [0, 1]]), UsageError, "has 1 in row 0 of column 1, and 1 for"),
+        (lambda: MapParameters("matrix", matrix=[[0, 1], [1e39, 0]]), UsageError, "a number of matrix= is 0 or"),
+        (lambda: rwtool.matrix_map([[[0, 3]]], matrix=MATRIX), VolumeError, "found 3"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_refused_with_what_was_found(call, error, message):

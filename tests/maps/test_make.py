@@ -13,6 +13,8 @@ from rwtool.io.names import file_hash
 from rwtool.maps.make import peak_bytes
 from rwtool.maps.parameters import KINDS, MapParameters
 
+SPACED = {"npy": {"spacing_mm": (4.0, 1.5, 0.8)}}
+
 
 @pytest.fixture
 def labels(tmp_path):
@@ -121,6 +123,80 @@ def test_a_process_needs_more_memory_for_more_to_hold(labels, monkeypatch, core,
     assert need(kind="hd", absent="farthest") == (9 + more - reading) * voxels
     assert ignoring() == ignoring(kind="boundary") == (12 + more - 3) * voxels
     assert ignoring(kind="hd") == (5 + more - 3) * voxels
+    assert need(kind="skeleton") == (10 + more - reading) * voxels
+    assert need(profile="exp") == need()
+    assert need(kind="ac", instances=True) == need(kind="ac") + 6 * voxels
+    assert need(kind="skeleton", instances=True) == need(kind="skeleton") + 6 * voxels
+
+
+# --- more kinds ---
+
+
+MATRIX = ((0.0, 1.0, 2.0), (1.5, -1.0, 1.0), (3.0, 1.0, 0.5))
+
+
+@pytest.mark.parametrize("layout", ["dense", "packed"])
+@pytest.mark.parametrize("suffix", ["nii.gz", "npy"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("rrw", {"profile": "reversed"}),
+        ("rrw", {"profile": "exp", "sigma": 2.5, "dims": 2}),
+        ("rrw", {"instances": True, "class_weights": {1: 3.0}}),
+        ("ac", {"instances": True}),
+        ("constant", {"instances": True, "beta": 2.0}),
+        ("skeleton", {"units": "voxel"}),
+        ("skeleton", {"dims": 2, "instances": True}),
+    ],
+)
+def test_every_kind_is_read_as_it_was_made(labels, kind, options, suffix, layout):
+    made = make(labels, kinds=(kind,), format=suffix, layout=layout, **options)
+    path = labels / "case_1.nii.gz"
+    np.testing.assert_array_equal(rwtool.read_map(made.sets[kind].path("case_1")), expected(path, kind, **options))
+    channels = [channel.array for channel in read_channels(made.sets[kind].path("case_1"), **SPACED.get(suffix, {}))]
+    assert len(channels) == (3 if layout == "dense" else 1 + ("instances" in options))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({}, {"profile": "reversed"}, "parameters.profile: 'linear' and 'reversed'"),
+        ({"profile": "exp"}, {"profile": "exp", "sigma": 4.0}, "parameters.sigma: 5.0 and 4.0"),
+        ({}, {"instances": True}, "parameters.instances: False and True"),
+        ({"kinds": ("skeleton",)}, {"kinds": ("skeleton",), "units": "voxel"}, "parameters.units: 'mm' and 'voxel'"),
+    ],
+)
+def test_maps_of_another_profile_are_refused_and_those_of_the_same_kept(labels, first, second, said):
+    make(labels, **first)
+    assert done(make(labels, **first)) == []
+    with pytest.raises(UsageError, match="holds maps of other settings") as caught:
+        rwtool.make_maps(labels, labels.parent / "maps", jobs=1, **second)
+    assert said in str(caught.value)
+    assert len(done(make(labels, overwrite=True, **second))) == 3
+    assert done(make(labels, **second)) == []
+
+
+def test_a_matrix_has_no_file_per_case_and_stands_in_the_parameters(labels):
+    made = make(labels, kinds=("matrix", "rrw"), matrix=MATRIX)
+    folder = made.sets["matrix"].folder
+    assert [path.name for path in folder.iterdir()] == ["maps.json"]
+    assert sidecar(folder)["parameters"] == {"kind": "matrix", "matrix": [list(row) for row in MATRIX]}
+    assert (sidecar(folder)["cases"], sidecar(folder)["unit"]) == ({}, None)
+    assert len(made.sets["rrw"].cases) == 3
+    again = make(labels, kinds=("matrix",), matrix=MATRIX)
+    assert (done(again), again.plan.skipped) == ([], [])
+    assert again.sets["matrix"].settings.parameters == MapParameters("matrix", matrix=MATRIX)
+    assert make(labels, "dry", kinds=("matrix",), matrix=MATRIX, dry_run=True).sets
+    assert not (labels.parent / "dry").exists()
+
+
+def test_a_matrix_of_other_numbers_is_refused_and_replaces_the_one_that_is_there_on_request(labels):
+    make(labels, kinds=("matrix",), matrix=MATRIX)
+    other = np.where(np.eye(3), 0, 1)
+    with pytest.raises(UsageError, match=r"holds maps of other settings \(parameters.matrix: \[\[0.0, 1.0, 2.0\]"):
+        make(labels, kinds=("matrix",), matrix=other)
+    made = make(labels, kinds=("matrix",), matrix=other, overwrite=True)
+    assert sidecar(made.sets["matrix"].folder)["parameters"]["matrix"] == other.tolist()
 
 
 # --- parameters ---
@@ -145,7 +221,7 @@ def test_each_kind_takes_the_parameters_that_mean_something_to_it(labels):
         ({"beta": 2.0}, "beta= belongs to constant maps; it has no meaning for rrw"),
         (
             {"kinds": ("ac", "constant"), "units": "mm"},
-            "units= belongs to boundary and hd and rrw maps; it has no meaning for ac, constant",
+            "units= belongs to boundary and hd and rrw and skeleton maps; it has no meaning for ac, constant",
         ),
         ({"kinds": ("hd",), "convention": "inner"}, "convention= belongs to boundary and rrw maps; it has no meaning"),
         ({"absent": "farthest"}, "absent= belongs to boundary and hd maps; it has no meaning for rrw"),
@@ -164,6 +240,24 @@ def test_each_kind_takes_the_parameters_that_mean_something_to_it(labels):
             "class_weights= belongs to ac, constant, rrw maps; make boundary and hd maps apart from them",
         ),
         ({"class_weights": {1: 0.0}}, "class weights are "),
+        (
+            {"kinds": ("skeleton",), "class_weights": {1: 2.0}},
+            "class_weights= belongs to ac, constant, rrw maps; make sk",
+        ),
+        (
+            {"kinds": ("boundary",), "instances": True},
+            "instances= belongs to ac and constant and rrw and skeleton maps;",
+        ),
+        ({"kinds": ("ac", "hd"), "profile": "exp"}, "profile= belongs to rrw maps; it has no meaning for ac, hd"),
+        ({"sigma": 2.0}, "sigma belongs to profile=exp; found profile=linear"),
+        ({"kinds": ("matrix",)}, "a matrix map is its K x K numbers; give matrix="),
+        ({"kinds": ("matrix",), "matrix": [[0, 1], [1, 0]]}, "matrix= is of 2 classes; found 3: give a row for each"),
+        ({"matrix": [[0, 1], [1, 0]]}, "matrix= belongs to matrix maps; it has no meaning for rrw"),
+        (
+            {"kinds": ("skeleton",), "dtype": "float16", "format": "npy"},
+            "skeleton maps are stored as float32: their values grow with the size of a class",
+        ),
+        ({"instances": True, "dtype": "int16"}, "rrw maps with instances are stored as float32: their values grow"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(labels, options, message):
@@ -364,7 +458,8 @@ def test_the_sidecar_says_what_each_number_means(labels):
     content = sidecar(folder)
     assert content["rwtool"] == rwtool.__version__
     assert content["parameters"] == {
-        "kind": "rrw", "convention": "across", "units": "voxel", "dims": 3, "class_weights": {"2": 3.0},
+        "kind": "rrw", "convention": "across", "units": "voxel", "dims": 3, "profile": "linear", "sigma": None,
+        "instances": False, "class_weights": {"2": 3.0},
     }  # fmt: skip
     assert content["unit"] == "voxel"
     assert content["other_values"] == [1, 1, 3]

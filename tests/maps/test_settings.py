@@ -92,8 +92,8 @@ def test_what_differs_is_named():
 def test_one_line_says_all_settings():
     settings = make_settings(MapParameters("rrw", class_weights={1: 2}), Storage(), CLASSES)
     assert settings.describe() == (
-        "kind rrw, convention across, units mm, dims 3, class_weights {'2': 2.0}, format nii.gz, dtype float32, "
-        "layout dense, ignore 255, classes 0 background, 2 a, 7 b"
+        "kind rrw, convention across, units mm, dims 3, profile linear, class_weights {'2': 2.0}, format nii.gz, "
+        "dtype float32, layout dense, ignore 255, classes 0 background, 2 a, 7 b"
     )
 
 
@@ -111,7 +111,7 @@ def test_one_line_says_all_settings():
         (("cases", "c1", "source"), "a\0b", "$.cases.c1.source: expected str matching regex"),
         (("cases", "c1"), {}, "$.cases.c1: missing required field file"),
         (("cases",), [], "$.cases: expected object, found []"),
-        (("kind",), "distance", "$.kind: expected one of ac, boundary, constant, hd, rrw, found 'distance'"),
+        (("kind",), "distance", "$.kind: expected one of ac, boundary, constant, hd, matrix, rrw, skeleton, found"),
         (("parameters", "dims"), 4, "$.parameters.dims: expected one of 2, 3, found 4"),
         (("parameters", "units"), "inch", "$.parameters.units: expected one of mm, voxel, found 'inch'"),
         (("parameters", "class_weights"), {"3": 2}, "$.parameters.class_weights names label 3, which is no class"),
@@ -172,4 +172,4 @@ def test_a_parameter_that_is_missing_is_not_taken_for_the_default(path):
 )
 def test_what_a_kind_or_a_format_cannot_hold_is_refused(storage, kind, message):
     with pytest.raises(UsageError, match=message):
-        storage.check(kind, MapParameters(kind).rectified)
+        storage.check(MapParameters(kind))

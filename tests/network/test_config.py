@@ -34,6 +34,7 @@ FULL = TrainConfig(
     target_spacing=(1.5, 0.75),
     val_every=2,
 )
+LOSSES = "rrw, boundary, ac, hd, skeleton, matrix, dice, focal, ce, wce-rrw, generalized-surface, boundary-dou"
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
 
@@ -53,8 +54,8 @@ def read(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss": "mse"}, "loss='mse' is not one of rrw, boundary, ac, hd, dice, focal, ce, wce-rrw"),
-        ({"loss": None}, "loss=None is not one of rrw, boundary, ac, hd, dice, focal, ce, wce-rrw"),
+        ({"loss": "mse"}, f"loss='mse' is not one of {LOSSES}"),
+        ({"loss": None}, f"loss=None is not one of {LOSSES}"),
         ({"mixed_with": "focal"}, "mixed_with='focal' is not one of dice, ce"),
         ({"mixed_with": "ce", "mix": "half"}, "mix='half' is not one of equal, gradual"),
         ({"norm": "layer"}, "norm='layer' is not one of instance, batch"),
@@ -82,8 +83,8 @@ def read(tmp_path):
         ({"target_spacing": (float("inf"), 1.0)}, "target_spacing=(inf, 1.0) is not two positive numbers, (y, x)"),
         (
             {"loss": "ce", "mixed_with": "dice"},
-            "mixed_with=dice mixes a map loss (rrw, boundary, ac, hd, wce-rrw) with Dice or cross entropy; found "
-            "loss=ce",
+            "mixed_with=dice mixes a map loss (rrw, boundary, ac, hd, skeleton, matrix, wce-rrw, generalized-surface) "
+            "with Dice or cross entropy; found loss=ce",
         ),
         ({"mix": "gradual"}, "mix=gradual belongs to a mixture; give mixed_with=dice or mixed_with=ce too"),
         ({"schedule": "authors"}, "schedule=authors belongs to a mixture; give mixed_with=dice or mixed_with=ce too"),
@@ -127,6 +128,10 @@ def test_the_least_of_each_setting_is_allowed(settings):
         ({"loss": "dice"}, None, "dice"),
         ({"loss": "focal"}, None, "focal"),
         ({"loss": "ce"}, None, "ce"),
+        ({"loss": "skeleton", "mixed_with": "dice"}, "skeleton", "skeleton-dice-equal"),
+        ({"loss": "matrix"}, "matrix", "matrix"),
+        ({"loss": "generalized-surface", "mixed_with": "dice"}, "boundary", "generalized-surface-dice-equal"),
+        ({"loss": "boundary-dou"}, None, "boundary-dou"),
     ],
 )
 def test_a_loss_names_its_map_and_its_folder(settings, kind, name):
@@ -229,7 +234,7 @@ def test_an_unknown_key_is_refused_with_the_known_ones(read, tmp_path):
         ("patch = [true, 40]", "$.patch[0]: expected int, found True"),
         ('target-spacing = ["1", "1"]', "$.target_spacing[0]: expected float, found '1'"),
         ("loss = 3", "$.loss: expected str, found 3"),
-        ('loss = "mse"', "$.loss: expected one of ac, boundary, ce, dice, focal, hd, rrw, wce-rrw, found 'mse'"),
+        ('loss = "mse"', f"$.loss: expected one of {', '.join(sorted(LOSSES.split(', ')))}, found 'mse'"),
         ("with = true", "$.with: expected str | null, found True"),
         ('with = "focal"', "$.with: expected one of ce, dice, found 'focal'"),
         ("norm = [1]", "$.norm: expected str, found [1]"),

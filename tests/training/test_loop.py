@@ -43,14 +43,17 @@ from rwtool.training.validation import ClassResult, Validation
 
 torch.set_num_threads(1)
 
+COMPUTED = [loss for loss in MAP_OF_LOSS if loss != "matrix"]  # whose numbers are given by maps
+MATRIX = ((0.0, 1.0, 2.0), (1.5, -1.0, 1.0), (3.0, 1.0, 0.5))
 MIXED = [
-    *({"loss": loss, "mixed_with": "dice", "mix": "gradual"} for loss in MAP_OF_LOSS),
-    *({"loss": loss, "mixed_with": "ce", "mix": "equal"} for loss in MAP_OF_LOSS),
+    *({"loss": loss, "mixed_with": "dice", "mix": "gradual"} for loss in COMPUTED),
+    *({"loss": loss, "mixed_with": "ce", "mix": "equal"} for loss in ("boundary", "ac", "hd", "wce-rrw")),
+    {"loss": "rrw", "mixed_with": "ce", "mix": "equal"},
     {"loss": "rrw", "mixed_with": "dice", "mix": "equal"},
     {"loss": "rrw", "mixed_with": "ce", "mix": "gradual"},
 ]
 LOSSES = [
-    *({"loss": loss} for loss in (*MAP_OF_LOSS, "dice", "focal", "ce")),
+    *({"loss": loss} for loss in (*COMPUTED, "dice", "focal", "ce", "boundary-dou")),
     *MIXED,
     {"loss": "rrw", "mixed_with": "ce", "mix": "gradual", "schedule": "authors"},
     {"loss": "ac", "ac_lambda": 1.0},
@@ -205,10 +208,10 @@ def test_no_two_losses_train_the_same_network(cohort, runs_of_losses, tmp_path):
 
 @pytest.fixture(scope="module")
 def maps(cohort, tmp_path_factory):
-    return made_maps(cohort, tmp_path_factory.mktemp("maps"))
+    return made_maps(cohort, tmp_path_factory.mktemp("maps"), ("rrw", "boundary", "hd", "ac", "skeleton"))
 
 
-@pytest.mark.parametrize("loss", MAP_OF_LOSS)
+@pytest.mark.parametrize("loss", COMPUTED)
 def test_maps_from_files_give_the_run_of_maps_computed_at_the_start_to_the_bit(cohort, maps, tmp_path, loss):
     train(cohort, tmp_path / "computed", loss=loss)
     train(cohort, tmp_path / "read", loss=loss, maps=maps)
@@ -223,6 +226,47 @@ def test_maps_of_other_parameters_give_another_run(cohort, tmp_path):
     maps = made_maps(cohort, tmp_path / "maps", ["boundary"], units="voxel")
     train(cohort, tmp_path / "read", loss="boundary", maps=maps / "boundary")  # the folder of the kind itself
     assert weights(tmp_path / "read") != weights(tmp_path / "computed")
+
+
+@pytest.mark.parametrize(
+    ("loss", "parameters"),
+    [
+        ("rrw", {"profile": "exp", "sigma": 3.0}),
+        ("rrw", {"instances": True, "layout": "packed", "format": "npy"}),
+        ("skeleton", {"dims": 2, "instances": True}),
+        ("matrix", {"matrix": MATRIX}),
+    ],
+)
+def test_a_profile_components_and_a_matrix_train_as_the_maps_say_and_a_run_keeps_to_them(
+    cohort, tmp_path, loss, parameters
+):
+    maps = made_maps(cohort, tmp_path / "maps", [loss], **parameters)
+    settings = {"loss": loss, "mixed_with": "dice", "mix": "equal", "maps": maps}
+    train_and_stop(cohort, tmp_path / "run", **settings)
+    resumed = train(cohort, tmp_path / "run", {"resume": True, "maps": maps})
+    train(cohort, tmp_path / "whole", **settings)
+    assert all_of(resumed.folder) == all_of(tmp_path / "whole")
+    assert all(math.isfinite(float(row["loss"])) for row in metrics(resumed.folder))
+    stated = json.loads((resumed.folder / "run.json").read_text())["maps"]["parameters"]
+    assert {name: stated.get(name) for name in parameters} == {
+        **{name: None for name in ("layout", "format") if name in parameters},
+        **{name: value for name, value in parameters.items() if name not in ("layout", "format")},
+        **({"matrix": [list(row) for row in MATRIX]} if loss == "matrix" else {}),
+    }
+    train_and_stop(cohort, tmp_path / "other", **settings)
+    other = (
+        {"matrix": np.where(np.eye(3), 0, 1)} if loss == "matrix" else {"instances": not parameters.get("instances")}
+    )
+    changed = made_maps(cohort, tmp_path / "changed", [loss], **other)
+    with pytest.raises(rwtool.UsageError, match="changed since the run began: the maps"):
+        train(cohort, tmp_path / "other", {"resume": True, "maps": changed})
+
+
+def test_a_matrix_is_asked_for(cohort, tmp_path, maps):
+    with pytest.raises(rwtool.UsageError, match=r"takes its numbers from maps; .* --kind matrix --matrix FILE"):
+        train(cohort, tmp_path / "run", loss="matrix")
+    with pytest.raises(rwtool.UsageError, match=r"no matrix maps \(found ac, boundary, hd, rrw, skeleton\)"):
+        train(cohort, tmp_path / "run", loss="matrix", maps=maps)
 
 
 def test_maps_that_do_not_fit_are_refused(cohort, maps, tmp_path):

@@ -16,7 +16,7 @@ AFFINE = np.diag([0.8, 1.5, 4, 1.0])
 VALUES = (0, 2, 4)
 CLASSES = make_classes(VALUES)
 IGNORING = make_classes(VALUES, ignore=9)
-KINDS = ("rrw", "boundary", "hd")
+KINDS = ("rrw", "boundary", "hd", "skeleton")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def truth(kind, path, classes=CLASSES, **options):
     if kind == "hd":
         options["alpha"] = 1
     dense = getattr(rwtool, f"{kind}_map")(labels.array, labels.spacing_mm, n_classes=3, **options)
-    if kind != "rrw":
+    if kind not in ("rrw", "skeleton"):
         return np.abs(dense)
     own = np.minimum(labels.array, 2)[np.newaxis].astype(int)
     return np.abs(np.take_along_axis(dense, own, axis=0)) * (labels.array < 255)
@@ -92,6 +92,7 @@ def test_magnitudes_are_those_of_the_map_in_mm_and_in_the_volume(write_labels, k
         ("ac", 0, True, False, 1, (1, 1, 1)),
         ("boundary", 3, False, True, 1, ()),
         ("hd", 3, False, True, 2, ()),
+        ("skeleton", 1, True, False, 1, (0, 0, 0)),
     ],
 )
 def test_each_kind_has_channels_of_its_own(write_labels, kind, channels, rectified, scales, exponent, others):
@@ -103,7 +104,50 @@ def test_each_kind_has_channels_of_its_own(write_labels, kind, channels, rectifi
     assert (0 if found is None else len(found)) == channels
 
 
+def test_a_matrix_is_not_computed_but_given():
+    with pytest.raises(
+        UsageError, match=r"the matrix loss takes its numbers from maps; .* --matrix FILE, and give maps="
+    ):
+        plan_map_use("matrix", None, CLASSES)
+
+
 # --- read from maps ---
+
+
+@pytest.mark.parametrize("layout", ["dense", "packed"])
+@pytest.mark.parametrize("kind", ["rrw", "ac", "constant", "skeleton"])
+@pytest.mark.parametrize("classes", [CLASSES, IGNORING], ids=["plain", "ignore"])
+def test_components_have_their_own_and_their_other_value(write_labels, make, kind, layout, classes):
+    path = write_labels(values=(*VALUES, 9) if classes.ignore else VALUES)
+    weights = () if kind == "skeleton" else ("--class-weight", "2=3")
+    folder = make("--kind", kind, "--instances", "--layout", layout, *weights, classes=classes)
+    use = plan_map_use(kind, folder, classes)
+    assert (use.channels, use.instances) == (2, True)
+    found = magnitudes(use, path, classes)
+    labels = rwtool.read_labels(path, classes=VALUES, ignore=classes.ignore)
+    where = () if kind in ("ac", "constant") else (labels.spacing_mm,)
+    options = {} if kind == "skeleton" else {"class_weights": {1: 3.0}}
+    options |= {"ignore": 255, "instances": True, "layout": "packed"}
+    packed = getattr(rwtool, f"{kind}_map")(labels.array, *where, n_classes=3, **options)
+    np.testing.assert_array_equal(found, np.nan_to_num(np.abs(packed)))
+
+
+@pytest.mark.parametrize("options", [("--profile", "reversed"), ("--profile", "exp", "--sigma", 2), ("--dims", 2)])
+def test_the_profile_of_the_maps_is_that_of_the_magnitudes(write_labels, make, options):
+    path = write_labels()
+    use = plan_map_use("rrw", make(*options), CLASSES)
+    named = dict(zip(("dims" if word == "--dims" else word[2:] for word in options[::2]), options[1::2], strict=True))
+    np.testing.assert_array_equal(magnitudes(use, path), truth("rrw", path, **named))
+    assert use.sliced == ("--dims" in options)
+
+
+def test_a_matrix_comes_from_its_sidecar(write_labels, make, tmp_path):
+    write_labels()
+    (tmp_path / "m.csv").write_text("0, 1, 2\n1.5, -1, 1\n3 1 0.5\n")
+    use = plan_map_use("matrix", make("--kind", "matrix", "--matrix", tmp_path / "m.csv"), CLASSES)
+    assert use.matrix == ((0.0, 1.0, 2.0), (1.5, -1.0, 1.0), (3.0, 1.0, 0.5))
+    assert (use.channels, use.scales, use.describe()) == (0, False, f"matrix maps from {tmp_path / 'maps' / 'matrix'}")
+    assert not list((tmp_path / "maps" / "matrix").glob("*.nii*"))
 
 
 @pytest.mark.parametrize("classes", [CLASSES, IGNORING], ids=["plain", "ignore"])
@@ -141,7 +185,7 @@ def test_maps_of_distances_give_the_same_however_they_are_stored(write_labels, m
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_folder_of_a_kind_and_the_one_above_it_are_the_same(write_labels, make, kind):
     path = write_labels()
-    folder = make("--kind", "all")
+    folder = make("--kind", "all", "--kind", "skeleton")
     above, itself = plan_map_use(kind, folder, CLASSES), plan_map_use(kind, folder / kind, CLASSES)
     assert above == itself
     assert above.describe() == f"{kind} maps from {folder / kind}"

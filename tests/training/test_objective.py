@@ -17,7 +17,11 @@ SPACING = (1.0, 0.8, 1.5)
 WEIGHTS = (1.0, 2.5, 0.5)
 IGNORE = 255
 EXPONENT = 1.5
-LOSSES = ("rrw", "boundary", "ac", "hd", "dice", "focal", "ce", "wce-rrw")
+MATRIX = ((0.0, 1.0, 2.0), (1.5, -1.0, 1.0), (3.0, 1.0, 0.5))
+LOSSES = (
+    "rrw", "boundary", "ac", "hd", "skeleton", "matrix", "dice", "focal", "ce", "wce-rrw", "generalized-surface",
+    "boundary-dou",
+)  # fmt: skip
 
 
 def labels_of(*, size=(8, 12), ignored=True, seed=0):
@@ -38,7 +42,9 @@ def map_of(kind, labels):
         "ac": lambda part: rwtool.ac_map(part, class_weights=weights, **options),
         "boundary": lambda part: rwtool.boundary_map(part, SPACING, **options),
         "hd": lambda part: rwtool.hd_map(part, SPACING, alpha=EXPONENT, **options),
+        "matrix": lambda part: rwtool.matrix_map(part, matrix=MATRIX, ignore=IGNORE),
         "rrw": lambda part: rwtool.rrw_map(part, SPACING, class_weights=weights, **options),
+        "skeleton": lambda part: rwtool.skeleton_map(part, SPACING, **options),
     }[kind]
     return torch.from_numpy(np.stack([make(part[np.newaxis])[:, 0] for part in labels]))
 
@@ -46,16 +52,17 @@ def map_of(kind, labels):
 def use_of(loss):
     """How the loss takes its map."""
     kind = MAP_OF_LOSS.get(loss)
-    others = WEIGHTS if kind in ("rrw", "ac") else ()
-    return None if kind is None else MapUse(kind, K, others, EXPONENT if kind == "hd" else 1.0)
+    others = {"rrw": WEIGHTS, "ac": WEIGHTS, "skeleton": (0.0,) * K}.get(kind, ())
+    matrix = MATRIX if kind == "matrix" else None
+    return None if kind is None else MapUse(kind, K, others, EXPONENT if kind == "hd" else 1.0, matrix=matrix)
 
 
 def batch_of(loss, labels):
     """What the data set gives: labels, and magnitudes; own distances in those of hd too, which must not matter."""
     kind = MAP_OF_LOSS.get(loss)
     magnitudes = None
-    if kind == "rrw":
-        own = np.take_along_axis(map_of("rrw", labels).numpy(), np.where(labels == IGNORE, 0, labels)[:, None], axis=1)
+    if kind in ("rrw", "skeleton"):
+        own = np.take_along_axis(map_of(kind, labels).numpy(), np.where(labels == IGNORE, 0, labels)[:, None], axis=1)
         magnitudes = torch.from_numpy(np.abs(own))
     elif kind in ("boundary", "hd"):
         magnitudes = map_of("boundary", labels).abs()
@@ -79,7 +86,7 @@ def by_hand(loss, x, labels, stride=1):
     y = torch.from_numpy(np.where(labels == IGNORE, -1, labels))[:, ::stride, ::stride]
     if loss in MAP_OF_LOSS:
         z = map_of(MAP_OF_LOSS[loss], labels)[..., ::stride, ::stride]
-    if loss in ("rrw", "ac"):
+    if loss in ("rrw", "ac", "skeleton", "matrix"):
         return rwtool.region_wise_loss(x, z, y, ignore=-1)
     if loss == "wce-rrw":
         return rwtool.weighted_cross_entropy_loss(x, z, y, ignore=-1)
@@ -87,7 +94,12 @@ def by_hand(loss, x, labels, stride=1):
         return rwtool.region_wise_loss(x, z / stride, y, ignore=-1)
     if loss == "hd":
         return rwtool.hausdorff_loss(x, z / stride**EXPONENT, y, ignore=-1)
-    common = {"dice": rwtool.dice_loss, "focal": rwtool.focal_loss, "ce": rwtool.cross_entropy_loss}[loss]
+    if loss == "generalized-surface":
+        return rwtool.generalized_surface_loss(x, z, y, ignore=-1)
+    common = {
+        "dice": rwtool.dice_loss, "focal": rwtool.focal_loss, "ce": rwtool.cross_entropy_loss,
+        "boundary-dou": rwtool.boundary_dou_loss,
+    }[loss]  # fmt: skip
     return common(x, y, ignore=-1)
 
 
@@ -128,7 +140,27 @@ def test_what_stands_at_pixels_without_a_class_changes_nothing_and_gets_no_gradi
     (gradient,) = torch.autograd.grad(after, moved)
     gradient = gradient.abs().amax(1, keepdim=True)
     assert gradient[none].max() == 0
-    assert gradient[~none].min() > 0
+    assert gradient[~none].min() > 0 or (loss == "skeleton" and gradient.max() > 0)  # which is 0 beside the skeleton
+
+
+@pytest.mark.parametrize("loss", ["rrw", "ac", "skeleton", "wce-rrw"])
+def test_components_bring_an_other_value_for_each_pixel(loss):
+    labels = labels_of()
+    make = {"ac": rwtool.ac_map, "skeleton": rwtool.skeleton_map}.get(loss, rwtool.rrw_map)
+    options = {"n_classes": K, "ignore": IGNORE, "instances": True}
+    if loss != "skeleton":
+        options["class_weights"] = dict(enumerate(WEIGHTS))
+    if loss != "ac":
+        options["spacing_mm"] = SPACING
+    dense = torch.from_numpy(np.stack([make(part[np.newaxis], **options)[:, 0] for part in labels]))
+    packed = np.stack([make(part[np.newaxis], layout="packed", **options)[:, 0] for part in labels])
+    magnitudes = torch.from_numpy(np.abs(np.nan_to_num(packed)))
+    batch = Batch(torch.zeros(2, 1, 8, 12), torch.from_numpy(np.where(labels == IGNORE, NO_CLASS, labels)), magnitudes)
+    (x,) = logits_of((8, 12))
+    use = MapUse(MAP_OF_LOSS[loss], K, WEIGHTS, instances=True)
+    found = Objective(TrainConfig(loss), use, CPU)([x], batch, 0)
+    made = rwtool.weighted_cross_entropy_loss if loss == "wce-rrw" else rwtool.region_wise_loss
+    assert found.item() == pytest.approx(made(x, dense, batch.labels, ignore=NO_CLASS).item(), rel=1e-5)
 
 
 def test_ac_lambda_adds_the_length_to_lambda_times_the_region():

@@ -4,7 +4,7 @@ from mapped import write_labels
 
 import rwtool
 from rwtool.datasets.plan import plan_dataset
-from rwtool.maps.parameters import KINDS, MapParameters
+from rwtool.maps.parameters import PAPER_KINDS, MapParameters
 from rwtool.views.planes import plane_of
 from rwtool.views.source import (
     classes_of,
@@ -33,13 +33,31 @@ def case(labels):
     return file, volume, plane_of(volume.geometry)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PAPER_KINDS)
 def test_a_slice_that_is_made_is_that_of_the_whole_map(case, kind):
     _, volume, plane = case
     where = () if kind in ("ac", "constant") else (volume.spacing_mm,)
     whole = getattr(rwtool, f"{kind}_map")(volume.array, *where, n_classes=3)
     made = make_map_slice(kind, volume, 3, plane, 2)
     np.testing.assert_array_equal(made.z, plane.cut(whole, 2))
+
+
+def test_a_slice_of_a_skeleton_and_of_components_is_that_of_the_whole_map(labels, case, tmp_path):
+    file, volume, plane = case
+    whole = rwtool.skeleton_map(volume.array, volume.spacing_mm, n_classes=3)
+    np.testing.assert_array_equal(make_map_slice("skeleton", volume, 3, plane, 2).z, plane.cut(whole, 2))
+    whole = rwtool.rrw_map(volume.array, volume.spacing_mm, n_classes=3, instances=True)
+    for layout in ("dense", "packed"):
+        rwtool.make_maps(labels, tmp_path / layout, instances=True, layout=layout, jobs=1)
+        (found,) = find_maps(tmp_path / layout, "a")
+        shown = read_map_slice(found, file, volume, plane, 2)
+        np.testing.assert_array_equal(shown.z, plane.cut(whole, 2))
+        assert shown.unit == "no unit"
+
+
+def test_a_matrix_is_no_map_of_a_case(labels, tmp_path):
+    rwtool.make_maps(labels, tmp_path / "maps", kinds=("ac", "matrix"), matrix=1 - np.eye(3), jobs=1)
+    assert [found.maps.kind for found in find_maps(tmp_path / "maps", "a")] == ["ac"]
 
 
 @pytest.mark.parametrize(

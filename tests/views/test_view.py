@@ -97,7 +97,11 @@ def test_no_picture_replaces_what_it_is_made_of_or_joins_the_label_files(cohort)
         ("labels", {"slices": 9}, "slices= is a number from 1 to 8; found slices=9"),
         ("labels/case_0.nii.gz", {"slices": 3}, "slices= belongs to a data set, and one label file was given"),
         ("labels/case_0.nii.gz", {"slice": 4}, r"case_0\.nii\.gz has the slices 0 to 3; found slice=4"),
-        ("labels/case_0.nii.gz", {"kinds": ("x",)}, "kinds= are some of ac, boundary, constant, hd, rrw; found x"),
+        (
+            "labels/case_0.nii.gz",
+            {"kinds": ("x",)},
+            "kinds= are some of ac, boundary, constant, hd, rrw, skeleton; found x",
+        ),
         ("labels/case_0.nii.gz", {"out": "a.jpg"}, r"a figure ends in \.png, \.pdf, \.svg; found \.jpg"),
         ("labels/case_0.nii.gz", {"image": "labels/case_1.nii"}, "no such|nothing|no image|not"),
     ],

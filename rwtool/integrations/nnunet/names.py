@@ -9,22 +9,36 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from rwtool.errors import UsageError
-from rwtool.maps.parameters import USED_BY_KIND, Convention, MapParameters, Units
+from rwtool.maps.parameters import USED_BY_KIND, Convention, Kind, MapParameters, Profile, Units
 
-TrainerKind = Literal["rrw", "boundary", "hd", "ac"]
+TrainerKind = Literal["rrw", "boundary", "hd", "ac", "skeleton", "generalized-surface", "boundary-dou"]
 Common = Literal["dice", "ce"]
 
 PREFIX = "nnUNetTrainer"
-FORM = f"{PREFIX}{{RRW,Boundary,HD,AC}}[Inner,Kervadec][Voxel][Slices][Stored][Dice,CE][Gradual][_Nepochs]"
+FORM = (
+    f"{PREFIX}{{RRW,Boundary,HD,AC,Skeleton,GeneralizedSurface,BoundaryDoU}}"
+    "[Reversed,Exp][Inner,Kervadec][Voxel][Slices][Instances][Stored][Dice,CE][Gradual][_Nepochs]"
+)
 """How a name is put together: one of what stands in braces, and any of what stands in brackets, in this order."""
 
-_KINDS: dict[str, TrainerKind] = {"RRW": "rrw", "Boundary": "boundary", "HD": "hd", "AC": "ac"}
+_KINDS: dict[str, TrainerKind] = {
+    "RRW": "rrw",
+    "BoundaryDoU": "boundary-dou",
+    "Boundary": "boundary",
+    "HD": "hd",
+    "AC": "ac",
+    "Skeleton": "skeleton",
+    "GeneralizedSurface": "generalized-surface",
+}
+_PAPER: tuple[TrainerKind, ...] = ("rrw", "boundary", "hd", "ac")
+_PROFILES: dict[str, Profile] = {"": "linear", "Reversed": "reversed", "Exp": "exp"}
 _CONVENTIONS: dict[str, Convention] = {"": "across", "Inner": "inner", "Kervadec": "kervadec"}
 _UNITS: dict[str, Units] = {"": "mm", "Voxel": "voxel"}
 _COMMONS: dict[str, Common | None] = {"": None, "Dice": "dice", "CE": "ce"}
 _NAME = re.compile(
-    rf"{PREFIX}(?P<kind>RRW|Boundary|HD|AC)(?P<convention>Inner|Kervadec|)(?P<units>Voxel|)(?P<dims>Slices|)"
-    r"(?P<stored>Stored|)(?P<common>Dice|CE|)(?P<mix>Gradual|)(?:_(?P<epochs>[1-9][0-9]{0,5})epochs)?"
+    rf"{PREFIX}(?P<kind>{'|'.join(_KINDS)})(?P<profile>Reversed|Exp|)(?P<convention>Inner|Kervadec|)(?P<units>Voxel|)"
+    r"(?P<dims>Slices|)(?P<instances>Instances|)(?P<stored>Stored|)(?P<common>Dice|CE|)(?P<mix>Gradual|)"
+    r"(?:_(?P<epochs>[1-9][0-9]{0,5})epochs)?"
 )
 
 
@@ -34,7 +48,8 @@ class TrainerSettings:
 
     Attributes
     ----------
-    kind : {"rrw", "boundary", "hd", "ac"}
+    kind : {"rrw", "boundary", "hd", "ac", "skeleton", "generalized-surface", "boundary-dou"}
+        Of the map, and the region-wise loss of it; or one of the losses to compare with.
     convention : {"across", "inner", "kervadec"}
     units : {"mm", "voxel"}
     dims : {3, 2}
@@ -47,6 +62,10 @@ class TrainerSettings:
         From that loss over to the map loss with the epochs; else their sum.
     epochs : int, optional
         How many, in place of nnU-Net's 1000.
+    profile : {"linear", "reversed", "exp"}
+        How the own value of rrw runs with the distance; exp with its own sigma of 5.
+    instances : bool
+        Each component of a class weighs the same.
     """
 
     kind: TrainerKind
@@ -57,37 +76,61 @@ class TrainerSettings:
     mixed_with: Common | None = None
     gradual: bool = False
     epochs: int | None = None
+    profile: Profile = "linear"
+    instances: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(TrainerKind):
             raise UsageError(f"kind is one of {', '.join(get_args(TrainerKind))}; found {self.kind!r}")
         parameters = self.map_parameters  # refuses what does not go together
-        used = USED_BY_KIND[self.kind]
+        used = () if parameters is None else USED_BY_KIND[parameters.kind]
         for name, value, default in (
+            ("profile", self.profile, "linear"),
             ("convention", self.convention, "across"),
             ("units", self.units, "mm"),
             ("dims", self.dims, 3),
+            ("instances", self.instances, False),
         ):
             if name not in used and value != default:
                 raise UsageError(f"{name}={value} has no meaning for {self.kind} maps")
-        if self.stored and not parameters.uses_distance:
+        if self.stored and not self.takes_maps:
             raise UsageError(f"{self.kind} maps follow from the labels alone; there is nothing to store")
+        if self.mixed_with is not None and parameters is None:
+            raise UsageError(f"Dice and CE are mixed with a loss of maps; {self.kind} has none")
         if self.gradual and self.mixed_with is None:
             raise UsageError("Gradual goes over from Dice or CE to the map loss; name one of the two before it")
 
     @property
-    def map_parameters(self) -> MapParameters:
+    def map_kind(self) -> Kind | None:
+        """Kind of the maps; boundary-dou has none."""
+        if self.kind == "boundary-dou":
+            return None
+        return "boundary" if self.kind == "generalized-surface" else self.kind
+
+    @property
+    def map_parameters(self) -> MapParameters | None:
         """What the maps are, in the terms of ``rwtool maps``."""
-        return MapParameters(self.kind, convention=self.convention, units=self.units, dims=self.dims)
+        if self.map_kind is None:
+            return None
+        used = USED_BY_KIND[self.map_kind]
+        given = {name: getattr(self, name) for name in ("profile", "instances") if name in used}
+        return MapParameters(self.map_kind, convention=self.convention, units=self.units, dims=self.dims, **given)
+
+    @property
+    def takes_maps(self) -> bool:
+        """Whether the loss takes a map that does not follow from the label of each voxel alone."""
+        return self.map_parameters is not None and not self.map_parameters.follows_labels
 
     @property
     def name(self) -> str:
         """Name of the trainer's class."""
         parts = (
             _key(_KINDS, self.kind),
+            _key(_PROFILES, self.profile),
             _key(_CONVENTIONS, self.convention),
             _key(_UNITS, self.units),
             "Slices" if self.dims == 2 else "",
+            "Instances" if self.instances else "",
             "Stored" if self.stored else "",
             _key(_COMMONS, self.mixed_with),
             "Gradual" if self.gradual else "",
@@ -98,16 +141,17 @@ class TrainerSettings:
     @property
     def map_options(self) -> str:
         """Options of ``rwtool maps`` that make the maps that the trainer takes."""
-        options = f"--kind {self.kind} --format npy"
-        if self.map_parameters.rectified:
-            options += " --layout packed --dtype float16"
+        options, parameters = f"--kind {self.map_kind} --format npy", self.map_parameters
+        if parameters is not None and parameters.rectified:
+            options += " --layout packed" + (" --dtype float16" if parameters.bounded else "")
         for option, value, default in (
+            ("--profile", self.profile, "linear"),
             ("--convention", self.convention, "across"),
             ("--units", self.units, "mm"),
             ("--dims", self.dims, 3),
         ):
             options += f" {option} {value}" if value != default else ""
-        return options
+        return options + (" --instances" if self.instances else "")
 
 
 def parse_trainer_name(name: str) -> TrainerSettings:
@@ -136,6 +180,8 @@ def parse_trainer_name(name: str) -> TrainerSettings:
             _COMMONS[found["common"]],
             bool(found["mix"]),
             int(found["epochs"]) if found["epochs"] else None,
+            _PROFILES[found["profile"]],
+            bool(found["instances"]),
         )
     except UsageError as error:
         raise UsageError(f"{name} is no trainer: {error}") from error
@@ -149,8 +195,8 @@ def is_like_trainer_name(name: str) -> bool:
 def trainer_names() -> list[str]:
     """Names of the trainers of the paper's maps: distances in mm and in the volume, nnU-Net's number of epochs."""
     names = []
-    for kind in _KINDS.values():
-        for stored in (False, True) if MapParameters(kind).uses_distance else (False,):
+    for kind in _PAPER:
+        for stored in (False, True) if TrainerSettings(kind).takes_maps else (False,):
             names.append(TrainerSettings(kind, stored=stored).name)
             for common in get_args(Common):
                 for gradual in (False, True):

@@ -48,7 +48,9 @@ def stored_maps(folder: str | Path, settings: TrainerSettings, cases: Sequence[s
             f"{settings.name} takes stored maps, and {VARIABLE} does not say where; export {VARIABLE}=FOLDER, then run "
             f"{_command(folder, f'${VARIABLE}', settings)}"
         )
-    place = Path(root) / folder.parent.name / folder.name / settings.kind
+    parameters = settings.map_parameters
+    assert parameters is not None
+    place = Path(root) / folder.parent.name / folder.name / parameters.kind
     mend = f"run {_command(folder, root, settings)}"
     maps = read_map_set(place)
     if maps is None:
@@ -60,7 +62,7 @@ def stored_maps(folder: str | Path, settings: TrainerSettings, cases: Sequence[s
         )
     dataset = plan_dataset(files, jobs=1, verbosity=-1)
     storage = maps.settings.storage
-    wanted = make_settings(settings.map_parameters, storage, dataset.classes)
+    wanted = make_settings(parameters, storage, dataset.classes)
     changed = difference(maps.settings, wanted)
     layout = "packed" if wanted.parameters.rectified else "dense"
     if storage.format not in ("npy", "b2nd"):

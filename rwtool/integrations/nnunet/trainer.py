@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from rwtool.errors import UsageError
 from rwtool.integrations.nnunet.names import TrainerSettings, is_like_trainer_name, parse_trainer_name
+from rwtool.losses.functional import boundary_dou_loss, generalized_surface_loss
 from rwtool.losses.mixing import gradual_weight, mix_losses
 from rwtool.losses.module import RegionWiseLoss
 
@@ -61,7 +63,7 @@ class RegionWiseTrainer(nnUNetTrainer):
     @property
     def _takes_maps(self) -> bool:
         """Whether a batch brings maps; those of the other kinds follow from the labels."""
-        return self.settings.map_parameters.uses_distance
+        return self.settings.takes_maps
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """AdamW, with nnU-Net's schedule."""
@@ -85,10 +87,11 @@ class RegionWiseTrainer(nnUNetTrainer):
     def _with_maps(self, pipeline: Any) -> Any:
         parameters = self.settings.map_parameters
         n_classes = self.label_manager.num_segmentation_heads
-        if not parameters.uses_distance:
+        if parameters is None or not self._takes_maps:
             return pipeline
         if self.settings.stored:
-            return with_stored_maps(pipeline, parameters, 1 if parameters.rectified else n_classes)
+            channels = parameters.packed_channels if parameters.rectified else n_classes
+            return with_stored_maps(pipeline, parameters, channels)
         return with_made_maps(
             pipeline,
             MakeMap(parameters, self.configuration_manager.spacing, n_classes, self.label_manager.ignore_label),
@@ -136,14 +139,7 @@ class MapLoss(nn.Module):
 
     def __init__(self, settings: TrainerSettings, common: nn.Module, ignore: int | None) -> None:
         super().__init__()
-        parameters = settings.map_parameters
-        self.map_loss = RegionWiseLoss(
-            settings.kind,
-            spacing_mm=None,
-            layout="packed" if parameters.rectified else "dense",
-            ignore=ignore,
-            check=False,
-        )
+        self.map_loss = _loss_of(settings, ignore)
         self.common = common if settings.mixed_with else None
         if settings.mixed_with:
             # nnU-Net's sum of both, of which one is left out
@@ -154,6 +150,25 @@ class MapLoss(nn.Module):
         """Loss of a batch, of one level of deep supervision."""
         loss: Tensor = self.map_loss(logits, labels, maps)
         return loss if self.common is None else mix_losses(self.common(logits, labels), loss, self.common_weight)
+
+
+def _loss_of(settings: TrainerSettings, ignore: int | None) -> Callable[..., Tensor]:
+    """The loss of a kind, of logits, labels as nnU-Net hands them over, and a map."""
+    parameters = settings.map_parameters
+    if parameters is None:
+        return lambda logits, labels, _: boundary_dou_loss(logits, labels[:, 0].long(), ignore=ignore, check=False)
+    if settings.kind == "generalized-surface":
+        return lambda logits, labels, z: generalized_surface_loss(
+            logits, z, labels[:, 0].long(), ignore=ignore, check=False
+        )
+    return RegionWiseLoss(
+        parameters.kind,
+        spacing_mm=None,
+        instances=parameters.instances,
+        layout="packed" if parameters.rectified else "dense",
+        ignore=ignore,
+        check=False,
+    )
 
 
 class WithMaps(nn.Module):

@@ -73,7 +73,8 @@ class SignMap(BasicTransform):
     Parameters
     ----------
     parameters : MapParameters
-        One magnitude per voxel is the own value of a rectified kind; else there is one for each class.
+        One magnitude per voxel is the own value of a rectified kind, a second its other value where components are
+        told apart; else there is one for each class.
     """
 
     def __init__(self, parameters: MapParameters) -> None:
@@ -84,7 +85,7 @@ class SignMap(BasicTransform):
         """Give values their signs."""
         magnitudes, labels = data_dict["regression_target"], data_dict["segmentation"]
         if self.parameters.rectified:
-            values = -magnitudes
+            values = torch.cat((-magnitudes[:1], magnitudes[1:]))
         else:
             classes = torch.arange(len(magnitudes)).view(-1, *[1] * (labels.ndim - 1))
             own = torch.zeros_like(magnitudes) if self.parameters.kind == "hd" else -magnitudes

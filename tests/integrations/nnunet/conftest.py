@@ -103,6 +103,7 @@ def maps(preprocessed, nnunet):
         where = {"labels": preprocessed / name, "out": out, "format": "npy", "jobs": 1}
         assert not make_maps(kinds=["rrw"], layout="packed", dtype="float16", **where).failed
         assert not make_maps(kinds=["boundary", "hd"], **where).failed
+        assert not make_maps(kinds=["skeleton"], layout="packed", **where).failed
     return nnunet / "maps"
 
 

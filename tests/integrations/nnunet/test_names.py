@@ -28,6 +28,15 @@ from rwtool.integrations.nnunet.names import (
             TrainerSettings("rrw", "inner", "voxel", 2, True, "ce", True, 20),
         ),
         ("nnUNetTrainerBoundaryKervadecVoxel", TrainerSettings("boundary", "kervadec", "voxel")),
+        ("nnUNetTrainerRRWReversed", TrainerSettings("rrw", profile="reversed")),
+        (
+            "nnUNetTrainerRRWExpInnerVoxelSlicesInstancesStoredDice_9epochs",
+            TrainerSettings("rrw", "inner", "voxel", 2, True, "dice", False, 9, "exp", True),
+        ),
+        ("nnUNetTrainerACInstancesStored", TrainerSettings("ac", instances=True, stored=True)),
+        ("nnUNetTrainerSkeletonVoxelDice", TrainerSettings("skeleton", units="voxel", mixed_with="dice")),
+        ("nnUNetTrainerGeneralizedSurfaceCE", TrainerSettings("generalized-surface", mixed_with="ce")),
+        ("nnUNetTrainerBoundaryDoU_5epochs", TrainerSettings("boundary-dou", epochs=5)),
     ],
 )
 def test_a_name_says_the_settings_and_settings_make_the_name(name, settings):
@@ -52,6 +61,11 @@ def test_the_listed_names_are_all_of_the_paper_and_each_has_its_own_settings():
         ("nnUNetTrainerACStored", "there is nothing to store"),
         ("nnUNetTrainerACVoxel", "units=voxel has no meaning for ac maps"),
         ("nnUNetTrainerHDInner", "convention=inner has no meaning for hd maps"),
+        ("nnUNetTrainerHDReversed", "profile=reversed has no meaning for hd maps"),
+        ("nnUNetTrainerGeneralizedSurfaceInstances", "instances=True has no meaning for generalized-surface maps"),
+        ("nnUNetTrainerBoundaryDoUDice", "Dice and CE are mixed with a loss of maps; boundary-dou has none"),
+        ("nnUNetTrainerBoundaryDoUStored", "there is nothing to store"),
+        ("nnUNetTrainerBoundaryDoUVoxel", "units=voxel has no meaning for boundary-dou maps"),
         ("nnUNetTrainerRRWKervadec", "it has no meaning in mm"),
     ],
 )
@@ -77,6 +91,10 @@ def test_the_names_of_nnu_net_are_not_like_them():
     [
         ("nnUNetTrainerRRWStored", "--kind rrw --format npy --layout packed --dtype float16"),
         ("nnUNetTrainerHDVoxelSlicesStored", "--kind hd --format npy --units voxel --dims 2"),
+        ("nnUNetTrainerRRWExpStored", "--kind rrw --format npy --layout packed --dtype float16 --profile exp"),
+        ("nnUNetTrainerRRWInstancesStored", "--kind rrw --format npy --layout packed --instances"),
+        ("nnUNetTrainerSkeletonStored", "--kind skeleton --format npy --layout packed"),
+        ("nnUNetTrainerGeneralizedSurfaceStored", "--kind boundary --format npy"),
     ],
 )
 def test_the_options_that_make_the_maps_of_a_trainer(name, options):

@@ -50,7 +50,16 @@ def test_it_trains_with_made_and_with_stored_maps(nnunet, preprocessed, at_maps,
 
 
 @pytest.mark.parametrize(
-    "name", ["nnUNetTrainerHDStoredCE_1epochs", "nnUNetTrainerHD_1epochs", "nnUNetTrainerACDice_1epochs"]
+    "name",
+    [
+        "nnUNetTrainerHDStoredCE_1epochs",
+        "nnUNetTrainerHD_1epochs",
+        "nnUNetTrainerACDice_1epochs",
+        "nnUNetTrainerRRWReversedInstances_1epochs",
+        "nnUNetTrainerSkeletonStoredDice_1epochs",
+        "nnUNetTrainerGeneralizedSurfaceStoredDiceGradual_1epochs",
+        "nnUNetTrainerBoundaryDoU_1epochs",
+    ],
 )
 def test_the_other_kinds_train(nnunet, preprocessed, at_maps, short, name):
     train(name)
@@ -75,7 +84,7 @@ def whole_case(trainer, shape=None):
     return {"data": made["image"][None], "target": [level[None] for level in made["segmentation"]]}
 
 
-@pytest.mark.parametrize("kind", ["RRW", "Boundary", "HD"])
+@pytest.mark.parametrize("kind", ["RRW", "Boundary", "HD", "Skeleton", "GeneralizedSurface"])
 def test_made_and_stored_maps_give_one_loss_on_one_batch(trainer, at_maps, kind):
     torch.manual_seed(0)
     losses = []

@@ -94,6 +94,20 @@ def test_without_augmentation_a_stored_map_is_the_map_of_the_labels(kind):
     np.testing.assert_array_equal(values, own_values(labels) if kind == "rrw" else true_map(labels, kind))
 
 
+def test_components_bring_an_other_value_for_each_voxel():
+    labels = balls()
+    labels[0, 0, 0] = 1
+    parameters = MapParameters("rrw", instances=True)
+    both = rwtool.rrw_map(labels, SPACING, n_classes=3, instances=True, layout="packed")
+    image = np.concatenate((labels[None].astype(np.float32), np.abs(both)))
+    sample = {"image": torch.from_numpy(image), "segmentation": torch.from_numpy(labels[None])}
+    stored = with_stored_maps(ComposeTransforms([]), parameters, 2)(**sample)["segmentation"].numpy()
+    np.testing.assert_array_equal(stored[1:], both)
+    sample = {"image": torch.zeros((1, *SHAPE)), "segmentation": torch.from_numpy(labels[None])}
+    made = with_made_maps(ComposeTransforms([]), MakeMap(parameters, SPACING, 3, None))(**sample)
+    np.testing.assert_array_equal(made["segmentation"].numpy()[1:], both)
+
+
 @pytest.mark.parametrize("kind", ["rrw", "boundary", "hd"])
 def test_mirrored_it_is_the_map_of_the_mirrored_labels(kind):
     torch.manual_seed(1)
