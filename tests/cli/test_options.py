@@ -118,3 +118,14 @@ def test_seeds_are_numbers_and_ranges(text, expected):
     else:
         assert options.parse_seeds(context, parameter, text) == tuple(expected)
     assert options.parse_seeds(context, parameter, None) == ()
+
+
+@pytest.mark.parametrize(("text", "expected"), [("last", "last"), ("best", "best"), ("7", 7)])
+def test_a_checkpoint_is_last_best_or_an_epoch(text, expected):
+    assert options.parse_checkpoint(None, None, text) == expected
+
+
+@pytest.mark.parametrize("text", ["first", "0", "-1", "1.5", ""])
+def test_what_is_no_checkpoint_is_refused(text):
+    with pytest.raises(click.BadParameter, match="it is last, best or the number of an epoch; found"):
+        options.parse_checkpoint(None, None, text)

@@ -155,6 +155,18 @@ def test_more_than_three_runs_are_one_table_and_a_failed_one_is_named(cohort, tm
     assert "(it was so before; --overwrite starts anew)" in said(result)
 
 
+def test_runs_that_collapsed_are_named_with_what_evaluates_the_others(cohort, tmp_path, monkeypatch):
+    collapsed = {tmp_path / "unet" / f"seed-{seed}" for seed in (1, 2)}
+    monkeypatch.setattr("rwtool.training.study.find_collapsed", lambda folders: collapsed & set(folders))
+    result = train(cohort, tmp_path / "unet", "--seeds", "0,1", "--again", 2, "-j", 1, settings=BARE)
+    assert names_in(tmp_path / "unet") == {"seed-0", "seed-1", "seed-2", "seed-3"}
+    one, two, zero, three = (tmp_path / "unet" / f"seed-{seed}" for seed in (1, 2, 0, 3))
+    assert (
+        f"note: 2 of 4 runs collapsed: {one}, {two}; without them: rwtool evaluate {cohort / 'labels'} "
+        f"unet={zero},{three}"
+    ) in said(result)
+
+
 # Settings from a file
 
 
