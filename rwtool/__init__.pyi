@@ -105,6 +105,9 @@ from .metrics.measures import (
     masd_mm,
     nsd,
 )
+from .network.components import (
+    keep_largest,
+)
 from .network.config import (
     TrainConfig,
 )
@@ -249,6 +252,7 @@ __all__ = [
     "hd95_mm",
     "hd_map",
     "hd_mm",
+    "keep_largest",
     "make_maps",
     "masd_mm",
     "mix_losses",

@@ -167,6 +167,17 @@ def test_runs_that_collapsed_are_named_with_what_evaluates_the_others(cohort, tm
     ) in said(result)
 
 
+def test_what_is_asked_for_beside_reaches_the_run(cohort, tmp_path):
+    options = ["--steps-per-epoch", 2, "--pixels", 16, 20, "--ema", 0.9, "--checkpoint-every", 1, "--validate-hd"]
+    train(cohort, tmp_path / "run", *options, "--lr-schedule", "cosine", "-q", settings=BARE)
+    assert load_checkpoint(tmp_path / "run" / "last.pt").config == TrainConfig(
+        **BARE, patch=(16, 20), steps_per_epoch=2, pixels=(16, 20), ema=0.9, checkpoint_every=1, validate_hd=True,
+        lr_schedule="cosine",
+    )  # fmt: skip
+    result = train(cohort, tmp_path / "run", "--ema", 0.5, "--resume", code=2, settings=BARE)
+    assert "these differ: --ema 0.5 (it was 0.9); leave them out" in said(result)
+
+
 # Settings from a file
 
 

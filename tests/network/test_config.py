@@ -39,6 +39,7 @@ FULL = TrainConfig(
     validate_hd=True,
     checkpoint_every=10,
 )
+PIXELS = TrainConfig(pixels=(256, 192), ema=0.5, lr_schedule="constant")
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
 
@@ -191,7 +192,7 @@ def test_the_defaults_in_the_help_are_those_of_the_configuration():
 # --- TOML ---
 
 
-@pytest.mark.parametrize("config", [FULL, TrainConfig(), TrainConfig(loss="ac", ac_lambda=0.5, lr=1e22)])
+@pytest.mark.parametrize("config", [FULL, TrainConfig(), TrainConfig(loss="ac", ac_lambda=0.5, lr=1e22), PIXELS])
 def test_a_configuration_survives_toml(read, config):
     assert TrainConfig(**read(config.to_toml())) == config
 
