@@ -30,7 +30,7 @@ DIVERGED, CURVES = "diverged.json", "curves.png"
 PREDICTIONS, TENSORBOARD = "predictions", "tensorboard"
 KEPT = "checkpoints"  # folder of those that are kept by epoch
 
-_KEPT = re.compile(r"epoch-([0-9]+)\.pt")
+_KEPT = re.compile(r"epoch-([1-9][0-9]*)\.pt")
 
 
 def seed_folder(run: Path, seed: int) -> Path:

@@ -319,7 +319,7 @@ def test_what_may_stand_first_without_a_reference(models, text, alone, found):
 
 def test_checkpoints_that_were_kept_are_found_by_epoch(tmp_path):
     assert find_kept(tmp_path) == {}
-    for name in ("epoch-10.pt", "epoch-2.pt", "epoch-x.pt", "epoch-3.pt.txt", "mine"):
+    for name in ("epoch-10.pt", "epoch-2.pt", "epoch-x.pt", "epoch-07.pt", "epoch-3.pt.txt", "mine"):
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         (tmp_path / "checkpoints" / name).touch()
     assert list(find_kept(tmp_path)) == [2, 10]

@@ -439,7 +439,7 @@ def test_a_case_that_memory_does_not_hold_is_refused_unless_jobs_are_given(cohor
     save(tmp_path / "images" / "big.nii.gz", big)
     monkeypatch.setattr("rwtool.parallel.available_memory", lambda: 502_000_000)
     result = predict(trained, tmp_path / "images", tmp_path / "out", code=1)
-    assert "big: it needs about 0.5 GB of memory and 0.5 GB are free; free some, or give --jobs 1 to try" in said(
+    assert "big: it needs about 0.6 GB of memory and 0.5 GB are free; free some, or give --jobs 1 to try" in said(
         result
     )
     assert names_in(tmp_path / "out") == names_in(cohort / "images")
