@@ -287,7 +287,7 @@ def _predict(plan: PredictPlan, verbosity: int) -> Predictions:
     settled = schedule(work, request.jobs)
     outcomes: list[Outcome[Path]] = list(settled.refused)
     notes: dict[str, tuple[str, ...]] = {}
-    voxels = {item.name: item.voxels for item in work}
+    voxels = {item.name: item.voxels for item in settled.work}
     with (
         told_when_interrupted(lambda: f"{len(outcomes)} of {len(work)} cases done; overwrite=True does them all again"),
         show_progress("predict", voxels, quiet=verbosity < 0) as advance,
