@@ -117,6 +117,9 @@ from .metrics.measures import (
     masd_mm,
     nsd,
 )
+from .network.components import (
+    keep_largest,
+)
 from .network.config import (
     TrainConfig,
 )
@@ -276,6 +279,7 @@ __all__ = [
     "hd95_mm",
     "hd_map",
     "hd_mm",
+    "keep_largest",
     "make_maps",
     "masd_mm",
     "matrix_loss",

@@ -30,8 +30,11 @@ def make_project(folder):
     return folder
 
 
-def write_curve(folder, losses, dice, *, seed=0, epochs=None, split=SPLIT, diverged=None, **settings):
-    """What a training leaves of its epochs: `dice` has a list of an epoch each by label, None without a validation."""
+def write_curve(folder, losses, dice, *, seed=0, epochs=None, split=SPLIT, diverged=None, hd=None, **settings):
+    """What a training leaves of its epochs: `dice` has a list of an epoch each by label, None without a validation.
+
+    `hd` likewise, in mm; HD95 is half of it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "split.json").write_text(json.dumps({"format": 1, **split}))
     settings = {"format": 1, "loss": "rrw", "epochs": epochs or len(losses), "seed": seed, **settings}
@@ -40,12 +43,17 @@ def write_curve(folder, losses, dice, *, seed=0, epochs=None, split=SPLIT, diver
     if diverged is not None:
         left = {"epoch": diverged, "step": 1, "message": "the loss became nan", "format": 1}
         (folder / "diverged.json").write_text(json.dumps(left))
-    rows = [["epoch", "loss", "lr", "dice", *(f"dice_{label}" for label in dice), "seconds", "slices_per_second"]]
+    half = {label: [None if value is None else value / 2 for value in values] for label, values in (hd or {}).items()}
+    measures = {"dice": dice} | ({} if hd is None else {"hd_mm": hd, "hd95_mm": half})
+    columns = [name for key, by_label in measures.items() for name in (key, *(f"{key}_{label}" for label in by_label))]
+    rows = [["epoch", "loss", "lr", *columns, "seconds", "slices_per_second"]]
     for index, value in enumerate(losses):
-        found = [values[index] for values in dice.values()]
-        known = [one for one in found if one is not None]
-        mean = sum(known) / len(known) if known else None
-        rows.append([index + 1, value, 0.001, mean, *found, 1.5, 20])
+        cells = []
+        for by_label in measures.values():
+            found = [values[index] for values in by_label.values()]
+            known = [one for one in found if one is not None]
+            cells += [sum(known) / len(known) if known else None, *found]
+        rows.append([index + 1, value, 0.001, *cells, 1.5, 20])
     text = "\n".join(",".join("" if cell is None else str(cell) for cell in row) for row in rows)
     if losses:
         (folder / "metrics.csv").write_text(text + "\n")

@@ -372,7 +372,7 @@ def test_every_file_name_in_the_pages_exists(cohort, tmp_path, monkeypatch):
     for page in PAGES:
         for path in file_names(page):
             name = Path(path).name
-            here = any((ROOT / place / path).exists() for place in ("", "rwtool", "tests/benchmarks"))
+            here = any((ROOT / place / path).exists() for place in ("", "rwtool", "tests/benchmarks", "tests/studies"))
             assert here or name in made | in_source | EXAMPLES.keys(), f"{page}: {path}"
 
 

@@ -27,8 +27,8 @@ metrics: lattice surface overlap measures
 evaluation: pairing regrid case rows evaluate
 statistics: families permutation intervals effects arms pairs ranking agreement comparison convergence
 report: text figures slices curves decisions markdown foreign csv latex cases charts thumbnails sections html write results convergence
-network: config unet devices normalization resample checkpoint segmenter predict
-training: display distributed map_source cache cohort augment slices objective validation record loop seeds study
+network: config unet devices normalization resample checkpoint components segmenter predict
+training: display distributed map_source cache cohort augment slices objective averaging validation record loop seeds study
 views: planes source layout case sheet view signs check
 integrations: channels monai torchmetrics torchio nnunet nnunet.names nnunet.transforms nnunet.stored nnunet.trainer nnunet.ext.rwnnunet
 diagnosis

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     help="A run of rwtool train, at whose softmax the figure shows the signs too.",
 )
+@options.checkpoint
 @click.option(
     "--images",
     help="Images for the figure (a folder, a file or a quoted glob).  [default: those that RUN was trained from]",

@@ -23,6 +23,7 @@ _PARAMETER = re.compile(
 _SEEDS = re.compile(r"(?P<first>[0-9]{1,18})(:(?P<end>[0-9]{1,18}))?")
 _MOST_SEEDS = 100_000
 _SIZE = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,9})?) ?((?P<prefix>[kmgt])(?P<binary>i)?)?b?", re.IGNORECASE)
+_EPOCH = re.compile(r"[1-9][0-9]{0,9}")
 
 
 def of_record(record: type[Any], name: str, help: str, *, option: str | None = None, **more: Any) -> Decorator:  # noqa: A002
@@ -134,6 +135,15 @@ def parse_matrix(
         ) from None
 
 
+def parse_checkpoint(ctx: click.Context, parameter: click.Parameter, value: str) -> str | int:
+    """Parse ``last``, ``best`` or the number of an epoch."""
+    if value in ("last", "best"):
+        return value
+    if not _EPOCH.fullmatch(value):
+        raise click.BadParameter(f"it is last, best or the number of an epoch; found {value!r}", ctx, parameter)
+    return int(value)
+
+
 def parse_seeds(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
     """Parse seeds such as ``3``, ``0,2,5``, ``0:50`` (0 to 49) and mixtures of these."""
     found: list[int] = []
@@ -241,6 +251,15 @@ shard = click.option(
     metavar="I/N|slurm",
     help="Do the I-th of N shares of the cases, such as 2/8, beside others that do theirs; slurm: that of this task of "
     "a job array (rwtool help cluster).",
+)
+checkpoint = click.option(
+    "--checkpoint",
+    metavar="last|best|EPOCH",
+    default="last",
+    show_default=True,
+    callback=parse_checkpoint,
+    help="Which network of RUN: the last; best, that of the largest mean validation Dice; or that of an epoch, kept by "
+    "rwtool train --checkpoint-every.",
 )
 jobs = click.option(
     "-j",

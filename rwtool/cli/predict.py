@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 @click.argument("run", type=click.Path(exists=True, path_type=Path))
 @click.argument("images")
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--checkpoint",
-    type=click.Choice(["last", "best"]),
-    default="last",
-    show_default=True,
-    help="best: that of the largest mean validation Dice.",
-)
+@options.checkpoint
 @click.option("--tta", is_flag=True, help="Average over the flips that the run was trained with.")
-@click.option("--probabilities", is_flag=True, help="Write the softmax too, to OUT/probabilities.")
+@click.option(
+    "--keep-largest",
+    is_flag=True,
+    help="Keep the largest piece of each class in 3D alone; voxels that touch by a face, an edge or a corner are one "
+    "piece.",
+)
+@click.option("--probabilities", is_flag=True, help="Write the softmax too, as float32, to OUT/probabilities.")
 @click.option("--overwrite", is_flag=True, help="Replace label files that are in OUT already.")
 @click.option(
     "--device",
@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     "-j",
     "--jobs",
     type=click.IntRange(min=1),
-    help="Cases that are read at once, ahead of the network [default: 2]; with --engine, cases at once.",
+    help="Cases that are read at once, ahead of the network [default: 2, and a case that free memory does not hold is "
+    "refused]; with --engine, cases at once.",
 )
 @options.engine
 @options.quiet

@@ -12,7 +12,7 @@ import click
 from rwtool.cli import options
 from rwtool.cli.output import print_notes
 from rwtool.console import count, print_table
-from rwtool.errors import UsageError
+from rwtool.errors import UsageError, shorten
 from rwtool.network.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -43,9 +43,17 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
 @_setting("mix", "Their sum, or a share that goes over from --with to the map loss.")
 @_setting("schedule", "Of --mix gradual: from 1 to 0.01 over the run, or by 0.01 an epoch as in the authors' code.")
 @_setting("ac_lambda", "ac: add the length term, as length + X * region.", type=float, metavar="X")
-@_setting("epochs", "Passes over the training slices.", type=int)
+@_setting("epochs", "Passes over the training slices, or parts of --steps-per-epoch.", type=int)
+@_setting("steps_per_epoch", "Batches of an epoch, such as nnU-Net's 250.  [default: one pass]", type=int)
 @_setting("batch_size", "Slices of a step, over all devices.  [default: 32, fewer where patches are large]", type=int)
 @_setting("lr", "Learning rate of Adam at the start.", type=float)
+@_setting("lr_schedule", "How it falls over the steps: as (1 - t)^0.9, as half a cosine, or not.")
+@_setting(
+    "ema",
+    "Validate and predict with a moving average of the weights of this decay, such as 0.99.",
+    type=float,
+    metavar="DECAY",
+)
 @_setting("patch", "Pixels of a patch.  [default: whole slices, up to 512 x 512]", nargs=2, type=int, metavar="Y X")
 @_setting("features", "Features of the first stage of the U-Net.", type=int)
 @_setting("depth", "Stages of the U-Net.  [default: as many as the patch allows]", type=int)
@@ -61,6 +69,7 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
     type=float,
     metavar="Y X",
 )
+@_setting("pixels", "Resample slices to so many pixels, whatever their spacing.", nargs=2, type=int, metavar="Y X")
 @_setting("val", "Share of the subjects to validate on; 0 trains on all.", type=float)
 @click.option(
     "--split", metavar="FILE.json", help='{"train": [...], "val": [...]}, or FILE:2 for fold 2 of splits_final.json.'
@@ -75,10 +84,20 @@ def _setting(name: str, help: str, **more: Any) -> options.Decorator:  # noqa: A
     help="Independent runs in RUN/seed-0, RUN/seed-1, ...: single seeds, and A:B for A up to B - 1, with commas. One "
     "that fails does not cost the others.",
 )
+@click.option(
+    "--again",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Of --seeds: train up to N runs of further seeds in place of those that have collapsed (rwtool help "
+    "convergence), which stay and are named.",
+)
 @_setting("device", "Where to compute; auto is a CUDA device if there is one.", metavar="auto|cpu|cuda[:i]")
 @_setting("amp", "Mixed precision; auto is bf16 where the hardware has it.")
 @_setting("compile", "torch.compile the network.")
 @_setting("val_every", "Epochs between validations.", type=int)
+@_setting("validate_hd", "Measure HD and HD95 in every validation, not in the last one alone.")
+@_setting("checkpoint_every", "Keep a checkpoint of every N-th epoch, in RUN/checkpoints.", type=int, metavar="N")
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -162,6 +181,14 @@ def train(
             options.say(f"  {done.folder}: {done.error}", err=True)
             for line in (done.details or "").splitlines():
                 options.say(f"    {line}", err=True)
+    collapsed = [done.folder for done in finished if done.collapsed]
+    if collapsed:
+        sound = ",".join(str(done.folder) for done in finished if not done.collapsed and done.error is None)
+        options.say(
+            f"note: {len(collapsed)} of {count(len(finished), 'run')} collapsed: {shorten(list(map(str, collapsed)))}; "
+            f"without them: rwtool evaluate {labels} {run.name}={sound}",
+            err=True,
+        )
     if not quiet and any((done.folder / "predictions").is_dir() for done in finished):
         options.say(f"next: rwtool evaluate {labels} {run}")
         if len(finished) > 1:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,9 +29,12 @@ from rwtool.errors import RwtoolError, UsageError, shorten
 from rwtool.io.names import case_name
 from rwtool.records import read_json, read_toml, to_record
 
+DISTANCES = ("hd_mm", "hd95_mm")
+"""Columns of ``metrics.csv`` where distances were measured in every validation."""
+
 _DICE = "dice_"  # before the label, in a column of metrics.csv
 _MEND = "train the run again, or leave it out"
-_OF_A_SEED = ("seed", "device", "format")  # may differ between runs of one method
+_OF_A_SEED = ("seed", "device", "format", "checkpoint_every", "validate_hd")  # may differ between runs of one method
 _NAMES = {"with": "mixed_with"}  # in the TOML file: in Python
 
 Floats = NDArray[np.float64]
@@ -54,6 +57,8 @@ class TrainingCurve:
         By label; NaN also where the class is in no case.
     diverged : int or None
         Epoch in which the loss was not finite.
+    distances : dict of str to (E,) float array
+        By column of ``metrics.csv``, such as ``hd95_mm`` and ``hd95_mm_1``; empty where the run had not asked for them.
     """
 
     folder: Path
@@ -63,6 +68,7 @@ class TrainingCurve:
     dice: Floats
     class_dice: Mapping[int, Floats]
     diverged: int | None
+    distances: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -155,28 +161,29 @@ def read_curve(run: Path) -> TrainingCurve | None:
     to_record(settings, _Settings, run / CONFIG, refusal="these are not the settings of a run", mend=_MEND)
     split = read_json(run / SPLIT, refusal="cannot be read as a split", mend=_MEND)
     cases = to_record(split, _Split, run / SPLIT, refusal="cannot be read as a split", mend=_MEND)
-    loss, dice, class_dice = _read_metrics(run / METRICS)
+    columns = _read_metrics(run / METRICS)
     diverged = read_divergence(run)
     return TrainingCurve(
         run,
         settings,
         {"train": cases.train, "val": cases.val},
-        loss,
-        dice,
-        class_dice,
+        columns.pop("loss"),
+        columns.pop("dice"),
+        {int(name.removeprefix(_DICE)): columns.pop(name) for name in list(columns) if name.startswith(_DICE)},
         None if diverged is None else diverged.epoch,
+        columns,
     )
 
 
-def _read_metrics(path: Path) -> tuple[Floats, Floats, dict[int, Floats]]:
-    """Loss, mean Dice and Dice by label; empty where no epoch is done."""
+def _read_metrics(path: Path) -> dict[str, Floats]:
+    """Loss, mean Dice, Dice by label and distances, by column; empty where no epoch is done."""
     if not path.exists():
-        return np.empty(0), np.empty(0), {}
+        return {"loss": np.empty(0), "dice": np.empty(0)}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.DictReader(file, strict=True)
             columns = list(lines.fieldnames or ())
-            labels = {name: int(name.removeprefix(_DICE)) for name in columns if _is_dice(name)}
+            wanted = ["loss", "dice", *(name for name in columns if _is_measure(name))]
             if not {"epoch", "loss", "dice"} <= set(columns):
                 raise RwtoolError(
                     f"{path}, line 1: expected the columns epoch, loss and dice of rwtool train; found "
@@ -191,18 +198,20 @@ def _read_metrics(path: Path) -> tuple[Floats, Floats, dict[int, Floats]]:
                 try:
                     if None in line.values() or None in line:
                         raise ValueError(f"expected {len(columns)} fields")
-                    rows.append([float(line[name] or "nan") for name in ("loss", "dice", *labels)])
+                    rows.append([float(line[name] or "nan") for name in wanted])
                 except ValueError as error:
                     raise RwtoolError(f"{path}, line {lines.line_num}: {error}; {_MEND}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise RwtoolError(f"{path}: cannot be read as a table: {reason}; {_MEND}") from error
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), 2 + len(labels))
-    return table[:, 0], table[:, 1], {label: table[:, 2 + k] for k, label in enumerate(labels.values())}
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(wanted))
+    return dict(zip(wanted, table.T, strict=True))
 
 
-def _is_dice(column: str) -> bool:
-    return column.startswith(_DICE) and column.removeprefix(_DICE).isdecimal()
+def _is_measure(column: str) -> bool:
+    """Whether it is the Dice of a label, or a distance of all or of one."""
+    name, _, label = column.rpartition("_")
+    return column in DISTANCES or (name in ("dice", *DISTANCES) and label.isdecimal())
 
 
 def read_class_names(run: Path) -> dict[int, str]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -20,10 +21,16 @@ from rwtool.errors import UsageError, shorten
 from rwtool.io.names import case_name
 from rwtool.records import check_format, read_json, to_record
 
+Which: TypeAlias = Literal["best", "last"] | int
+"""A checkpoint of a run; a number is that of an epoch, which the run has kept."""
+
 LAST, BEST = "last.pt", "best.pt"
 CONFIG, SPLIT, METRICS, RESULTS = "config.toml", "split.json", "metrics.csv", "run.json"
 DIVERGED, CURVES = "diverged.json", "curves.png"
 PREDICTIONS, TENSORBOARD = "predictions", "tensorboard"
+KEPT = "checkpoints"  # folder of those that are kept by epoch
+
+_KEPT = re.compile(r"epoch-([1-9][0-9]*)\.pt")
 
 
 def seed_folder(run: Path, seed: int) -> Path:
@@ -38,6 +45,19 @@ def find_seeds(run: Path) -> list[Path]:
     """The folders of the seeds in a folder, by number."""
     numbers = {path: int(found[1]) for path in run.iterdir() if (found := _SEED.fullmatch(path.name))}
     return sorted((path for path in numbers if path.is_dir()), key=lambda path: (numbers[path], path.name))
+
+
+def kept_checkpoint(run: Path, epoch: int) -> Path:
+    """The checkpoint of an epoch, from 1 on, where it was kept."""
+    return run / KEPT / f"epoch-{epoch}.pt"
+
+
+def find_kept(run: Path) -> dict[int, Path]:
+    """The checkpoints of a run that were kept, by epoch."""
+    folder = run / KEPT
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    epochs = {int(found[1]): folder / name for name in names if (found := _KEPT.fullmatch(name))}
+    return dict(sorted(epochs.items()))
 
 
 class Divergence(msgspec.Struct, frozen=True):

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rwtool import __version__
 from rwtool.datasets.classes import Classes
-from rwtool.datasets.runs import BEST, LAST
-from rwtool.errors import RwtoolError, UsageError, VolumeError
+from rwtool.datasets.runs import BEST, LAST, Which, find_kept, kept_checkpoint
+from rwtool.errors import RwtoolError, UsageError, VolumeError, shorten
 from rwtool.files import atomic
 from rwtool.io.labels import check_class_values
 from rwtool.network.config import TrainConfig
@@ -24,9 +24,7 @@ from rwtool.network.normalization import Normalization
 from rwtool.network.unet import UNet2d
 from rwtool.records import check_format, to_record
 
-Which = Literal["best", "last"]
-
-CHECKPOINTS: dict[Which, str] = {"best": BEST, "last": LAST}
+CHECKPOINTS: dict[Literal["best", "last"], str] = {"best": BEST, "last": LAST}
 _FORMAT = 2
 _REFUSAL = "not a readable checkpoint"
 _MEND = "train again, or use another one"
@@ -61,13 +59,15 @@ class Checkpoint:
         With patch, depth, batch size and amp settled.
     task : Task
     model : dict
-        State of the network.
+        State of the network that predicts: of the average of the weights, where the run has one.
     epoch : int
         Epochs done.
     history : list of dict
         Per epoch: the columns of ``metrics.csv``.
     optimizer, scaler : dict or None
-        Their states; None in ``best.pt``.
+        Their states; None in all but ``last.pt``.
+    trained : dict or None
+        State of the network that is trained, in ``last.pt`` of a run that averages its weights.
     hashes : dict of str to list of str
         SHA-256 of the labels and channels of each case.
     split : dict of str to list of str
@@ -88,6 +88,7 @@ class Checkpoint:
     split: dict[str, list[str]] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
     best: float | None = None
+    trained: Mapping[str, Any] | None = None
 
     def save(self, path: Path) -> None:
         """Write the checkpoint; it appears under its name only when it is whole.
@@ -118,6 +119,7 @@ class Checkpoint:
             "history": self.history,
             "optimizer": self.optimizer,
             "scaler": self.scaler,
+            "trained": None if self.trained is None else dict(self.trained),
             "hashes": self.hashes,
             "split": self.split,
             "inputs": self.inputs,
@@ -166,6 +168,7 @@ class _Plain(msgspec.Struct, frozen=True):
     model: dict[str, Any]
     optimizer: dict[str, Any] | None
     scaler: dict[str, Any] | None
+    trained: dict[str, Any] | None = None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -189,6 +192,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         _check_task(found.config, found.task)
         _check_weights(found.config, found.task, found.model)
+        if found.trained is not None:
+            _check_weights(found.config, found.task, found.trained, "trained")
         if _checksum(content) != found.crc32:
             raise UsageError("it holds something else than was written (its CRC-32 differs)")
     except UsageError as error:
@@ -212,12 +217,12 @@ def _check_task(config: TrainConfig, task: Task) -> None:
         )
 
 
-def _check_weights(config: TrainConfig, task: Task, model: Mapping[str, Any]) -> None:
+def _check_weights(config: TrainConfig, task: Task, model: Mapping[str, Any], place: str = "model") -> None:
     """Refuse weights that are not those of the network: by name, shape and type."""
     with torch.device("meta"):  # shapes alone, no memory
         expected = build_network(config, task).state_dict()
     for name, weight in expected.items():
-        wanted = f"$.model['{name}']: expected {_shape(weight)}"
+        wanted = f"$.{place}['{name}']: expected {_shape(weight)}"
         if name not in model:
             raise UsageError(f"{wanted}, which is missing")
         found = model[name]
@@ -226,7 +231,7 @@ def _check_weights(config: TrainConfig, task: Task, model: Mapping[str, Any]) ->
         if (found.shape, found.dtype) != (weight.shape, weight.dtype):
             raise UsageError(f"{wanted}, found {_shape(found)}")
     if more := sorted(set(model) - set(expected)):
-        raise UsageError(f"$.model[{more[0]!r}]: the network has no such weight")
+        raise UsageError(f"$.{place}[{more[0]!r}]: the network has no such weight")
 
 
 def _shape(weight: Tensor) -> str:
@@ -267,13 +272,19 @@ def find_checkpoint(run: Path, which: Which = "last") -> Path:
     """
     if run.is_file():
         return run
-    path = run / CHECKPOINTS[which]
+    path = kept_checkpoint(run, which) if isinstance(which, int) else run / CHECKPOINTS[which]
     if path.is_file():
         return path
-    runs = sorted(str(found.parent) for found in run.glob(f"*/{CHECKPOINTS[which]}"))
+    runs = sorted(str(run / found.relative_to(run).parts[0]) for found in run.glob(f"*/{path.relative_to(run)}"))
     if runs:
         raise UsageError(f"{run} holds {len(runs)} runs; name one of them: {', '.join(runs)}")
     others = [name for name in CHECKPOINTS.values() if (run / name).is_file()]
+    if others and isinstance(which, int):
+        kept = f"those of {shorten(list(map(str, found)))}" if (found := find_kept(run)) else "none"
+        raise UsageError(
+            f"{run}: no checkpoint of epoch {which} was kept (found {kept}); give checkpoint=last, or train with "
+            "checkpoint_every="
+        )
     if others:
         reason = "no validation has been done yet" if which == "best" else "it was never saved"
         raise UsageError(f"{run}: there is no {path.name} ({reason}); found {', '.join(others)}")

@@ -25,6 +25,7 @@ Schedule = Literal["paper", "authors"]
 Normalize = Literal["zscore", "ct", "none"]
 Amp = Literal["auto", "bf16", "fp16", "off"]
 Flip = Literal["both", "y", "x", "none"]
+RateSchedule = Literal["poly", "cosine", "constant"]
 
 MAP_OF_LOSS: dict[str, str] = {
     "rrw": "rrw", "boundary": "boundary", "ac": "ac", "hd": "hd", "skeleton": "skeleton", "matrix": "matrix",
@@ -43,11 +44,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "normalize": get_args(Normalize),
     "amp": get_args(Amp),
     "flip": get_args(Flip),
+    "lr_schedule": get_args(RateSchedule),
 }
-_PAIRS = ("patch", "target_spacing")
+_PAIRS = ("patch", "target_spacing", "pixels")
 _RANGES = {
-    "epochs": (1, 1 << 31), "batch_size": (1, 1 << 31), "features": (1, 1 << 16), "val_every": (1, 1 << 31),
-    "depth": (2, 16), "seed": (0, (1 << 63) - 1), "split_seed": (0, (1 << 63) - 1),
+    "epochs": (1, 1 << 31), "steps_per_epoch": (1, 100_000), "batch_size": (1, 1 << 31), "features": (1, 1 << 16),
+    "val_every": (1, 1 << 31), "checkpoint_every": (1, 1 << 31), "depth": (2, 16), "seed": (0, (1 << 63) - 1),
+    "split_seed": (0, (1 << 63) - 1),
 }  # fmt: skip
 _WHERE_ONLY = ("device",)  # changes where a run is computed, not what
 
@@ -69,11 +72,19 @@ class TrainConfig:
     ac_lambda : float, optional
         Adds the length term to the ac loss: length + lambda * region.
     epochs : int
-        Each is one pass over the training slices.
+        Each is one pass over the training slices, unless `steps_per_epoch` says how long it is.
+    steps_per_epoch : int, optional
+        Batches of an epoch (nnU-Net's are 250): part of a pass over the training slices, or several passes.
     batch_size : int, optional
         Slices of a step, over all devices; 32 by default, fewer where patches are large.
     lr : float
-        Of Adam at the start; it falls to 0 as ``(1 - step / steps) ** 0.9``.
+        Of Adam at the start.
+    lr_schedule : {"poly", "cosine", "constant"}
+        How it falls, step by step, over the part t of the run that is done: as ``(1 - t) ** 0.9``, as half a cosine,
+        or not at all.
+    ema : float, optional
+        Decay of an exponential moving average of the weights, such as 0.99: in each step the average moves by 1 - ema
+        towards the weights, at first by more. Validations, checkpoints and predictions are those of the average.
     patch : (2,) int, optional
         Pixels along ``(y, x)``; by default the largest slice, up to 512 x 512.
     features, depth, norm
@@ -99,8 +110,14 @@ class TrainConfig:
     normalize : {"zscore", "ct", "none"}
     target_spacing : (2,) float, optional
         In mm along ``(y, x)``: slices are resampled to it on the way in.
+    pixels : (2,) int, optional
+        Pixels along ``(y, x)`` that every slice is resampled to on the way in, whatever its spacing.
     val_every : int
         Epochs between validations; the last epoch always has one.
+    validate_hd : bool
+        Measure HD and HD95 in every validation; without it in that of the last epoch alone.
+    checkpoint_every : int, optional
+        Epochs between checkpoints that are kept, beside the last and the best one.
     """
 
     loss: Loss = "rrw"
@@ -109,8 +126,11 @@ class TrainConfig:
     schedule: Schedule = "paper"
     ac_lambda: float | None = None
     epochs: int = 100
+    steps_per_epoch: int | None = None
     batch_size: int | None = None
     lr: float = 2e-3
+    lr_schedule: RateSchedule = "poly"
+    ema: float | None = None
     patch: tuple[int, int] | None = None
     features: int = 32
     depth: int | None = None
@@ -127,7 +147,10 @@ class TrainConfig:
     subject: str | None = None
     normalize: Normalize = "zscore"
     target_spacing: tuple[float, float] | None = None
+    pixels: tuple[int, int] | None = None
     val_every: int = 5
+    validate_hd: bool = False
+    checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
         for name in _PAIRS:
@@ -151,12 +174,16 @@ class TrainConfig:
                 raise UsageError(f"{name}={value} is not {bound}")
         if not 0 < self.lr < math.inf:
             raise UsageError(f"lr={self.lr:g} is not a positive number")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UsageError(f"ema={self.ema:g} is not a number between 0 and 1, such as 0.99")
         if not 0 <= self.val < 1:
             raise UsageError(f"val={self.val:g} is not a share of the subjects, at least 0 and less than 1")
         for name in _PAIRS:
             value = getattr(self, name)
             if value is not None and (len(value) != 2 or not all(0 < side < math.inf for side in value)):
                 raise UsageError(f"{name}={value} is not two positive numbers, (y, x)")
+        if self.pixels is not None and self.target_spacing is not None:
+            raise UsageError("pixels= and target_spacing= both say what slices are resampled to; give one of them")
 
     def _check_mixture(self) -> None:
         if self.mixed_with is not None and self.loss not in MAP_OF_LOSS:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rwtool.console import show_progress
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.datasets.classes import Classes
+from rwtool.datasets.runs import Which
 from rwtool.engines import Engine, EngineName, choose_engine
 from rwtool.errors import RwtoolError, UsageError, VolumeError, told_when_interrupted
 from rwtool.files import file_crc32, make_folder, remove_leftovers
@@ -27,17 +28,19 @@ from rwtool.io.geometry import Geometry
 from rwtool.io.grids import Turn, turn_to
 from rwtool.io.names import channels_name, label_name
 from rwtool.io.write import create
-from rwtool.network.checkpoint import Checkpoint, Which, find_checkpoint, load_checkpoint
+from rwtool.network.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from rwtool.network.components import keep_largest as keep_largest_pieces
 from rwtool.network.config import Amp
 from rwtool.network.devices import resolve_amp, resolve_device, to_device
-from rwtool.network.resample import as_half, resample_slices, resampled_size
-from rwtool.network.segmenter import Segmenter, write_labels
+from rwtool.network.resample import as_half, resample_slices, size_for
+from rwtool.network.segmenter import Segmenter, network_bytes, write_labels
 from rwtool.parallel import Outcome, Work, attempt, run_cases, schedule
 from rwtool.shards import Shard, Share, Standing, end_shard, parse_shard, size_of, take_share, warn_of_others
 
 _PROBABILITIES = "probabilities"
-_READERS = 2  # threads that read ahead
+_READERS = 2  # cases that are read ahead
 _STARTS_ANEW = "overwrite=True does them all again"
+_PROCESS_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class _Request:
     device: str
     amp: Amp
     tta: bool
+    keep_largest: bool
     probabilities: bool
     overwrite: bool
     spacing_mm: tuple[float, float, float] | None
@@ -62,7 +66,7 @@ class _Request:
     def task(self) -> str:
         """What is done, in one line, whatever the shard."""
         said = f"predict {self.run.absolute()} {self.checkpoint}"
-        return said + ", tta" * self.tta + ", probabilities" * self.probabilities
+        return said + ", tta" * self.tta + ", largest" * self.keep_largest + ", probabilities" * self.probabilities
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ def predict(
     device: str = "auto",
     amp: Amp = "auto",
     tta: bool = False,
+    keep_largest: bool = False,
     probabilities: bool = False,
     overwrite: bool = False,
     spacing_mm: Sequence[float] | None = None,
@@ -170,16 +175,21 @@ def predict(
         Folder, file or glob.
     out : path
         Folder for the label files, each on the grid of its image.
-    checkpoint : {"last", "best"}
-        best: that of the largest mean validation Dice.
+    checkpoint : {"last", "best"} or int
+        best: that of the largest mean validation Dice. A number: that of this epoch, which the run has kept
+        (``checkpoint_every``).
     device : str
         "auto", "cpu", "cuda" or "cuda:i".
     amp : {"auto", "bf16", "fp16", "off"}
         Auto is that of the run where the device has it.
     tta : bool
         Mean softmax over the flips that the run was trained with.
+    keep_largest : bool
+        Keep the largest piece of each class in the volume alone, and make background of its others; voxels that share a
+        face, an edge or a corner belong together.
     probabilities : bool
-        Write the softmax too.
+        Write the softmax too, as float32 and in the format and place of the image, its classes last (first in
+        ``.npy``); `keep_largest` leaves it as it is.
     overwrite : bool
         Replace label files that are in `out` already.
     spacing_mm : (3,) float, optional
@@ -189,7 +199,8 @@ def predict(
     shard : str, optional
         Segment one share of the cases, such as ``"2/8"``, or ``"slurm"``: see `rwtool help cluster`.
     jobs : int, optional
-        Cases that are read at once, ahead of the network; by default 2. With an engine, cases at once; by default all
+        Cases that are read at once, ahead of the network; by default 2, and a case that free
+        memory does not hold is refused. With an engine, cases at once; by default all
         of its workers.
     engine, scheduler
         As for :func:`rwtool.make_maps`. Each worker loads the run, and `device` is then of its machine.
@@ -210,8 +221,8 @@ def predict(
     """
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
     request = _Request(
-        Path(run), str(images), Path(out), checkpoint, device, amp, tta, probabilities, overwrite, spacing, slice_axis,
-        jobs, parse_shard(shard),
+        Path(run), str(images), Path(out), checkpoint, device, amp, tta, keep_largest, probabilities, overwrite,
+        spacing, slice_axis, jobs, parse_shard(shard),
     )  # fmt: skip
     plan = _plan(request, choose_engine(engine, scheduler, alike=_network_version))
     if on_plan is not None:
@@ -277,7 +288,7 @@ def predict_softmax(
     spacing = None if spacing_mm is None else (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
     check_suited(paths, spacing_mm=spacing)
     request = _Request(
-        Path(run), str(images), Path(), checkpoint, device, "auto", False, False, False, spacing, slice_axis
+        Path(run), str(images), Path(), checkpoint, device, "auto", False, False, False, False, spacing, slice_axis, 1
     )
     plan = PredictPlan(request, loaded, {case: paths})
     read = _read(plan, paths)
@@ -375,16 +386,17 @@ def _predict_here(plan: PredictPlan, verbosity: int) -> Predictions:
     request = plan.request
     remove_leftovers(request.out)
     segmenter = _segmenter(plan)
-    work = [Work(name, paths, _voxels(plan, paths)) for name, paths in plan.images.items()]
-    outcomes: list[Outcome[Path]] = []
+    work = [_work(plan, segmenter.device, name, paths) for name, paths in plan.images.items()]
+    settled = schedule(work, request.jobs)
+    outcomes: list[Outcome[Path]] = list(settled.refused)
     notes: dict[str, tuple[str, ...]] = {}
-    voxels = {item.name: item.voxels for item in work}
+    voxels = {item.name: item.voxels for item in settled.work}
     with (
         told_when_interrupted(lambda: f"{len(outcomes)} of {len(work)} cases done; {_STARTS_ANEW}"),
         show_progress("predict", voxels, quiet=verbosity < 0) as advance,
         ThreadPoolExecutor(request.jobs or _READERS) as readers,
     ):
-        for item, future in _read_ahead(plan, work, readers):
+        for item, future in _read_ahead(plan, settled.work, readers):
             reading = Work(item.name, future, item.voxels)
             outcome = attempt(partial(_segment_and_write, plan, segmenter, item.name), reading)
             outcomes.append(outcome)
@@ -432,9 +444,8 @@ def _read(plan: PredictPlan, paths: tuple[Path, ...]) -> _Read:
     turn = turn_to(directions, geometry.directions, sliced=geometry.sliced)
     image = np.ascontiguousarray(turn.apply(plan.checkpoint.task.normalization.apply(image)))
     size = (image.shape[2], image.shape[3])
-    if config.target_spacing is not None:
-        pixel_mm = turn.order(geometry.spacing_mm)[1:]
-        image = resample_slices(image, resampled_size(size, pixel_mm, config.target_spacing), order=1)
+    pixel_mm = turn.order(geometry.spacing_mm)[1:]
+    image = resample_slices(image, size_for(size, pixel_mm, config.target_spacing, config.pixels), order=1)
     return _Read(as_half(image), size, geometry, turn, notes)  # as in training, to the bit
 
 
@@ -450,7 +461,10 @@ def _segment_and_write(plan: PredictPlan, segmenter: Segmenter, name: str, readi
         labels = softmax.argmax(axis=0)
     else:
         labels = segmenter.labels(read.image, read.size)
-    return write_labels(request.out, name, read.turn.undo(labels), read.geometry, like, plan.checkpoint.task.classes)
+    labels = read.turn.undo(labels)
+    if request.keep_largest:
+        labels = keep_largest_pieces(labels)
+    return write_labels(request.out, name, labels, read.geometry, like, plan.checkpoint.task.classes)
 
 
 def _voxels(plan: PredictPlan, paths: tuple[Path, ...]) -> int:
@@ -460,3 +474,16 @@ def _voxels(plan: PredictPlan, paths: tuple[Path, ...]) -> int:
     except RwtoolError:
         return 1
     return math.prod(header.geometry.shape)
+
+
+def _work(plan: PredictPlan, device: torch.device, name: str, paths: tuple[Path, ...]) -> Work[tuple[Path, ...]]:
+    """A case with its size, and the memory that it takes at most with those that are read ahead of it."""
+    voxels = _voxels(plan, paths)
+    task, config, request = plan.checkpoint.task, plan.checkpoint.config, plan.request
+    reading = 14 * task.n_channels + 8
+    waiting = (request.jobs or _READERS) * 4 * task.n_channels
+    segmented = 12 + (9 if request.keep_largest else 0)
+    softmax = 4 * len(task.classes) + 8 if request.probabilities else 0
+    network = 0 if device.type == "cuda" else network_bytes(config.features, len(task.classes), voxels)
+    peak = voxels * (max(reading, segmented + softmax) + waiting) + network + _PROCESS_BYTES
+    return Work(name, paths, voxels, peak)

@@ -18,6 +18,22 @@ def resampled_size(
     return tuple(max(1, round(n * mm / to)) for n, mm, to in zip(shape, pixel_mm, target_mm, strict=True))
 
 
+def size_for(
+    shape: tuple[int, ...],
+    pixel_mm: tuple[float, ...],
+    target_mm: tuple[float, ...] | None,
+    pixels: tuple[int, ...] | None,
+) -> tuple[int, ...]:
+    """Pixels along ``(y, x)`` that a slice has for the network: so many, those of a spacing, or its own.
+
+    >>> size_for((9, 6), (1.5, 0.8), None, (16, 16)), size_for((9, 6), (1.5, 0.8), None, None)
+    ((16, 16), (9, 6))
+    """
+    if pixels is not None:
+        return pixels
+    return shape if target_mm is None else resampled_size(shape, pixel_mm, target_mm)
+
+
 def resample_slices(array: NDArray[Any], size: tuple[int, ...], *, order: int) -> NDArray[Any]:
     """Resample ``(..., Y, X)`` to another size, edges kept: order 0 nearest, 1 linear."""
     if array.shape[-2:] == tuple(size):

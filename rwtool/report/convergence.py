@@ -15,6 +15,7 @@ from rwtool.datasets.curves import TrainingCurve, find_runs, read_class_names, r
 from rwtool.errors import UsageError, shorten
 from rwtool.files import atomic, locked, make_folder
 from rwtool.report.csv import open_text, write_csv
+from rwtool.report.curves import draw_band
 from rwtool.report.figures import COLOURS, can_draw, drawing, new_figure, save_figure
 from rwtool.report.text import Table
 from rwtool.statistics.convergence import Convergence, MethodConvergence, compare_convergence
@@ -30,6 +31,7 @@ _SEED_COLUMNS = ("method", "run", "seed", "status", "dice", "share_at_most", "co
 _EPOCH_COLUMNS = ("method", "measure", "epoch", "n", "mean", "sd", "least", "most")
 _FORMAT = 1
 _CLASSES = 4  # that the picture shows one by one
+_CURVES = {"dice": "Dice", "hd_mm": "HD (mm)", "hd95_mm": "HD95 (mm)"}
 
 
 @dataclass(frozen=True)
@@ -220,9 +222,10 @@ def notes(found: Convergence) -> list[str]:
 
 
 def draw_convergence(found: Convergence, path: Path) -> None:
-    """Draw the distribution of Dice over runs, and its mean by epoch with the band of one SD.
+    """Draw the distribution of Dice over runs, and its mean by epoch with the band of one SD; HD and HD95 likewise.
 
-    Beside the mean over classes stand the classes one by one, up to four.
+    Beside the mean over classes stand the classes one by one, up to four. Distances are drawn where runs have measured
+    them in each validation.
 
     Parameters
     ----------
@@ -239,11 +242,12 @@ def draw_convergence(found: Convergence, path: Path) -> None:
     """
     labels = list(found.thresholds) if 1 < len(found.thresholds) <= _CLASSES else []
     columns: list[int | None] = [None, *labels]
+    known = {spread.measure for m in found.methods for spread in m.curves}
+    curves = {name: said for name, said in _CURVES.items() if name == "dice" or name in known}
     with drawing():
-        figure = new_figure(0.6 + 2.8 * max(len(columns), 1.6), 5.4)
-        above, below = figure.subplots(2, len(columns), squeeze=False)
-        for label, top, bottom in zip(columns, above, below, strict=True):
-            measure = "dice" if label is None else f"dice_{label}"
+        figure = new_figure(0.6 + 2.8 * max(len(columns), 1.6), 2.7 * (1 + len(curves)))
+        above, *below = figure.subplots(1 + len(curves), len(columns), squeeze=False)
+        for column, (label, top) in enumerate(zip(columns, above, strict=True)):
             top.set_title(printable("mean over classes" if label is None else _title(found, label)), loc="left")
             for index, m in enumerate(found.methods):
                 colour = COLOURS[index % len(COLOURS)]
@@ -255,20 +259,18 @@ def draw_convergence(found: Convergence, path: Path) -> None:
                 shares = [k / len(values) for k in range(len(values) + 1)]
                 name = printable(f"{m.method}: {m.collapsed} of {len(m.seeds)} collapsed")
                 top.step([0, *values, 1], [*shares, 1], where="post", color=colour, label=name)
-                spreads = [spread for spread in m.curves if spread.measure == measure]
-                epochs, means = [s.epoch for s in spreads], [s.mean for s in spreads]
-                bottom.plot(epochs, means, color=colour, marker="o" if len(epochs) < 3 else "", markersize=3)
-                band = [0.0 if math.isnan(s.sd) else s.sd for s in spreads]
-                bottom.fill_between(
-                    epochs, [max(0, s.mean - sd) for s, sd in zip(spreads, band, strict=True)],
-                    [min(1, s.mean + sd) for s, sd in zip(spreads, band, strict=True)], color=colour, alpha=0.2, lw=0,
-                )  # fmt: skip
+                for name, row in zip(curves, below, strict=True):
+                    measure = name if label is None else f"{name}_{label}"
+                    spreads = [spread for spread in m.curves if spread.measure == measure]
+                    draw_band(row[column], spreads, colour, (0, 1 if name == "dice" else math.inf))
             if label is not None:
                 top.axvline(found.thresholds[label], color=COLOURS[-1], lw=0.8, ls=":")
             top.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Dice d")
-            bottom.set(ylim=(0, 1), xlabel="epoch")
+            for name, row in zip(curves, below, strict=True):
+                row[column].set(ylim=(0, 1 if name == "dice" else None), xlabel="epoch")
         above[0].set_ylabel("share of runs with Dice ≤ d")
-        below[0].set_ylabel("Dice: mean ± SD over runs")
+        for said, row in zip(curves.values(), below, strict=True):
+            row[0].set_ylabel(f"{said}: mean ± SD over runs")
         figure.legend(*above[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
         save_figure(figure, path)
 

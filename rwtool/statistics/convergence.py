@@ -59,7 +59,7 @@ class EpochSpread:
     Attributes
     ----------
     measure : str
-        ``loss``, ``dice``, or ``dice_`` and a label.
+        ``loss``, ``dice``, or ``dice_`` and a label; where runs have measured them, ``hd_mm`` and ``hd95_mm`` too.
     epoch : int
         From 1 on.
     n : int
@@ -339,29 +339,28 @@ def _describe(
     mean, sd = _mean_and_sd(dice)
     return MethodConvergence(
         method, tuple(seeds), unfinished, curves[0].planned, collapsed, collapsed / len(seeds), low, high, mean, sd,
-        float(np.median(dice)), float(dice.min()), float(dice.max()), tuple(_spreads(curves)),
+        float(np.median(dice)), float(dice.min()), float(dice.max()), tuple(epoch_spreads(curves)),
     )  # fmt: skip
 
 
-def _spreads(curves: Sequence[TrainingCurve]) -> list[EpochSpread]:
-    """Each measure by epoch, over the runs; once a run has diverged it has no loss, and Dice 0."""
+def epoch_spreads(curves: Sequence[TrainingCurve]) -> list[EpochSpread]:
+    """Each measure by epoch, over runs of a method; once a run has diverged it has Dice 0, no loss and no distance."""
     epochs = curves[0].planned
     labels = sorted({label for curve in curves for label in curve.class_dice})
-    tables = {"loss": np.full((len(curves), epochs), np.nan)}
-    for row, curve in enumerate(curves):
-        done = min(len(curve.loss), epochs)
-        tables["loss"][row, :done] = curve.loss[:done]
+    tables = {"loss": _table([curve.loss for curve in curves], epochs)}
     for name in ("dice", *(f"dice_{label}" for label in labels)):
-        table = np.full((len(curves), epochs), np.nan)
-        for row, curve in enumerate(curves):
-            values = curve.dice if name == "dice" else curve.class_dice.get(int(name[5:]), np.empty(0))
-            table[row, : len(values)] = values[:epochs]
-        seen = ~np.isnan(table).all(axis=0)
+        table = _table(
+            [curve.dice if name == "dice" else curve.class_dice.get(int(name[5:]), np.empty(0)) for curve in curves],
+            epochs,
+        )
+        seen: NDArray[np.bool_] = np.asarray(~np.isnan(table).all(axis=0))
         seen[-1] = True  # where all have diverged before they were validated
         for row, curve in enumerate(curves):
             if curve.diverged is not None:
                 table[row, curve.diverged - 1 :][seen[curve.diverged - 1 :]] = 0.0
         tables[name] = table
+    for name in dict.fromkeys(name for curve in curves for name in curve.distances):
+        tables[name] = _table([curve.distances.get(name, np.empty(0)) for curve in curves], epochs)
     found = []
     for name, table in tables.items():
         for epoch, column in enumerate(table.T, 1):
@@ -370,6 +369,14 @@ def _spreads(curves: Sequence[TrainingCurve]) -> list[EpochSpread]:
                 mean, sd = _mean_and_sd(known)
                 found.append(EpochSpread(name, epoch, len(known), mean, sd, float(known.min()), float(known.max())))
     return found
+
+
+def _table(rows: Sequence[Floats], epochs: int) -> Floats:
+    """Values by run and epoch, (n, epochs), NaN where a run has none."""
+    table = np.full((len(rows), epochs), np.nan)
+    for row, values in zip(table, rows, strict=True):
+        row[: len(values)] = values[:epochs]
+    return table
 
 
 def _mean_and_sd(values: Floats) -> tuple[float, float]:

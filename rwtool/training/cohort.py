@@ -24,7 +24,7 @@ from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.network.config import TrainConfig
 from rwtool.network.normalization import Normalization, ct_normalization
-from rwtool.network.resample import as_half, resample_slices, resampled_size
+from rwtool.network.resample import as_half, resample_slices, size_for
 from rwtool.parallel import Outcome, Work, run_cases, schedule
 from rwtool.training.cache import Held, Room, Stored, plan_room, store
 from rwtool.training.map_source import MapUse, plan_map_use
@@ -50,6 +50,8 @@ class CaseJob:
     map_use : MapUse, optional
     target_spacing : (2,) float, optional
         In-plane spacing in mm to resample to.
+    pixels : (2,) int, optional
+        Pixels along ``(y, x)`` to resample to.
     directions : Directions, optional
         Where z, y and x are to point, as near as a turn of the axes comes to it, if the files say how they lie.
     keep : bool
@@ -66,6 +68,7 @@ class CaseJob:
     target_spacing: tuple[float, float] | None = None
     directions: Directions | None = None
     keep: bool = False
+    pixels: tuple[int, int] | None = None
     cache: Path | None = None
 
     @property
@@ -77,10 +80,9 @@ class CaseJob:
     def slices(self) -> tuple[int, int, int]:
         """Shape of the image as it is kept: slices, and their sides."""
         depth, *sides = self.turn.order(self.labels.shape)
-        if self.target_spacing is not None:
-            pixel_mm = self.turn.order(self.labels.spacing_mm)[1:]
-            sides = list(resampled_size(tuple(sides), pixel_mm, self.target_spacing))
-        return depth, sides[0], sides[1]
+        pixel_mm = self.turn.order(self.labels.spacing_mm)[1:]
+        height, width = size_for(tuple(sides), pixel_mm, self.target_spacing, self.pixels)
+        return depth, height, width
 
     def kept_bytes(self, channels: int) -> int:
         """Size of what is kept of an image of so many channels, where half precision holds its values."""
@@ -293,6 +295,7 @@ def _jobs(cohort: Cohort, config: TrainConfig) -> list[CaseJob]:
             config.target_spacing,
             cohort.directions,
             keep=name not in train,
+            pixels=config.pixels,
             cache=room.folder if name in room.stored else None,
         )
         for name in (*cohort.split.train, *cohort.split.val)
@@ -348,8 +351,8 @@ def read_case(job: CaseJob) -> Case:
         None if array is None else np.ascontiguousarray(turn.apply(array)) for array in (codes, magnitudes)
     )
     pixel_mm, shape = turn.order(labels.spacing_mm)[1:], turn.order(labels.array.shape)[1:]
-    if job.target_spacing is not None:
-        size = resampled_size(shape, pixel_mm, job.target_spacing)
+    size = size_for(shape, pixel_mm, job.target_spacing, job.pixels)
+    if size != shape:
         pixel_mm = tuple(mm * n / m for mm, n, m in zip(pixel_mm, shape, size, strict=True))
         image = resample_slices(image, size, order=1)
         codes = None if codes is None else resample_slices(codes, size, order=0)

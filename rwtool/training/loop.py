@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -12,15 +13,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from rwtool.datasets.runs import CURVES, PREDICTIONS
+from rwtool.datasets.runs import CURVES, PREDICTIONS, kept_checkpoint
 from rwtool.errors import RwtoolError, UsageError, shorten, told_when_interrupted
 from rwtool.maps.parameters import MapParameters
 from rwtool.network.checkpoint import CHECKPOINTS, Checkpoint, Task, build_network, load_checkpoint
-from rwtool.network.config import TrainConfig, refuse_changes
+from rwtool.network.config import RateSchedule, TrainConfig, refuse_changes
 from rwtool.network.devices import autocast, resolve_amp, to_device
 from rwtool.network.segmenter import Segmenter
 from rwtool.network.unet import stages_for
 from rwtool.report.curves import CurvePicture
+from rwtool.training.averaging import move_average
 from rwtool.training.cohort import Cohort
 from rwtool.training.distributed import ALONE, Processes, device_of, mean_over
 from rwtool.training.objective import Objective
@@ -54,12 +56,18 @@ class Display(Protocol):
         """Something of the run is not as it should be."""
 
 
-def learning_rate(step: int, steps: int, lr: float) -> float:
-    """Polynomial decay: ``lr (1 - step / steps) ** 0.9``.
+def learning_rate(step: int, steps: int, lr: float, schedule: RateSchedule = "poly") -> float:
+    """The rate of a step: ``lr (1 - step / steps) ** 0.9``; or by half a cosine, or always the same.
 
     >>> [round(learning_rate(step, 4, 1.0), 3) for step in range(4)]
     [1.0, 0.772, 0.536, 0.287]
+    >>> [round(learning_rate(step, 4, 1.0, "cosine"), 3) for step in range(4)]
+    [1.0, 0.854, 0.5, 0.146]
     """
+    if schedule == "constant":
+        return lr
+    if schedule == "cosine":
+        return lr * (1 + math.cos(math.pi * step / steps)) / 2
     return float(lr * (1 - step / steps) ** _POWER)
 
 
@@ -184,8 +192,8 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
     Parameters
     ----------
     run : Path
-        Folder for ``metrics.csv``, ``curves.png``, ``last.pt``, ``best.pt``, ``config.toml``, ``split.json``,
-        ``run.json`` and ``predictions/``.
+        Folder for ``metrics.csv``, ``curves.png``, ``last.pt``, ``best.pt``, ``checkpoints/``, ``config.toml``,
+        ``split.json``, ``run.json`` and ``predictions/``.
     checkpoint : Checkpoint
         Of :func:`start_run`.
     cohort : Cohort
@@ -214,6 +222,9 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
         write_start(run, checkpoint)
     on_cuda = there.type == "cuda"
     network = to_device(checkpoint.network(), there)
+    averaged = None if config.ema is None else copy.deepcopy(network)
+    if checkpoint.trained is not None:
+        network.load_state_dict(dict(checkpoint.trained))
     model: nn.Module = network
     if processes.count > 1:
         if config.norm == "batch":
@@ -226,7 +237,8 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
         optimizer.load_state_dict(dict(checkpoint.optimizer))
         scaler.load_state_dict(dict(checkpoint.scaler))
     objective = Objective(config, cohort.map_use, there)
-    segmenter = Segmenter(network, there, amp=config.amp, patch=config.patch)
+    shown = averaged or network  # what is validated, and predicts
+    segmenter = Segmenter(shown, there, amp=config.amp, patch=config.patch)
     history, best, saved = list(checkpoint.history), checkpoint.best, checkpoint.epoch
     validation: Validation | None = None
     classes = cohort.classes
@@ -238,12 +250,12 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
     ):
         for epoch in range(checkpoint.epoch, config.epochs):
             start = time.perf_counter()
-            plan = data.plan_epoch(config.batch_size, config.seed, epoch)
+            plan = data.plan_epoch(config.batch_size, config.seed, epoch, config.steps_per_epoch)
             steps = len(plan)
             losses = torch.zeros(steps, device=there)
             model.train()
             for step, batch in enumerate(data.batches(plan)):
-                lr = learning_rate(epoch * steps + step, config.epochs * steps, config.lr)
+                lr = learning_rate(epoch * steps + step, config.epochs * steps, config.lr, config.lr_schedule)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 images = batch.images.contiguous(memory_format=torch.channels_last) if on_cuda else batch.images
@@ -254,6 +266,8 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
                 scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 scaler.step(optimizer)
                 scaler.update()
+                if averaged is not None and config.ema is not None:
+                    move_average(averaged, network, config.ema, epoch * steps + step)
                 losses[step] = loss.detach()
                 if not on_cuda or (step + 1) % _LOG_STEPS == 0 or step + 1 == steps:
                     first = step // _LOG_STEPS * _LOG_STEPS if on_cuda else step
@@ -267,25 +281,30 @@ def train_run(  # noqa: PLR0912, PLR0915  # one loop, to be read from top to bot
             improved = False
             if cohort.split.val and (last or (epoch + 1) % config.val_every == 0):
                 predictions = run / PREDICTIONS if last else None
-                validation = validate(segmenter, cohort, processes, distances=last, predictions=predictions)
+                distances = last or config.validate_hd
+                validation = validate(segmenter, cohort, processes, distances=distances, predictions=predictions)
                 row |= {"dice": validation.mean_dice, **validation.dice_columns()}
+                row |= validation.distance_columns() if config.validate_hd else {}
                 improved = not math.isnan(validation.mean_dice) and (best is None or validation.mean_dice > best)
                 best = validation.mean_dice if improved else best
             row |= {"seconds": round(seconds, 3), "slices_per_second": round(steps * config.batch_size / seconds, 1)}
             history.append(row)
             if processes.first:
                 done = replace(
-                    checkpoint, model=network.state_dict(), epoch=epoch + 1, history=history, best=best,
-                    optimizer=None, scaler=None,
+                    checkpoint, model=shown.state_dict(), epoch=epoch + 1, history=history, best=best,
+                    optimizer=None, scaler=None, trained=None,
                 )  # fmt: skip
                 if improved:
                     done.save(run / CHECKPOINTS["best"])
+                if config.checkpoint_every is not None and (epoch + 1) % config.checkpoint_every == 0:
+                    done.save(kept_checkpoint(run, epoch + 1))
                 if last:
                     write_results(run, done, validation, cohort, there)
                 write_metrics(run, history, cohort.classes)
                 scalars(row)
                 # in the end, so that resume=True does again whatever a kill has prevented
-                replace(done, optimizer=optimizer.state_dict(), scaler=scaler.state_dict()).save(
+                trained = None if averaged is None else network.state_dict()
+                replace(done, optimizer=optimizer.state_dict(), scaler=scaler.state_dict(), trained=trained).save(
                     run / CHECKPOINTS["last"]
                 )
                 saved = epoch + 1

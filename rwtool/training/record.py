@@ -15,11 +15,13 @@ import torch
 from rwtool import __version__
 from rwtool.claims import claimed
 from rwtool.datasets.classes import Classes
+from rwtool.datasets.curves import DISTANCES
 from rwtool.datasets.runs import (
     BEST,
     CONFIG,
     CURVES,
     DIVERGED,
+    KEPT,
     LAST,
     METRICS,
     PREDICTIONS,
@@ -27,6 +29,7 @@ from rwtool.datasets.runs import (
     SPLIT,
     TENSORBOARD,
     Divergence,
+    find_kept,
 )
 from rwtool.datasets.splits import Split, read_case_names
 from rwtool.errors import RwtoolError, UsageError
@@ -78,6 +81,8 @@ def clear(run: Path) -> None:
         cases = read_case_names(str(run / SPLIT), empty=True)
     named = {f"{case}{tail}" for case in cases for tail in _VOXELS}
     _remove_from(run / PREDICTIONS, lambda name: case_name(name) in cases or name in named)
+    kept = {path.name for path in find_kept(run).values()}
+    _remove_from(run / KEPT, lambda name: name in kept)
     _remove_from(run / TENSORBOARD, lambda name: name.startswith("events.out.tfevents."))
     for name in _NAMES:
         with naming(run / name, OSError, doing="removed"):
@@ -100,16 +105,18 @@ def _remove_from(folder: Path, ours: Callable[[str], bool]) -> None:
 def write_start(run: Path, checkpoint: Checkpoint) -> None:
     """Make the folder, and write what is known before training: the settings and the split."""
     make_folder(run)
-    remove_leftovers(run)
+    for folder in (run, run / KEPT):
+        remove_leftovers(folder)
     with atomic(run / CONFIG) as temporary:
         temporary.write_text(checkpoint.config.to_toml(), encoding="utf-8")
     Split(tuple(checkpoint.split["train"]), tuple(checkpoint.split["val"])).write(run / SPLIT)
 
 
 def write_metrics(run: Path, history: Sequence[Mapping[str, Any]], classes: Classes) -> None:
-    """Write the whole table anew, so that a resumed run leaves no row twice."""
-    dice = (f"dice_{value}" for value in classes.values[1:])
-    columns = ["epoch", "loss", "lr", "dice", *dice, "seconds", "slices_per_second"]
+    """Write the whole table anew, so that a resumed run leaves no row twice; distances where any row has them."""
+    measures = ["dice", *(name for name in DISTANCES if any(name in row for row in history))]
+    values = [column for name in measures for column in (name, *(f"{name}_{value}" for value in classes.values[1:]))]
+    columns = ["epoch", "loss", "lr", *values, "seconds", "slices_per_second"]
     with atomic(run / METRICS) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()

@@ -14,12 +14,14 @@ from pathlib import Path
 import torch
 
 from rwtool.console import count
-from rwtool.datasets.runs import CONFIG, PREDICTIONS, Divergence, read_divergence
+from rwtool.datasets.curves import read_curve
+from rwtool.datasets.runs import CONFIG, KEPT, PREDICTIONS, Divergence, read_divergence
 from rwtool.errors import RwtoolError, UsageError, told_when_interrupted
 from rwtool.files import remove_leftovers
 from rwtool.machine import available_cores, available_memory
 from rwtool.network.config import TrainConfig
 from rwtool.parallel import Outcome, Work, attempt
+from rwtool.statistics.convergence import compare_convergence
 from rwtool.training.cohort import Cohort
 from rwtool.training.display import show_training
 from rwtool.training.distributed import ALONE, Processes
@@ -49,6 +51,8 @@ class TrainedRun:
         Of several runs, why this one failed, such as a loss that became NaN; a run by itself raises.
     details : str or None
         The traceback of a bug.
+    collapsed : bool
+        Of runs that may be trained again (`again`): it has collapsed, as :func:`rwtool.convergence` counts it.
     """
 
     folder: Path
@@ -56,6 +60,7 @@ class TrainedRun:
     trained: bool
     error: str | None = None
     details: str | None = None
+    collapsed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +245,8 @@ def choose_jobs(study: Study, configs: Sequence[TrainConfig], jobs: int | None) 
     jobs = min(available_cores(), len(configs))
     config = configs[0]
     assert config.patch is not None
-    step = len(study.data) * config.patch[0] * config.patch[1] * config.features
+    slices = (config.steps_per_epoch or 0) * (config.batch_size or 0) or len(study.data)
+    step = slices * config.patch[0] * config.patch[1] * config.features
     seconds = sum(one.epochs for one in configs) * step / _STEP_RATE
     if jobs < 2 or seconds * (1 - 1 / jobs) < _START_SECONDS:
         return 1
@@ -249,6 +255,15 @@ def choose_jobs(study: Study, configs: Sequence[TrainConfig], jobs: int | None) 
         need = _PROCESS_BYTES + 3 * len(pickle.dumps(study))  # as sent, as received, and in use
         jobs = max(1, min(jobs, memory // need))
     return jobs
+
+
+def find_collapsed(folders: Sequence[Path]) -> set[Path]:
+    """Which of the runs that have come to their end have collapsed, by the rule of :func:`compare_convergence`."""
+    curves = [curve for folder in folders if (curve := read_curve(folder)) is not None and curve.finished]
+    if not curves:
+        return set()
+    (method,) = compare_convergence({"runs": curves}).methods
+    return {Path(seed.run) for seed in method.seeds if seed.collapsed}
 
 
 def _told(done: int, runs: int) -> str:
@@ -261,5 +276,6 @@ def _tidy(folder: Path) -> None:
         with contextlib.suppress(RwtoolError), holding(folder):
             remove_leftovers(folder)
             remove_leftovers(folder / PREDICTIONS)
+            remove_leftovers(folder / KEPT)
         with contextlib.suppress(OSError):
             folder.rmdir()

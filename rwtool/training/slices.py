@@ -140,8 +140,10 @@ class SliceSet:
         parts = (self.images, self.codes, self.magnitudes)
         return sum(part.numel() * part.element_size() for part in parts if part is not None)
 
-    def plan_epoch(self, batch_size: int, seed: int, epoch: int) -> EpochPlan:
+    def plan_epoch(self, batch_size: int, seed: int, epoch: int, steps: int | None = None) -> EpochPlan:
         """Draw an epoch: each slice once in random order, as many whole batches as there are (at least one).
+
+        With `steps`, so many batches: the first of one pass, or of several passes, each in an order of its own.
 
         Where slices are larger than the patch, the last third of each batch is drawn anew from the slices with
         foreground, and its patches hold some.
@@ -152,11 +154,13 @@ class SliceSet:
             Over all processes.
         seed, epoch : int
             Nothing else decides what is drawn, so a resumed run draws what an uninterrupted one would.
+        steps : int, optional
         """
         host, there = (np.random.SeedSequence([seed, epoch, use]).generate_state(1)[0] for use in (0, 1))
         generator = torch.Generator().manual_seed(int(host))
-        steps = max(1, len(self) // batch_size)
-        order = torch.cat([torch.randperm(len(self), generator=generator) for _ in range(-(-batch_size // len(self)))])
+        steps = steps or max(1, len(self) // batch_size)
+        passes = -(-steps * batch_size // len(self))
+        order = torch.cat([torch.randperm(len(self), generator=generator) for _ in range(passes)])
         rows = order[: steps * batch_size].view(steps, batch_size)
         draws = torch.rand((steps, batch_size, DRAWS), generator=generator)
         room = self._sizes[rows] - torch.tensor(self.patch)

@@ -6,25 +6,29 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rwtool import __version__
+from rwtool.console import say
 from rwtool.datasets.runs import DIVERGED, read_divergence, seed_folder
 from rwtool.errors import UsageError
 from rwtool.network.checkpoint import CHECKPOINTS, Checkpoint, load_checkpoint
 from rwtool.network.config import TrainConfig, read_config, refuse_changes
+from rwtool.report.curves import draw_runs
 from rwtool.training.cache import open_cache
 from rwtool.training.cohort import Cohort, Source, plan_cohort, plan_cohort_room, read_cohort
-from rwtool.training.distributed import device_of, join_processes
+from rwtool.training.distributed import Processes, device_of, join_processes
 from rwtool.training.loop import HOLDS_A_RUN, prepare_slices, settle, study_inputs
 from rwtool.training.record import clear, holding, summary_writer
 from rwtool.training.seeds import (
     Study,
     TrainedRun,
     choose_jobs,
+    find_collapsed,
     told_again,
     train_alone,
     train_one_after_another,
@@ -58,6 +62,7 @@ def train(
     maps: str | Path | None = None,
     split: str | Path | None = None,
     seeds: Sequence[int] = (),
+    again: int = 0,
     config: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -88,6 +93,9 @@ def train(
         File of a split, see :func:`rwtool.datasets.splits.read_split`.
     seeds : sequence of int
         More than one run: each in ``run/seed-N``, such as ``range(50)``. One that fails does not cost the others.
+    again : int
+        For each of `seeds` that has collapsed, as :func:`rwtool.convergence` counts it, train one of a further seed, at
+        most so many in all. Collapsed runs stay where they are, and their :class:`TrainedRun` says so.
     config : path, optional
         TOML file of settings, such as the ``config.toml`` of a run; `settings` win over it.
     resume, overwrite : bool
@@ -125,6 +133,10 @@ def train(
         raise UsageError("resume=True goes on with a run and overwrite=True starts anew; give one of them")
     if seeds and "seed" in settings:
         raise UsageError("seed= and seeds= exclude each other; give one of them")
+    if again < 0 or (again and not seeds):
+        raise UsageError(
+            f"again={again} is how many runs to train in place of collapsed ones of seeds=; give 0 or more, and seeds="
+        )
     if split is not None:
         _refuse_with_split(settings)
     given = settings if config is None else read_config(Path(config)) | settings
@@ -145,6 +157,7 @@ def train(
         TrainConfig(**given),
         given,
         tuple(seeds),
+        again,
         resume,
         overwrite,
         tensorboard,
@@ -164,6 +177,7 @@ class _Request:
     config: TrainConfig
     given: Mapping[str, Any]
     seeds: tuple[int, ...]
+    again: int
     resume: bool
     overwrite: bool
     tensorboard: bool
@@ -173,49 +187,100 @@ class _Request:
 
 
 def _train(request: _Request, on_plan: Callable[[TrainPlan], None] | None) -> list[TrainedRun]:
-    """Read the cohort once, and train a run for each seed."""
+    """Train a run for each seed on one cohort, and then, if so wanted, runs in place of those that have collapsed."""
     if request.tensorboard:
         summary_writer()
-    with join_processes(request.config.device) as processes:
-        device = device_of(request.config.device, processes)
+    with join_processes(request.config.device) as processes, ExitStack() as stack:
         processes.refuse_other_folder(request.run)
-        folders = _folders(request)
-        begun = {} if request.overwrite else _begun(request, folders)
-        ended = {} if request.overwrite else _ended(request, folders, begun)
-        if len(ended) == len(folders):
-            return list(ended.values()) if processes.first else []
-        config = next((found.config for found in begun.values()), request.config)
-        quiet = request.quiet or not processes.first
-        verbosity = 0 if sys.stderr.isatty() and not quiet else -1
-        cohort = plan_cohort(request.source, config, jobs=request.jobs, verbosity=verbosity)
-        _refuse_inputs(folders, cohort)
-        room = plan_cohort_room(cohort, config, request.cache_budget_bytes, processes=processes.local_count)
-        with open_cache(request.run, room) as room:
-            cohort = read_cohort(replace(cohort, room=room), config, jobs=request.jobs, verbosity=verbosity)
-            config = settle(config, cohort, processes)
-            processes.refuse_other_inputs(_inputs(cohort, config))
-            data = prepare_slices(cohort, config, device, processes)
-            cohort = cohort.without_training_arrays()
-            if on_plan is not None and processes.first:
-                on_plan(TrainPlan(cohort, config, len(data)))
-            if request.overwrite:  # not before all that can be wrong has been looked at
-                if processes.first:
-                    for folder in filter(Path.exists, folders):
-                        with holding(folder):
-                            clear(folder)
-                processes.wait()
-            study = Study(cohort, data, request.resume, request.tensorboard, quiet)
-            if not request.seeds:
-                runs = [train_alone(study, request.run, config, processes=processes)]
-                return runs if processes.first else []
-            wanted = {folder: replace(config, seed=seed) for folder, seed in folders.items() if folder not in ended}
-            jobs = 1 if processes.count > 1 else choose_jobs(study, list(wanted.values()), request.jobs)
-            if jobs > 1:
-                trained = train_side_by_side(study, wanted, jobs)
-            else:
-                trained = train_one_after_another(study, wanted, processes)
-            every = {run.folder: run for run in (*ended.values(), *trained)}
-            return [every[folder] for folder in folders] if processes.first else []
+        if not request.overwrite:
+            _begun(request, _further_folders(request, 0, request.again))  # those in the way are refused now
+        folders, done = _folders(request), dict[Path, TrainedRun]()
+        begun: dict[Path, Checkpoint] = {}
+        study: Study | None = None
+        while folders:
+            begun |= {} if request.overwrite else _begun(request, folders)
+            ended = {} if request.overwrite else _ended(request, folders, begun)
+            done |= ended
+            wanted = {folder: seed for folder, seed in folders.items() if folder not in ended}
+            if wanted:
+                if study is None:
+                    config = next((found.config for found in begun.values()), request.config)
+                    study, config = _prepare(request, config, folders, processes, on_plan, stack)
+                if request.overwrite:  # not before all that can be wrong has been looked at
+                    if processes.first:
+                        for folder in filter(Path.exists, folders):
+                            with holding(folder):
+                                clear(folder)
+                    processes.wait()
+                done |= _train_runs(request, study, config, wanted, processes)
+            folders = _in_place_of_collapsed(request, done, processes)
+        if request.again:
+            collapsed = find_collapsed(list(done))
+            done = {folder: replace(run, collapsed=folder in collapsed) for folder, run in done.items()}
+        if request.seeds and study is not None and processes.first:
+            classes = study.cohort.classes
+            names = dict(zip(classes.values[1:], classes.names[1:], strict=True))
+            failed = draw_runs(request.run, list(done), names)
+            if failed is not None and not request.quiet:
+                say(f"note: {failed}", err=True)
+        order = [*_folders(request), *_further_folders(request, 0, request.again)]
+        return [done[folder] for folder in order if folder in done] if processes.first else []
+
+
+def _prepare(
+    request: _Request,
+    config: TrainConfig,
+    folders: Iterable[Path],
+    processes: Processes,
+    on_plan: Callable[[TrainPlan], None] | None,
+    stack: ExitStack,
+) -> tuple[Study, TrainConfig]:
+    """Read the cohort, settle the configuration, and bring the slices to the device; the stack holds their cache."""
+    device = device_of(request.config.device, processes)
+    quiet = request.quiet or not processes.first
+    verbosity = 0 if sys.stderr.isatty() and not quiet else -1
+    cohort = plan_cohort(request.source, config, jobs=request.jobs, verbosity=verbosity)
+    if request.again and not cohort.split.val:
+        raise UsageError(f"again={request.again} goes by the validation Dice of the runs, and there are no such cases")
+    _refuse_inputs(folders, cohort)
+    room = plan_cohort_room(cohort, config, request.cache_budget_bytes, processes=processes.local_count)
+    room = stack.enter_context(open_cache(request.run, room))
+    cohort = read_cohort(replace(cohort, room=room), config, jobs=request.jobs, verbosity=verbosity)
+    config = settle(config, cohort, processes)
+    processes.refuse_other_inputs(_inputs(cohort, config))
+    data = prepare_slices(cohort, config, device, processes)
+    cohort = cohort.without_training_arrays()
+    if on_plan is not None and processes.first:
+        on_plan(TrainPlan(cohort, config, len(data)))
+    return Study(cohort, data, request.resume, request.tensorboard, quiet), config
+
+
+def _train_runs(
+    request: _Request, study: Study, config: TrainConfig, folders: Mapping[Path, int], processes: Processes
+) -> dict[Path, TrainedRun]:
+    """Train the runs of some seeds, or the only one, which raises what goes wrong."""
+    if not request.seeds:
+        return {request.run: train_alone(study, request.run, config, processes=processes)}
+    wanted = {folder: replace(config, seed=seed) for folder, seed in folders.items()}
+    jobs = 1 if processes.count > 1 else choose_jobs(study, list(wanted.values()), request.jobs)
+    if jobs > 1:
+        return {run.folder: run for run in train_side_by_side(study, wanted, jobs)}
+    return {run.folder: run for run in train_one_after_another(study, wanted, processes)}
+
+
+def _in_place_of_collapsed(request: _Request, done: Mapping[Path, TrainedRun], processes: Processes) -> dict[Path, int]:
+    """The folders and seeds of the next round: one more for each run that has collapsed, as far as `again` goes."""
+    if not request.again:
+        return {}
+    processes.wait()  # until what the first one writes is there for all
+    further = len(done) - len(request.seeds)
+    return _further_folders(request, further, min(len(find_collapsed(list(done))), request.again))
+
+
+def _further_folders(request: _Request, first: int, end: int) -> dict[Path, int]:
+    """The folders of some seeds beyond the largest of those asked for, each with its seed."""
+    seeds = [max(request.seeds) + 1 + index for index in range(first, end)]
+    return {seed_folder(request.run, seed): seed for seed in seeds}
 
 
 def _refuse_with_split(settings: Mapping[str, Any]) -> None:

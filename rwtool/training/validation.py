@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from rwtool.datasets.classes import Classes
 from rwtool.files import make_folder, remove_leftovers
-from rwtool.metrics.measures import ClassMetrics, Status, evaluate_labels
+from rwtool.metrics.measures import ClassMetrics, Status, diagonal_mm, evaluate_labels
 from rwtool.network.segmenter import Segmenter, write_labels
 from rwtool.training.cache import as_array
 from rwtool.training.cohort import Cohort
@@ -34,6 +34,9 @@ class ClassResult:
         Means over the cases where it is in both; NaN unless measured.
     counts : dict of str to int
         Cases by status: ok, missed, hallucinated, absent.
+    hd_diagonal_mm, hd95_diagonal_mm : float
+        Means over the cases where it is in either, as in ``rwtool evaluate``: the diagonal of the volume stands for a
+        missed or hallucinated one, so that no network gains by missing it.
     """
 
     label: int
@@ -42,6 +45,8 @@ class ClassResult:
     hd_mm: float
     hd95_mm: float
     counts: dict[str, int]
+    hd_diagonal_mm: float = math.nan
+    hd95_diagonal_mm: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,20 @@ class Validation:
     @property
     def mean_dice(self) -> float:
         """Mean over the foreground classes that occur."""
-        values = [found.dice for found in self.classes if not math.isnan(found.dice)]
-        return float(np.mean(values)) if values else math.nan
+        return _mean_known([found.dice for found in self.classes])
 
     def dice_columns(self) -> dict[str, float]:
         """Mean Dice by column of ``metrics.csv``."""
         return {f"dice_{found.label}": found.dice for found in self.classes}
+
+    def distance_columns(self) -> dict[str, float]:
+        """Mean HD and HD95 by column of ``metrics.csv``, over the classes and of each, with the diagonal."""
+        columns = {}
+        for name, field in (("hd_mm", "hd_diagonal_mm"), ("hd95_mm", "hd95_diagonal_mm")):
+            values = {found.label: getattr(found, field) for found in self.classes}
+            columns[name] = _mean_known(list(values.values()))
+            columns |= {f"{name}_{label}": value for label, value in values.items()}
+        return columns
 
     def as_dict(self) -> list[dict[str, Any]]:
         """Plain values for JSON, None for NaN."""
@@ -99,22 +112,22 @@ def validate(
     if predictions is not None:
         make_folder(predictions)
         remove_leftovers(predictions)
-    found: list[list[ClassMetrics]] = []
+    found: list[_Measured] = []
     for name in cohort.split.val[processes.rank :: processes.count]:
         case = cohort.cases[name]
         reference = case.whole_reference()
         size = case.turn.order(reference.array.shape)[1:]
         labels = case.turn.undo(segmenter.labels(as_array(case.image), size))
-        found.append(
-            evaluate_labels(
-                reference.array,
-                labels,
-                reference.spacing_mm,
-                n_classes=len(cohort.classes),
-                distances=distances,
-                ignore=reference.ignored,
-            )
+        metrics = evaluate_labels(
+            reference.array,
+            labels,
+            reference.spacing_mm,
+            n_classes=len(cohort.classes),
+            distances=distances,
+            ignore=reference.ignored,
         )
+        diagonal = diagonal_mm(reference.array.shape, reference.spacing_mm) if distances else math.nan
+        found.append(_Measured(metrics, diagonal))
         if predictions is not None:
             write_labels(predictions, name, labels, reference.geometry, cohort.dataset.paths[name], cohort.classes)
     if processes.count > 1:
@@ -124,8 +137,26 @@ def validate(
     return Validation(tuple(_over_cases(cohort.classes, k, found) for k in range(1, len(cohort.classes))))
 
 
-def _over_cases(classes: Classes, k: int, cases: list[list[ClassMetrics]]) -> ClassResult:
-    mine = [metrics for case in cases for metrics in case if metrics.label == k]
+@dataclass(frozen=True)
+class _Measured:
+    """The classes of a case, and the diagonal of its volume in mm; NaN where no distance is measured."""
+
+    classes: list[ClassMetrics]
+    diagonal_mm: float
+
+    def with_diagonal(self, metrics: ClassMetrics, name: str) -> float:
+        """A distance of a class, or what stands for it; NaN where the class is in neither."""
+        if metrics.status in ("missed", "hallucinated"):
+            return self.diagonal_mm
+        return float(getattr(metrics, name))
+
+
+def _over_cases(classes: Classes, k: int, cases: list[_Measured]) -> ClassResult:
+    pairs = [(case, metrics) for case in cases for metrics in case.classes if metrics.label == k]
+    mine = [metrics for _, metrics in pairs]
+    hd, hd95 = (
+        _mean_known([case.with_diagonal(metrics, name) for case, metrics in pairs]) for name in ("hd_mm", "hd95_mm")
+    )
     return ClassResult(
         classes.values[k],
         classes.names[k],
@@ -133,8 +164,14 @@ def _over_cases(classes: Classes, k: int, cases: list[list[ClassMetrics]]) -> Cl
         _mean([metrics.hd_mm for metrics in mine if metrics.status == "ok"]),
         _mean([metrics.hd95_mm for metrics in mine if metrics.status == "ok"]),
         {status: sum(metrics.status == status for metrics in mine) for status in get_args(Status)},
+        hd,
+        hd95,
     )
 
 
 def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else math.nan
+
+
+def _mean_known(values: list[float]) -> float:
+    return _mean([value for value in values if not math.isnan(value)])

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rwtool.datasets.cases import find_cases
-from rwtool.datasets.runs import RESULTS
+from rwtool.datasets.runs import KEPT, RESULTS, Which
 from rwtool.engines import EngineName
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.maps.check import CaseCheck, CheckedMaps, verify_maps
@@ -27,6 +27,7 @@ def check_maps(
     case: str | None = None,
     slice: int | None = None,  # noqa: A002  # the option's name
     run: str | Path | None = None,
+    checkpoint: Which = "last",
     images: str | Path | None = None,
     overwrite: bool = False,
     shard: str | None = None,
@@ -55,6 +56,9 @@ def check_maps(
         The slice of the figure; by default the one with most such voxels.
     run : path, optional
         A run of :func:`train`, at whose softmax the figure shows the signs too.
+    checkpoint : {"last", "best"} or int
+        Of the run: best is that of the largest mean validation Dice, a number that of this epoch, which the run has
+        kept.
     images : path, optional
         Images for the figure: a folder, a glob, or the file of the case. By default those that the run was trained
         from; without a run the classes are shown without an image.
@@ -80,6 +84,8 @@ def check_maps(
     RwtoolError
         The figure cannot be drawn.
     """
+    if checkpoint != "last" and run is None:
+        raise UsageError(f"checkpoint={checkpoint} is that of a run; give run=FOLDER too")
     given = {"case": case, "slice": slice, "run": run, "images": images, "overwrite": overwrite or None}
     path = None if figure is None else check_figure_path(Path(figure))
     if path is None:
@@ -121,6 +127,7 @@ def check_maps(
         seed=seed,
         z=slice,
         run=None if run is None else Path(os.path.abspath(run)),
+        checkpoint=checkpoint,
         images=images,
     )
     return replace(checked, figure=drawn)
@@ -143,7 +150,10 @@ def _shown(checked: CheckedMaps, case: str | None) -> str:
 
 
 def _images_of(run: Path) -> str:
-    """The images that a run was trained from, as its ``run.json`` says."""
+    """The images that a run was trained from, as its ``run.json`` says; it may be a checkpoint in its folder."""
+    if run.is_file():
+        folder = Path(os.path.abspath(run)).parent
+        run = folder.parent if folder.name == KEPT else folder
     path = run / RESULTS
     if path.is_file():
         content = read_json(path, refusal="cannot be read", mend="give images=FOLDER")

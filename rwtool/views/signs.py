@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rwtool.datasets.runs import Which
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.io.grids import match_turned
 from rwtool.io.names import may_be_volume
@@ -67,6 +68,7 @@ def draw_signs(
     z: int | None,
     run: Path | None,
     images: str | Path | None,
+    checkpoint: Which = "last",
 ) -> SignFigure:
     """Draw the signs of a map's gradient at uniform softmax, at random softmax and at that of a run.
 
@@ -85,6 +87,8 @@ def draw_signs(
     run : Path, optional
     images : path, optional
         A file, or the folder that holds the image of the case.
+    checkpoint : {"last", "best"} or int
+        Of the run; a number is that of an epoch.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def draw_signs(
     VolumeError
         The map, its labels or the image cannot be read.
     """
-    found = _read(maps, case, source, seed, run, images)
+    found = _read(maps, case, source, seed, run, images, checkpoint)
     signs = find_map_signs(maps, case, source, list(found.draws.values()))
     wrong = [(negative >= 2) & signs.kept for negative in signs.negative]
     by_slice = np.sum([np.count_nonzero(one, axis=(1, 2)) for one in wrong], axis=0)
@@ -117,7 +121,15 @@ def draw_signs(
     return SignFigure(path, case, z, {row.name: row.here for row in rows})
 
 
-def _read(maps: MapSet, case: str, source: Path, seed: int, run: Path | None, images: str | Path | None) -> _Case:
+def _read(
+    maps: MapSet,
+    case: str,
+    source: Path,
+    seed: int,
+    run: Path | None,
+    images: str | Path | None,
+    checkpoint: Which,
+) -> _Case:
     if not may_be_volume(source):
         raise RwtoolError(f"{source}: no such file, and the figure shows the classes of {case}; give labels=FOLDER")
     labels = read_source(maps, case, source)
@@ -125,8 +137,10 @@ def _read(maps: MapSet, case: str, source: Path, seed: int, run: Path | None, im
     image = None
     if run is not None:
         assert images is not None
-        name = f"run {run.name}" if run.name in draws else run.name
-        draws[name], paths = _draw_of(maps, case, source, labels, run, images)
+        name = f"run {run.name}" if run.name in draws else run.name.removesuffix(".pt")
+        if checkpoint != "last":
+            name += f" {checkpoint}" if checkpoint == "best" else f" epoch {checkpoint}"
+        draws[name], paths = _draw_of(maps, case, source, labels, run, images, checkpoint)
         image = read_shown_image(paths, labels, **_grid(labels))
     elif images is not None:
         image = read_shown_image(image_of(images, case), labels, **_grid(labels))
@@ -139,12 +153,12 @@ def _grid(labels: Volume) -> dict[str, Any]:
 
 
 def _draw_of(
-    maps: MapSet, case: str, source: Path, labels: Volume, run: Path, images: str | Path
+    maps: MapSet, case: str, source: Path, labels: Volume, run: Path, images: str | Path, checkpoint: Which
 ) -> tuple[Draw, tuple[Path, ...]]:
     """The softmax of a run, on the grid of the map, and the files of the image."""
     from rwtool.network.predict import predict_softmax  # which imports torch
 
-    predicted = predict_softmax(run, images, case)
+    predicted = predict_softmax(run, images, case, checkpoint=checkpoint)
     if predicted.classes.values != maps.class_values:
         raise UsageError(
             f"{run} segments the classes {predicted.classes.describe()}, and the maps are of "

@@ -154,3 +154,8 @@ def test_a_figure_is_named_with_its_case_and_slice_and_counted_in_json(make, tmp
     assert "--case belongs to a figure; give --figure FILE.png too" in " ".join(
         check(folder, "--case", "case_1", code=2).output.split()
     )
+
+
+def test_a_checkpoint_belongs_to_a_run(make):
+    result = check(make("boundary"), "--checkpoint", 3, code=2)
+    assert "--checkpoint 3 is that of a run; give --run FOLDER too" in " ".join(result.output.split())

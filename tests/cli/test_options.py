@@ -141,3 +141,14 @@ def test_sizes_have_units(text, expected):
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(click.BadParameter, match=r"it is a size such as 2GB, 500MB or 1\.5GiB; found"):
         options.parse_size(None, None, text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("last", "last"), ("best", "best"), ("7", 7)])
+def test_a_checkpoint_is_last_best_or_an_epoch(text, expected):
+    assert options.parse_checkpoint(None, None, text) == expected
+
+
+@pytest.mark.parametrize("text", ["first", "0", "-1", "1.5", ""])
+def test_what_is_no_checkpoint_is_refused(text):
+    with pytest.raises(click.BadParameter, match="it is last, best or the number of an epoch; found"):
+        options.parse_checkpoint(None, None, text)

@@ -155,6 +155,29 @@ def test_more_than_three_runs_are_one_table_and_a_failed_one_is_named(cohort, tm
     assert "(it was so before; --overwrite starts anew)" in said(result)
 
 
+def test_runs_that_collapsed_are_named_with_what_evaluates_the_others(cohort, tmp_path, monkeypatch):
+    collapsed = {tmp_path / "unet" / f"seed-{seed}" for seed in (1, 2)}
+    monkeypatch.setattr("rwtool.training.study.find_collapsed", lambda folders: collapsed & set(folders))
+    result = train(cohort, tmp_path / "unet", "--seeds", "0,1", "--again", 2, "-j", 1, settings=BARE)
+    assert names_in(tmp_path / "unet") == {"seed-0", "seed-1", "seed-2", "seed-3"}
+    one, two, zero, three = (tmp_path / "unet" / f"seed-{seed}" for seed in (1, 2, 0, 3))
+    assert (
+        f"note: 2 of 4 runs collapsed: {one}, {two}; without them: rwtool evaluate {cohort / 'labels'} "
+        f"unet={zero},{three}"
+    ) in said(result)
+
+
+def test_what_is_asked_for_beside_reaches_the_run(cohort, tmp_path):
+    options = ["--steps-per-epoch", 2, "--pixels", 16, 20, "--ema", 0.9, "--checkpoint-every", 1, "--validate-hd"]
+    train(cohort, tmp_path / "run", *options, "--lr-schedule", "cosine", "-q", settings=BARE)
+    assert load_checkpoint(tmp_path / "run" / "last.pt").config == TrainConfig(
+        **BARE, patch=(16, 20), steps_per_epoch=2, pixels=(16, 20), ema=0.9, checkpoint_every=1, validate_hd=True,
+        lr_schedule="cosine",
+    )  # fmt: skip
+    result = train(cohort, tmp_path / "run", "--ema", 0.5, "--resume", code=2, settings=BARE)
+    assert "these differ: --ema 0.5 (it was 0.9); leave them out" in said(result)
+
+
 # Settings from a file
 
 

@@ -159,3 +159,23 @@ def test_damaged_results_are_named(here):
     (run / "run.json").write_text(json.dumps({"classes": [{"value": "x", "name": "RV"}]}))
     with pytest.raises(rwtool.RwtoolError, match=r"run.json: these are not the results of a run: \$.classes"):
         read_class_names(run)
+
+
+def test_distances_are_read_where_they_were_measured(here):
+    hd = {1: [None, 20.0, 10.0], 3: [None, 40.0, 30.0]}
+    curve = read_curve(write_curve(here / "run", LOSS, DICE, hd=hd))
+    assert list(curve.distances) == ["hd_mm", "hd_mm_1", "hd_mm_3", "hd95_mm", "hd95_mm_1", "hd95_mm_3"]
+    np.testing.assert_array_equal(curve.distances["hd_mm"], [np.nan, 30, 20])
+    np.testing.assert_array_equal(curve.distances["hd95_mm_3"], [np.nan, 20, 15])
+    assert list(curve.class_dice) == [1, 3]
+    assert read_curve(write_curve(here / "without", LOSS, DICE)).distances == {}
+
+
+def test_what_is_measured_and_kept_beside_may_differ_between_the_runs_of_a_method(here):
+    runs = [
+        read_curve(write_curve(here / str(seed), LOSS, DICE, seed=seed, **more))
+        for seed, more in enumerate(({}, {"validate_hd": True}, {"checkpoint_every": 5}))
+    ]
+    refuse_mixtures({"m": runs})
+    with pytest.raises(rwtool.UsageError, match=r"differ in more than their seed: ema is not given and 0\.9"):
+        refuse_mixtures({"m": [*runs, read_curve(write_curve(here / "other", LOSS, DICE, seed=9, ema=0.9))]})

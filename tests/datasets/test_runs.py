@@ -11,7 +11,9 @@ from rwtool.datasets.runs import (
     PredictionSource,
     begins_with_predictions,
     common_validation,
+    find_kept,
     find_sources,
+    kept_checkpoint,
     run_names,
     seed_folder,
 )
@@ -313,3 +315,12 @@ def test_what_may_stand_first_without_a_reference(models, text, alone, found):
     make_collected(models / MODEL)
     make_predicted(models / "predicted")
     assert begins_with_predictions(text, alone=alone) is found
+
+
+def test_checkpoints_that_were_kept_are_found_by_epoch(tmp_path):
+    assert find_kept(tmp_path) == {}
+    for name in ("epoch-10.pt", "epoch-2.pt", "epoch-x.pt", "epoch-07.pt", "epoch-3.pt.txt", "mine"):
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        (tmp_path / "checkpoints" / name).touch()
+    assert list(find_kept(tmp_path)) == [2, 10]
+    assert find_kept(tmp_path)[10] == kept_checkpoint(tmp_path, 10) == tmp_path / "checkpoints" / "epoch-10.pt"

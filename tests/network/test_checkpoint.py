@@ -41,6 +41,7 @@ def made(**more):
         "split": {"train": ["p1"], "val": []},
         "inputs": {"classes": [0, 1, 4], "maps": None},
         "best": 0.1 + 0.2,
+        "trained": {name: -value for name, value in network.state_dict().items()},
     }
     return Checkpoint(CONFIG, TASK, network.state_dict(), 1, **{**content, **more})
 
@@ -55,7 +56,7 @@ def test_what_is_saved_is_loaded(path):
     saved, loaded = made(), load_checkpoint(path)
     assert loaded.config == CONFIG
     assert loaded.task == TASK
-    for name in ("model", "epoch", "history", "optimizer", "scaler", "hashes", "split", "inputs", "best"):
+    for name in ("model", "epoch", "history", "optimizer", "scaler", "hashes", "split", "inputs", "best", "trained"):
         assert places(getattr(loaded, name)) == places(getattr(saved, name)), name
 
 
@@ -315,3 +316,20 @@ def test_a_folder_of_several_runs_is_refused_with_their_names(tmp_path):
     with pytest.raises(rwtool.UsageError, match="holds 4 runs; name one of them: ") as caught:
         find_checkpoint(tmp_path)
     assert str(caught.value).endswith(", ".join(str(tmp_path / f"seed-{seed}") for seed in range(4)))
+
+
+def test_the_checkpoint_of_an_epoch_is_found_or_the_message_says_which_were_kept(path):
+    run = path.parent
+    with pytest.raises(
+        rwtool.UsageError, match=r"no checkpoint of epoch 3 was kept \(found none\); give checkpoint=last"
+    ):
+        find_checkpoint(run, 3)
+    for epoch in (20, 3, 100):
+        made().save(run / "checkpoints" / f"epoch-{epoch}.pt")
+    assert find_checkpoint(run, 3) == run / "checkpoints" / "epoch-3.pt"
+    with pytest.raises(rwtool.UsageError, match=r"no checkpoint of epoch 4 was kept \(found those of 3, 20, 100\)"):
+        find_checkpoint(run, 4)
+    one = run / "study" / "seed-0"
+    made().save(one / "checkpoints" / "epoch-3.pt")
+    with pytest.raises(rwtool.UsageError, match=f"holds 1 runs; name one of them: {one}$"):
+        find_checkpoint(run / "study", 3)

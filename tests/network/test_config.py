@@ -14,8 +14,11 @@ FULL = TrainConfig(
     mix="gradual",
     schedule="authors",
     epochs=7,
+    steps_per_epoch=250,
     batch_size=4,
     lr=1e-5,
+    lr_schedule="cosine",
+    ema=0.99,
     patch=(56, 40),
     features=8,
     depth=3,
@@ -33,8 +36,11 @@ FULL = TrainConfig(
     normalize="ct",
     target_spacing=(1.5, 0.75),
     val_every=2,
+    validate_hd=True,
+    checkpoint_every=10,
 )
 LOSSES = "rrw, boundary, ac, hd, skeleton, matrix, dice, focal, ce, wce-rrw, generalized-surface, boundary-dou"
+PIXELS = TrainConfig(pixels=(256, 192), ema=0.5, lr_schedule="constant")
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
 
@@ -67,6 +73,17 @@ def read(tmp_path):
         ({"features": 0}, "features=0 is not at least 1"),
         ({"features": 1 << 40}, "features=1099511627776 is not at most 65536"),
         ({"val_every": 0}, "val_every=0 is not at least 1"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch=0 is not at least 1"),
+        ({"steps_per_epoch": 1 << 20}, "steps_per_epoch=1048576 is not at most 100000"),
+        ({"checkpoint_every": 0}, "checkpoint_every=0 is not at least 1"),
+        ({"ema": 1}, "ema=1 is not a number between 0 and 1, such as 0.99"),
+        ({"ema": float("nan")}, "ema=nan is not a number between 0 and 1, such as 0.99"),
+        ({"lr_schedule": "step"}, "lr_schedule='step' is not one of poly, cosine, constant"),
+        ({"pixels": (256,)}, "pixels=(256,) is not two positive numbers, (y, x)"),
+        (
+            {"pixels": (256, 256), "target_spacing": (1, 1)},
+            "pixels= and target_spacing= both say what slices are resampled to; give one of them",
+        ),
         ({"depth": 1}, "depth=1 is not at least 2"),
         ({"depth": 1 << 31}, "depth=2147483648 is not at most 16"),
         ({"seed": -1}, "seed=-1 is not at least 0"),
@@ -180,7 +197,7 @@ def test_the_defaults_in_the_help_are_those_of_the_configuration():
 # --- TOML ---
 
 
-@pytest.mark.parametrize("config", [FULL, TrainConfig(), TrainConfig(loss="ac", ac_lambda=0.5, lr=1e22)])
+@pytest.mark.parametrize("config", [FULL, TrainConfig(), TrainConfig(loss="ac", ac_lambda=0.5, lr=1e22), PIXELS])
 def test_a_configuration_survives_toml(read, config):
     assert TrainConfig(**read(config.to_toml())) == config
 
@@ -188,7 +205,8 @@ def test_a_configuration_survives_toml(read, config):
 def test_toml_has_the_names_of_the_settings_and_leaves_out_what_has_no_value(read):
     text = TrainConfig(mixed_with="ce", patch=(8, 16), lr=0.5).to_toml()
     assert {"format = 1", 'loss = "rrw"', 'with = "ce"', "lr = 0.5", "augment = true"} <= set(text.splitlines())
-    left_out = {"ac_lambda", "batch_size", "depth", "subject", "target_spacing"}
+    left_out = {"ac_lambda", "batch_size", "depth", "subject", "target_spacing", "pixels", "ema", "steps_per_epoch"}
+    left_out |= {"checkpoint_every"}
     assert set(read(text)) == set(DEFAULTS) - left_out
 
 

@@ -28,6 +28,8 @@ import rwtool
 import rwtool.network.predict as predict_module
 from rwtool.datasets.classes import make_classes
 from rwtool.network.checkpoint import load_checkpoint
+from rwtool.network.components import keep_largest
+from rwtool.network.segmenter import Segmenter
 
 torch.set_num_threads(1)
 
@@ -49,6 +51,7 @@ def predict(*arguments, code=0):
     [
         {},
         {"target_spacing": (1.1, 1.0)},
+        {"pixels": (32, 16), "ema": 0.9},
         {"normalize": "ct", "norm": "batch"},
         {"patch": (16, 16), "depth": 3},
         {"amp": "bf16", "normalize": "none"},
@@ -369,3 +372,76 @@ def test_the_softmax_of_one_case_is_the_one_that_is_written(trained, cohort, tmp
         assert (found.classes.values, found.paths) == ((0, 1, 2), (cohort / "images" / "case_3.nii.gz",))
     with pytest.raises(rwtool.UsageError, match="no image for nobody"):
         predict_module.predict_softmax(trained, cohort / "images", "nobody")
+
+
+# On request
+
+
+def spotted(labels):
+    """Labels with a lone voxel of each class in the corners, as a poor network finds them."""
+    spotted = labels.copy()
+    spotted[0, 0, 0] = spotted[-1, 0, -1] = 1
+    spotted[-1, -1, 0] = 2
+    return spotted
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_the_largest_piece_of_each_class_is_kept_on_the_grid_of_the_image(
+    cohort, trained, tmp_path, monkeypatch, probabilities
+):
+    labels = Segmenter.labels
+    softmax = Segmenter.probabilities
+
+    def poor_softmax(self, image, size):
+        found = softmax(self, image, size)
+        wanted = spotted(found.argmax(axis=0))
+        for k in range(3):
+            found[k][wanted == k] += 2
+        return found
+
+    monkeypatch.setattr(Segmenter, "labels", lambda *arguments: spotted(labels(*arguments)))
+    monkeypatch.setattr(Segmenter, "probabilities", poor_softmax)
+    more = ["--probabilities"] if probabilities else []
+    predict(trained, cohort / "images", tmp_path / "all", *more)
+    predict(trained, cohort / "images", tmp_path / "kept", "--keep-largest", *more)
+    for path in (tmp_path / "all").glob("*.nii.gz"):
+        every, kept = voxels(path), voxels(tmp_path / "kept" / path.name)
+        np.testing.assert_array_equal(kept, keep_largest(every))
+        assert (every != kept).sum() >= 3
+    if probabilities:
+        files = [tmp_path / name / "probabilities" / "case_0.nii.gz" for name in ("all", "kept")]
+        np.testing.assert_array_equal(voxels(files[0]), voxels(files[1]))
+
+
+def test_the_checkpoint_of_an_epoch_predicts(cohort, tmp_path):
+    run = train(cohort, tmp_path / "run", checkpoint_every=1).folder
+    image = cohort / "images" / "case_0.nii.gz"
+    result = predict(run, image, tmp_path / "first", "--checkpoint", 1)
+    assert "after 1 epoch of 2" in result.output
+    predict(run / "checkpoints" / "epoch-1.pt", image, tmp_path / "file")
+    predict(run, image, tmp_path / "second", "--checkpoint", 2)
+    predict(run, image, tmp_path / "last")
+    first, file, second, last = (
+        voxels(tmp_path / name / "case_0.nii.gz") for name in ("first", "file", "second", "last")
+    )
+    np.testing.assert_array_equal(first, file)
+    np.testing.assert_array_equal(second, last)
+    assert (first != second).any()
+    result = predict(run, image, tmp_path / "out", "--checkpoint", 7, code=2)
+    assert "no checkpoint of epoch 7 was kept (found those of 1, 2); give --checkpoint last, or train with" in said(
+        result
+    )
+
+
+def test_a_case_that_memory_does_not_hold_is_refused_unless_jobs_are_given(cohort, trained, tmp_path, monkeypatch):
+    big = np.zeros((40, 200, 24), dtype=np.int16)
+    shutil.copytree(cohort / "images", tmp_path / "images")
+    save(tmp_path / "images" / "big.nii.gz", big)
+    monkeypatch.setattr("rwtool.parallel.available_memory", lambda: 502_000_000)
+    result = predict(trained, tmp_path / "images", tmp_path / "out", code=1)
+    assert "big: it needs about 0.6 GB of memory and 0.5 GB are free; free some, or give --jobs 1 to try" in said(
+        result
+    )
+    assert names_in(tmp_path / "out") == names_in(cohort / "images")
+    predict(trained, tmp_path / "images", tmp_path / "all", "--jobs", 1)
+    assert names_in(tmp_path / "all") == names_in(tmp_path / "images")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rwtool.network.resample import as_half, resample_slices, resampled_size
+from rwtool.network.resample import as_half, resample_slices, resampled_size, size_for
 
 
 def test_a_slice_keeps_its_extent_to_half_a_pixel():
@@ -59,3 +59,9 @@ def test_half_precision_is_taken_where_it_holds_the_values(values, dtype):
     result = as_half(array)
     assert result.dtype == dtype
     np.testing.assert_allclose(result, array, rtol=1e-3)
+
+
+def test_the_size_for_the_network_is_that_of_pixels_or_of_a_spacing_or_its_own():
+    assert size_for((9, 6), (1.5, 0.8), (3, 0.8), None) == (4, 6)
+    assert size_for((9, 6), (1.5, 0.8), None, (256, 128)) == (256, 128)
+    assert size_for((9, 6), (1.5, 0.8), None, None) == (9, 6)

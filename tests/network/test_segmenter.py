@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import rwtool.network.segmenter as segmenter_module
-from rwtool.network.segmenter import Segmenter, window_starts, window_weight
+from rwtool.network.segmenter import Segmenter, network_bytes, window_starts, window_weight
 from rwtool.network.unet import UNet2d
 from rwtool.training.cohort import Case
 from rwtool.training.slices import SliceSet, round_patch
@@ -217,3 +217,9 @@ def test_instance_norm_sees_in_a_window_what_it_saw_in_training():
 
 def test_the_examples_hold():
     assert doctest.testmod(segmenter_module) == doctest.TestResults(failed=0, attempted=1)
+
+
+def test_the_memory_of_a_batch_grows_with_its_pixels_up_to_those_of_a_batch():
+    assert network_bytes(4, 3, 1000) == 1000 * 244
+    assert network_bytes(16, 3, 1000) == 1000 * 532
+    assert network_bytes(4, 3, 10**9) == network_bytes(4, 3, 10**8)

@@ -141,3 +141,27 @@ def test_without_matplotlib_the_tables_are_written(study, monkeypatch):
     monkeypatch.setattr(module, "can_draw", lambda: False)
     convergence("rrw", out="out")
     assert {path.name for path in (study / "out").iterdir()} == FILES - {"convergence.png", "convergence.pdf"}
+
+
+def test_distances_have_rows_of_their_own_where_a_method_has_measured_them(study, monkeypatch):
+    kept = []
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: kept.append(figure))
+    for seed, hd in enumerate((10.0, 14.0)):
+        write_curve(
+            study / "dice" / f"seed-{seed}", [1, 1], {1: [0.5, 0.8], 2: [0.5, 0.8]}, seed=seed, loss="dice",
+            hd={1: [40.0, hd], 2: [None, 20.0]},
+        )  # fmt: skip
+    draw_convergence(convergence(["rrw", "dice"], out="out").comparison, study / "x.png")
+    axes = kept[-1].axes
+    assert len(axes) == 4 * 3
+    assert [row.get_ylabel() for row in axes[::3]] == [
+        "share of runs with Dice ≤ d", *(f"{name}: mean ± SD over runs" for name in ("Dice", "HD (mm)", "HD95 (mm)")),
+    ]  # fmt: skip
+    hd_of_rv = axes[7]
+    assert hd_of_rv.lines[0].get_xydata().tolist() == []  # rrw has measured none
+    assert hd_of_rv.lines[1].get_xydata().tolist() == [[1, 40], [2, 12]]
+    assert axes[11].lines[1].get_xydata().tolist() == [[2, 10]]
+    found = [row for row in rows(study / "out" / "epochs.csv") if row["measure"] == "hd_mm_1"]
+    assert [(row["method"], row["epoch"], row["n"], row["mean"]) for row in found] == [
+        ("dice", "1", "2", "40.0"), ("dice", "2", "2", "12.0"),
+    ]  # fmt: skip

@@ -2,10 +2,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from runfolders import write_curve
 
 from rwtool.errors import VolumeError
 from rwtool.report import curves
-from rwtool.report.curves import CurvePicture, draw_curves
+from rwtool.report.curves import CurvePicture, draw_curves, draw_runs
 
 NAMES = {1: "RV <&>", 3: "3"}
 HISTORY = [
@@ -104,3 +105,45 @@ def test_without_matplotlib_nothing_is_drawn_or_said(tmp_path, monkeypatch):
     monkeypatch.setattr(curves, "can_draw", lambda: False)
     assert CurvePicture(tmp_path / "curves.png", NAMES).update(HISTORY, last=True) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_distances_that_were_measured_have_panels_of_their_own(tmp_path, kept):
+    history = [
+        {**HISTORY[0], "dice": 0.1, "dice_1": 0.1, "dice_3": 0.1},
+        {**HISTORY[1], "hd_mm": 25, "hd_mm_1": 20, "hd_mm_3": 30, "hd95_mm": 9, "hd95_mm_1": 8, "hd95_mm_3": 10},
+    ]
+    draw_curves(tmp_path / "curves.png", history, NAMES)
+    _, dice, hd, hd95, rate = kept[0].axes
+    assert [axes.get_title("left") for axes in (hd, hd95)] == ["Validation HD (mm)", "Validation HD95 (mm)"]
+    assert [line.get_xydata().tolist() for line in hd.lines] == [[[2, 20]], [[2, 30]]]
+    assert [line.get_xydata().tolist() for line in hd95.lines] == [[[2, 8]], [[2, 10]]]
+    assert rate.get_title("left") == "Learning rate"
+    assert len(dice.lines) == 2
+
+
+def test_the_picture_of_several_runs_has_their_mean_in_a_band_of_one_sd(tmp_path, kept):
+    for seed, (dice, hd) in enumerate(((0.6, 10.0), (0.8, 20.0))):
+        write_curve(tmp_path / f"seed-{seed}", [1, 0.5 + seed], {1: [None, dice], 3: [None, 0.5]}, seed=seed,
+                    hd={1: [None, hd], 3: [None, None]})  # fmt: skip
+    runs = [tmp_path / f"seed-{seed}" for seed in range(3)]  # the third has not begun
+    assert draw_runs(tmp_path, runs, NAMES) is None
+    loss, dice, hd, _ = kept[0].axes
+    assert loss.get_title("left") == "Training loss: mean ± SD of 2 runs"
+    assert loss.lines[0].get_xydata().tolist() == [[1, 1], [2, 1]]
+    assert [line.get_xydata().tolist() for line in dice.lines] == [[[2, pytest.approx(0.7)]], [[2, 0.5]]]
+    band = dice.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (pytest.approx(0.7 - 0.02**0.5), pytest.approx(0.7 + 0.02**0.5))
+    assert hd.lines[0].get_xydata().tolist() == [[2, 15]]
+    assert [text.get_text() for text in dice.get_legend().get_texts()] == ["1 RV <&>", "3"]
+
+
+def test_one_run_has_no_picture_of_several_and_what_fails_is_told(tmp_path, kept, monkeypatch):
+    write_curve(tmp_path / "seed-0", [1], {1: [0.5]})
+    assert draw_runs(tmp_path, [tmp_path / "seed-0"], NAMES) is None
+    assert kept == []
+    write_curve(tmp_path / "seed-1", [1], {1: [0.5]}, seed=1)
+    (tmp_path / "seed-1" / "metrics.csv").write_text("broken")
+    told = draw_runs(tmp_path, [tmp_path / "seed-0", tmp_path / "seed-1"], NAMES)
+    assert told.startswith(f"curves.png is not drawn: {tmp_path / 'seed-1' / 'metrics.csv'}, line 1: expected the col")
+    monkeypatch.setattr(curves, "can_draw", lambda: False)
+    assert draw_runs(tmp_path, [tmp_path / "seed-1"], NAMES) is None

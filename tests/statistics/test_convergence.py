@@ -142,3 +142,20 @@ def test_newcombes_interval_by_his_table():
 def test_the_distribution_is_a_step_up_at_each_value():
     values = [0.5, 0.2, 0.9, 0.9]
     assert distribution(values, [0, 0.2, 0.3, 0.5, 0.9, 1]).tolist() == [0, 0.25, 0.25, 0.5, 1, 1]
+
+
+def test_distances_are_averaged_over_the_runs_that_have_measured_them():
+    runs = [curve(seed, {1: [0.5, 0.6]}) for seed in range(3)]
+    runs[0].distances["hd_mm"] = np.array([np.nan, 8.0])
+    runs[1].distances["hd_mm"] = np.array([30.0, 4.0])
+    (method,) = compare_convergence({"m": runs}).methods
+    found = [(s.epoch, s.n, s.mean, s.least) for s in method.curves if s.measure == "hd_mm"]
+    assert found == [(1, 1, 30, 30), (2, 2, 6, 4)]
+
+
+def test_a_run_that_diverges_has_no_distance_any_more():
+    runs = [curve(0, {1: [0.5, 0.6]}), curve(1, {1: [0.5]}, diverged=2, epochs=2)]
+    for run in runs:
+        run.distances["hd_mm"] = np.array([20.0, 10.0][: len(run.loss)])
+    (method,) = compare_convergence({"m": runs}).methods
+    assert [(s.epoch, s.n, s.mean) for s in method.curves if s.measure == "hd_mm"] == [(1, 2, 20), (2, 1, 10)]

@@ -492,6 +492,22 @@ def test_a_case_is_resampled_in_the_plane_and_validated_on_its_own_grid(study):
     np.testing.assert_array_equal(found.cases["c"].reference.array, native.cases["c"].reference.array)
 
 
+def test_a_case_is_resampled_to_so_many_pixels_whatever_its_spacing_and_distances_stay_in_mm(study):
+    where = source(study, split=str(study / "split.json"))
+    native, found = (
+        read(where, TrainConfig(loss="boundary", normalize="none", pixels=pixels)) for pixels in (None, (18, 3))
+    )
+    case, own = found.cases["a"], native.cases["a"]
+    height, width = own.image.shape[2:]
+    assert case.image.shape == (2, 5, 18, 3)
+    assert case.pixel_mm == pytest.approx((own.pixel_mm[0] * height / 18, own.pixel_mm[1] * width / 3))
+    np.testing.assert_array_equal(case.codes, resample_slices(own.codes, (18, 3), order=0))
+    magnitudes = resample_slices(own.magnitudes.astype(np.float32), (18, 3), order=1)
+    np.testing.assert_allclose(case.magnitudes, magnitudes, rtol=0, atol=0.02)
+    assert case.magnitudes.max() > 1
+    np.testing.assert_array_equal(found.cases["c"].reference.array, native.cases["c"].reference.array)
+
+
 # --- half precision ---
 
 

@@ -32,8 +32,9 @@ from cohorts import (
 )
 
 import rwtool
-from rwtool.network.checkpoint import load_checkpoint
+from rwtool.network.checkpoint import build_network, load_checkpoint
 from rwtool.network.config import MAP_OF_LOSS, TrainConfig, read_config
+from rwtool.training.averaging import move_average
 from rwtool.training.cohort import Source, plan_cohort, read_cohort
 from rwtool.training.distributed import Processes
 from rwtool.training.loop import learning_rate, settle
@@ -69,6 +70,11 @@ def test_the_learning_rate_is_lr_at_first_and_falls_with_the_power_0_9_towards_0
     assert learning_rate(999, 1000, 1.0) == pytest.approx(0.001**0.9)
     rates = [learning_rate(step, 50, 1e-2) for step in range(50)]
     assert rates == sorted(rates, reverse=True)
+
+
+def test_the_learning_rate_may_fall_as_half_a_cosine_or_not_at_all():
+    assert [learning_rate(step, 4, 2.0, "constant") for step in range(4)] == [2.0] * 4
+    assert [learning_rate(step, 3, 2.0, "cosine") for step in range(3)] == pytest.approx([2, 1.5, 0.5])
 
 
 def test_the_rate_falls_over_the_steps_of_all_epochs(quick):
@@ -152,9 +158,11 @@ OBLIQUE[:3, :3], OBLIQUE[:3, 3] = ROTATION * [0.8, 1.5, 4], [7, -30, 11]
         ({"affine": OBLIQUE}, {}, 0.9),
         ({"affine": SLICE_FIRST, "turn": (0, 1, 2)}, {}, 0.9),
         ({}, {"target_spacing": (1.1, 1.0)}, 0.9),
+        ({}, {"pixels": (32, 16), "loss": "boundary"}, 0.8),
         ({}, {"loss": "dice", "patch": (16, 16)}, 0.8),
+        ({}, {"ema": 0.9}, 0.9),
     ],
-    ids=["oblique", "slice first", "resampled", "crops"],
+    ids=["oblique", "slice first", "resampled", "pixels", "crops", "averaged"],
 )
 def test_it_learns_the_discs_and_writes_them_on_the_grid_of_the_files(tmp_path, grid, more, least):
     cohort = write_cohort(tmp_path, **grid)
@@ -342,6 +350,9 @@ def test_a_run_that_is_killed_and_resumed_is_the_one_of_one_go_to_the_bit(cohort
         {"norm": "batch"},
         {"patch": (16, 16), "loss": "ce", "val_every": 1},
         {"normalize": "ct", "target_spacing": (1.0, 1.0)},
+        {"ema": 0.8, "norm": "batch", "val_every": 1},
+        {"steps_per_epoch": 5, "lr_schedule": "cosine"},
+        {"pixels": (16, 30), "validate_hd": True, "val_every": 1},
     ],
     ids=lambda more: next(iter(more)),
 )
@@ -577,6 +588,67 @@ def test_mixed_precision_trains_another_network_with_float32_weights(cohort, qui
     assert weights(tmp_path) != weights(quick.folder)
     learned = {name: value for name, value in weights(tmp_path).items() if "num_batches" not in name}
     assert {dtype for dtype, *_ in learned.values()} == {"torch.float32"}
+
+
+# What is added to a run on request
+
+
+def test_an_epoch_may_have_any_number_of_steps(cohort, tmp_path):
+    train(cohort, tmp_path, steps_per_epoch=7, lr_schedule="constant")
+    last = load_checkpoint(tmp_path / "last.pt")
+    assert int(last.model["encoder.0.1.num_batches_tracked"]) == 14
+    assert [row["lr"] for row in last.history] == [1e-3, 1e-3]
+
+
+def test_the_average_is_what_is_validated_and_kept_and_the_training_does_not_see_it(
+    cohort, quick, tmp_path, monkeypatch
+):
+    def watch(averaged, network, decay, step):
+        move_average(averaged, network, decay, step)
+        states.append({name: value.double() for name, value in network.state_dict().items()})
+
+    states = []
+    monkeypatch.setattr("rwtool.training.loop.move_average", watch)
+    run = train(cohort, tmp_path / "run", ema=0.3, checkpoint_every=1).folder
+    last, plain = load_checkpoint(run / "last.pt"), load_checkpoint(quick.folder / "last.pt")
+    assert places(last.trained) == places(plain.model)
+    assert places(last.optimizer) == places(plain.optimizer)
+    assert [row["loss"] for row in last.history] == [row["loss"] for row in plain.history]
+    torch.manual_seed(0)
+    expected = {name: value.double() for name, value in build_network(last.config, last.task).state_dict().items()}
+    for decay, state in zip([0.1, 2 / 11, 0.25, 0.3, 0.3, 0.3], states, strict=True):
+        expected = {name: decay * value + (1 - decay) * state[name] for name, value in expected.items()}
+    for name, value in last.model.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), expected[name], rtol=1e-4, atol=1e-6)
+    kept = load_checkpoint(run / "checkpoints" / "epoch-2.pt")
+    assert (places(kept.model), kept.trained, kept.optimizer) == (places(last.model), None, None)
+    best = load_checkpoint(run / "best.pt")
+    assert (places(best.model), best.trained) == (places(last.model), None)
+
+
+def test_checkpoints_are_kept_by_epoch_and_cleared_with_the_run(cohort, tmp_path):
+    run = train(cohort, tmp_path / "run", epochs=5, checkpoint_every=2).folder
+    assert names_in(run) == {*FILES, "checkpoints"}
+    assert names_in(run / "checkpoints") == {"epoch-2.pt", "epoch-4.pt"}
+    assert load_checkpoint(run / "checkpoints" / "epoch-2.pt").epoch == 2
+    (run / "checkpoints" / "mine.pt").touch()
+    train(cohort, run, epochs=1, overwrite=True)
+    assert names_in(run / "checkpoints") == {"mine.pt"}
+
+
+def test_distances_of_each_validation_stand_in_metrics_csv_where_they_are_asked_for(cohort, tmp_path):
+    done = train(cohort, tmp_path, epochs=3, val_every=2, validate_hd=True)
+    rows = metrics(tmp_path)
+    columns = [f"{name}{label}" for name in ("dice", "hd_mm", "hd95_mm") for label in ("", "_1", "_2")]
+    assert list(rows[0]) == ["epoch", "loss", "lr", *columns, "seconds", "slices_per_second"]
+    assert [bool(row["hd95_mm_2"]) for row in rows] == [False, True, True]
+    found = {found.label: found for found in done.validation.classes}
+    for label in (1, 2):  # found in every case
+        assert float(rows[2][f"hd_mm_{label}"]) == pytest.approx(found[label].hd_mm, rel=1e-5)
+        assert float(rows[2][f"hd95_mm_{label}"]) == pytest.approx(found[label].hd95_mm, rel=1e-5)
+    means = (float(rows[1]["hd_mm_1"]) + float(rows[1]["hd_mm_2"])) / 2
+    assert float(rows[1]["hd_mm"]) == pytest.approx(means, rel=1e-5)
 
 
 # NaN

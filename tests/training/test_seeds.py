@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cohorts import QUICK, all_of, names_in
+from runfolders import write_curve
 
 import rwtool
 from rwtool.network.config import TrainConfig
@@ -16,6 +17,7 @@ from rwtool.training.seeds import (
     Study,
     TrainedRun,
     choose_jobs,
+    find_collapsed,
     train_alone,
     train_one_after_another,
     train_side_by_side,
@@ -183,3 +185,14 @@ def test_runs_are_side_by_side_where_that_changes_nothing_but_time(monkeypatch, 
     config = TrainConfig(patch=(100, 100), features=30, epochs=10)
     study = SimpleNamespace(data=Data())
     assert choose_jobs(study, [config] * given["runs"], given["jobs"]) == expected
+
+
+def test_what_has_collapsed_goes_by_the_rule_of_convergence(tmp_path):
+    folders = [tmp_path / f"seed-{seed}" for seed in range(6)]
+    for seed, dice in enumerate((0.9, 0.8, 0.39)):
+        write_curve(folders[seed], [1], {1: [dice], 2: [0.5]}, seed=seed)
+    write_curve(folders[3], [1], {1: [0.9], 2: [0.5]}, seed=3, epochs=5, diverged=2)
+    write_curve(folders[4], [1], {1: [0.0], 2: [0.0]}, seed=4, epochs=5)  # on its way
+    assert find_collapsed(folders) == {folders[3]}
+    assert find_collapsed([*folders[:3], tmp_path / "seed-9"]) == {folders[2]}
+    assert find_collapsed(folders[4:]) == set()

@@ -154,6 +154,22 @@ def test_a_batch_larger_than_the_set_holds_each_slice_equally_often():
     assert sorted(counts) == [2, 2, 2, 3, 3, 3]
 
 
+@pytest.mark.parametrize(("steps", "counts"), [(1, {0, 1}), (3, {2}), (4, {2, 3})])
+def test_so_many_steps_are_part_of_a_pass_or_several_passes(steps, counts):
+    data = slice_set(small_cases(), (12, 8), augment=False)
+    plan = data.plan_epoch(4, 0, 0, steps)
+    assert plan.rows.shape == (steps, 4)
+    assert set(np.bincount(plan.rows.ravel(), minlength=6).tolist()) == counts
+    assert len(list(data.batches(plan))) == steps
+
+
+def test_the_steps_of_one_pass_are_what_is_drawn_without_their_number():
+    data = slice_set(small_cases(), (12, 8))
+    plan, same = data.plan_epoch(2, 3, 7), data.plan_epoch(2, 3, 7, 3)
+    assert torch.equal(plan.rows, same.rows)
+    assert torch.equal(plan.draws, same.draws)
+
+
 def test_the_same_seed_and_epoch_draw_the_same_and_others_something_else():
     data = slice_set(small_cases(), (12, 8))
     torch.manual_seed(5)

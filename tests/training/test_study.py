@@ -6,6 +6,7 @@ from cohorts import FILES, QUICK, all_of, names_in, train, train_and_stop, weigh
 
 import rwtool
 from rwtool.network.checkpoint import load_checkpoint
+from rwtool.training import seeds as training_seeds
 
 torch.set_num_threads(1)
 
@@ -74,3 +75,79 @@ def test_a_run_is_not_put_among_the_files_that_it_is_trained_on(cohort, folder):
     ):
         train(cohort, cohort / folder)
     assert names_in(cohort / folder) == before
+
+
+# Again in place of what has collapsed
+
+
+@pytest.fixture
+def collapsing(monkeypatch):
+    """Trainings whose seeds 1 and 3 find nothing, and the seeds that were trained."""
+
+    def train_run(run, checkpoint, *arguments, **options):
+        validation = train_run_as_it_is(run, checkpoint, *arguments, **options)
+        seed = checkpoint.config.seed
+        trained.append(seed)
+        if seed in (1, 3):
+            lines = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+            for name in ("dice", "dice_1", "dice_2"):
+                lines[-1][lines[0].index(name)] = "0"
+            (run / "metrics.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+        return validation
+
+    trained, train_run_as_it_is = [], training_seeds.train_run
+    monkeypatch.setattr(training_seeds, "train_run", train_run)
+    return trained
+
+
+def several(cohort, run, **more):
+    return rwtool.train(cohort / "images", cohort / "labels", run, jobs=1, **{**QUICK, "epochs": 1, **more})
+
+
+def test_runs_of_further_seeds_are_trained_in_place_of_collapsed_ones_which_stay(cohort, tmp_path, collapsing):
+    done = several(cohort, tmp_path, seeds=[0, 1, 2], again=5)
+    assert collapsing == [0, 1, 2, 3, 4]  # 3 stands for 1 and has collapsed too, so 4 stands for 3
+    assert [(run.folder.name, run.collapsed) for run in done] == [
+        ("seed-0", False), ("seed-1", True), ("seed-2", False), ("seed-3", True), ("seed-4", False),
+    ]  # fmt: skip
+    again = several(cohort, tmp_path, seeds=[0, 1, 2], again=5, resume=True)
+    assert collapsing == [0, 1, 2, 3, 4]
+    assert [(run.folder.name, run.collapsed, run.trained) for run in again][3:] == [
+        ("seed-3", True, False), ("seed-4", False, False),
+    ]  # fmt: skip
+
+
+def test_no_more_than_so_many_are_trained_again(cohort, tmp_path, collapsing):
+    done = several(cohort, tmp_path, seeds=[0, 1, 2], again=1)
+    assert [run.folder.name for run in done] == ["seed-0", "seed-1", "seed-2", "seed-3"]
+    shutil.rmtree(tmp_path / "seed-3")
+    # the settings of the runs hold, though they are not given again
+    rwtool.train(cohort / "images", cohort / "labels", tmp_path, seeds=[0, 1, 2], again=1, resume=True)
+    assert load_checkpoint(tmp_path / "seed-3" / "last.pt").config.features == QUICK["features"]
+    assert collapsing == [0, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"again": 1}, "again=1 is how many runs to train in place of collapsed ones of seeds="),
+        ({"again": -1, "seeds": [0]}, "again=-1 is how many"),
+        ({"again": 1, "seeds": [0], "val": 0}, "again=1 goes by the validation Dice of the runs, and there are no suc"),
+        ({"again": 3, "seeds": [0, 1]}, "seed-4 holds a run; resume=True goes on with it"),
+    ],
+)
+def test_what_does_not_go_with_again_is_refused_before_anything_is_trained(cohort, quick, tmp_path, options, message):
+    shutil.copytree(quick.folder, tmp_path / "seed-4")
+    with pytest.raises(rwtool.UsageError, match=message):
+        several(cohort, tmp_path, **options)
+    assert names_in(tmp_path) == {"seed-4"}
+
+
+def test_several_runs_have_a_picture_of_their_mean(cohort, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("rwtool.training.study.draw_runs", lambda *arguments: drawn.append(arguments))
+    several(cohort, tmp_path, seeds=[4, 2])
+    assert drawn == [(tmp_path, [tmp_path / "seed-4", tmp_path / "seed-2"], {1: "1", 2: "2"})]
+    several(cohort, tmp_path / "one")
+    several(cohort, tmp_path, seeds=[4, 2], resume=True)
+    assert len(drawn) == 1

@@ -6,8 +6,11 @@ import torch
 from cohorts import dice, metrics, train, voxels
 
 import rwtool
+from rwtool.network.config import TrainConfig
 from rwtool.network.segmenter import Segmenter
-from rwtool.training.validation import ClassResult, Validation
+from rwtool.training.cohort import Source, plan_cohort, read_cohort
+from rwtool.training.distributed import ALONE
+from rwtool.training.validation import ClassResult, Validation, validate
 
 torch.set_num_threads(1)
 
@@ -39,6 +42,37 @@ def test_validation_segments_slices_larger_than_the_patch_by_windows(cohort, tmp
     assert seen == []
     train(cohort, tmp_path / "crops", epochs=1, patch=(16, 16))
     assert seen == [((20, 24), (16, 16))] * 3  # three validation cases
+
+
+class Blind:
+    """Stands for a segmenter that finds class 1 in its place, class 2 nowhere, and 3 where it is not."""
+
+    def __init__(self, truth):
+        self.truth = iter(truth)
+
+    def labels(self, image, size):
+        labels = next(self.truth).copy()
+        labels[labels == 2] = 0
+        labels[0, 0, 0] = 3
+        return labels
+
+
+def test_a_missed_or_invented_class_counts_the_diagonal_of_its_volume_by_epoch(cohort):
+    config = TrainConfig()
+    source = Source(str(cohort / "images"), str(cohort / "labels"), classes=(0, 1, 2, 3, 4))
+    read = read_cohort(plan_cohort(source, config), config)
+    truth = [read.cases[name].reference.array for name in read.split.val]
+    found = validate(Blind(truth), read, ALONE, distances=True)
+    diagonal = math.hypot(4 * 4, 20 * 1.5, 24 * 0.8)
+    columns = found.distance_columns()
+    for name in ("hd_mm", "hd95_mm"):
+        assert columns[f"{name}_1"] == 0
+        assert [columns[f"{name}_{label}"] for label in (2, 3)] == [pytest.approx(diagonal)] * 2
+        assert math.isnan(columns[f"{name}_4"])  # in no case
+        assert columns[name] == pytest.approx(2 * diagonal / 3)
+    assert [math.isnan(one.hd_mm) for one in found.classes] == [False, True, True, True]
+    without = validate(Blind(truth), read, ALONE)
+    assert all(math.isnan(value) for value in without.distance_columns().values())
 
 
 def result(label, dice):

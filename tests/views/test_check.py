@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+from cohorts import train
 
 import rwtool
 
@@ -60,3 +61,20 @@ def test_a_map_that_does_not_verify_has_no_figure(maps, tmp_path):
     (maps / "case_5.nii.gz").unlink()
     with pytest.raises(rwtool.RwtoolError, match="no map verifies, so there is no figure"):
         rwtool.check_maps(maps, figure=tmp_path / "b.png", jobs=1)
+
+
+def test_the_figure_is_drawn_at_the_softmax_of_the_checkpoint_that_is_named(maps, cohort, tmp_path):
+    run = train(cohort, tmp_path / "run", checkpoint_every=1, lr=0.05).folder
+    found = {}
+    for name, more in {
+        "first": {"run": run, "checkpoint": 1},
+        "file": {"run": run / "checkpoints" / "epoch-1.pt"},
+        "best": {"run": run, "checkpoint": "best"},
+    }.items():
+        counts = rwtool.check_maps(maps, figure=tmp_path / f"{name}.png", case="case_0", slice=2, jobs=1, **more)
+        found[name] = dict(list(counts.figure.counts.items())[2:])
+    assert [list(counts) for counts in found.values()] == [["run epoch 1"], ["epoch-1"], ["run best"]]
+    assert found["first"]["run epoch 1"] == found["file"]["epoch-1"]
+    assert found["best"]["run best"] != found["first"]["run epoch 1"]
+    with pytest.raises(rwtool.UsageError, match="checkpoint=1 is that of a run; give run=FOLDER too"):
+        rwtool.check_maps(maps, figure=tmp_path / "x.png", checkpoint=1, jobs=1)
