@@ -168,5 +168,6 @@ def test_the_shares_that_the_page_of_maps_states_are_those_of_the_demo(tmp_path)
     rwtool.make_maps(tmp_path / "labels", tmp_path / "maps", kinds=("boundary",), jobs=1)
     checked = rwtool.check_maps(tmp_path / "maps" / "boundary", jobs=1)
     uniform, random = f"{checked.uniform.unstable_share:.0%}", f"{checked.random.unstable_share:.0%}"
-    stated = f"{uniform} of the voxels of Boundary maps have at uniform softmax, and {random}".replace("%", " %")
-    assert stated in " ".join(read_page("maps").split())
+    page = " ".join(read_page("maps").split())
+    assert f"At uniform softmax {uniform} of the voxels of the hearts' Boundary maps".replace("%", " %") in page
+    assert f"| `boundary` | no | {random}".replace("%", " %") in page
