@@ -1,3 +1,5 @@
+import bz2
+import gzip
 import math
 
 import numpy as np
@@ -27,9 +29,23 @@ def test_voxels_that_end_early_are_refused_with_both_sizes(tmp_path):
 def test_a_bomb_takes_no_memory_before_it_is_refused(tmp_path):
     path = tmp_path / "v"
     path.write_bytes(b"x" * 10)
-    for encoding in ("raw", "gzip", "zlib", "text"):
+    for encoding in ("raw", "gzip", "zlib", "text", "bzip2"):
         with pytest.raises(VolumeError, match="can hold at most"):
             open_raster(Raster([path], np.dtype("u1"), (1 << 15,) * 3, None, encoding, np.eye(4), True), None)
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("bzip2", bz2.compress)])
+def test_a_bomb_behind_the_voxels_is_not_unpacked_to_its_end(tmp_path, monkeypatch, encoding, pack):
+    monkeypatch.setattr("rwtool.io.names._MOST_AFTER", 1 << 21)
+    path = tmp_path / "v"
+    for more, refused in ((1 << 20, False), (1 << 22, True)):
+        path.write_bytes(pack(bytes(120 + more)))
+        packed = Raster([path], np.dtype("u1"), (6, 5, 4), None, encoding, np.eye(4), True)
+        if refused:
+            with pytest.raises(VolumeError, match="more than 2,097,152 bytes beyond what its header claims"):
+                open_raster(packed, None)
+        else:
+            assert "1,048,576 bytes more than its header says" in open_raster(packed, None).header.notes[-1]
 
 
 def test_files_that_do_not_part_evenly_are_refused(tmp_path):
