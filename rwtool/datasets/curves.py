@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from rwtool.errors import RwtoolError, UsageError, shorten
 from rwtool.io.names import case_name
 from rwtool.records import read_json, read_toml, to_record
 
+_LARGEST_LOSS = float(np.finfo(np.float32).max)
 _DICE = "dice_"  # before the label, in a column of metrics.csv
 _MEND = "train the run again, or leave it out"
 _OF_A_SEED = ("seed", "device", "format")  # may differ between runs of one method
@@ -191,7 +193,7 @@ def _read_metrics(path: Path) -> tuple[Floats, Floats, dict[int, Floats]]:
                 try:
                     if None in line.values() or None in line:
                         raise ValueError(f"expected {len(columns)} fields")
-                    rows.append([float(line[name] or "nan") for name in ("loss", "dice", *labels)])
+                    rows.append([_number(line[name], name) for name in ("loss", "dice", *labels)])
                 except ValueError as error:
                     raise RwtoolError(f"{path}, line {lines.line_num}: {error}; {_MEND}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -199,6 +201,17 @@ def _read_metrics(path: Path) -> tuple[Floats, Floats, dict[int, Floats]]:
         raise RwtoolError(f"{path}: cannot be read as a table: {reason}; {_MEND}") from error
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 2 + len(labels))
     return table[:, 0], table[:, 1], {label: table[:, 2 + k] for k, label in enumerate(labels.values())}
+
+
+def _number(text: str, column: str) -> float:
+    """A loss, as large as float32 can be, or a Dice; NaN where it is not known."""
+    number = float(text or "nan")
+    if column == "loss":
+        if abs(number) > _LARGEST_LOSS:
+            raise ValueError(f"expected a finite loss, found {text!r}")
+    elif not 0 <= number <= 1 and not math.isnan(number):
+        raise ValueError(f"{column} is between 0 and 1; found {text!r}")
+    return number
 
 
 def _is_dice(column: str) -> bool:

@@ -43,6 +43,7 @@ _RANGES = {
     "epochs": (1, 1 << 31), "batch_size": (1, 1 << 31), "features": (1, 1 << 16), "val_every": (1, 1 << 31),
     "depth": (2, 16), "seed": (0, (1 << 63) - 1), "split_seed": (0, (1 << 63) - 1),
 }  # fmt: skip
+_MOST_PIXELS = 1 << 16  # of a patch, along an axis
 _WHERE_ONLY = ("device",)  # changes where a run is computed, not what
 
 
@@ -150,6 +151,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and (len(value) != 2 or not all(0 < side < math.inf for side in value)):
                 raise UsageError(f"{name}={value} is not two positive numbers, (y, x)")
+        if self.patch is not None and max(self.patch) > _MOST_PIXELS:
+            raise UsageError(f"patch={self.patch} is larger than {_MOST_PIXELS} pixels along an axis")
 
     def _check_mixture(self) -> None:
         if self.mixed_with is not None and self.loss not in MAP_OF_LOSS:
