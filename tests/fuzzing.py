@@ -51,6 +51,7 @@ from nibabel.affines import voxel_sizes
 
 import rwtool
 from rwtool.cli import main
+from rwtool.datasets.channels import read_channels_of
 from rwtool.errors import RwtoolError
 from rwtool.io.formats import suited
 
@@ -173,6 +174,11 @@ def use_volume(files, folder, rng, name, oracle=None):
         run("maps", path, folder / "out", "-q", "-j", 1, "--kind", rng.choice(("rrw", "ac", "boundary")), *where)
     elif command == "evaluate":
         run("evaluate", path, path, "-q", "-j", 1, "--classes", "0,1,2,3", *where)
+    if command is None:  # as an image, of any number of channels
+        with contextlib.suppress(RwtoolError):
+            image, geometry, _ = read_channels_of((path,), spacing_mm=SPACING)
+            if image.shape[1:] != geometry.array_shape or not np.isfinite(image).all():
+                raise FindingError(f"it reads an image of {image.shape} on a grid of {geometry.array_shape}")
     _fill_memory(0xA5)
     found = read_volume(path)
     _fill_memory(0x33)

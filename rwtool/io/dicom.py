@@ -275,9 +275,7 @@ def _check_elements(path: Path) -> None:
         raise VolumeError(f"{path.name} lacks the element {_named(lacking)}; copy it again from its source")
     claimed = math.prod(numbers.values()) // 8
     if pixels < claimed:
-        raise VolumeError(
-            f"{path.name} holds {pixels:,} bytes of pixels, its header claims {claimed:,}; copy it again"
-        )
+        raise VolumeError(f"{path.name} holds {pixels:,} bytes of pixels, its header claims {claimed:,}; copy it again")
 
 
 def _elements(block: mmap.mmap, at: int, *, explicit: bool) -> Iterator[tuple[bytes, int, int]]:

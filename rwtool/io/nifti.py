@@ -144,7 +144,8 @@ def describe_nifti(
     shape = one_volume(file_shape[:3] if many and len(file_shape) == 4 else file_shape)
     claimed = channels * math.prod(shape) * dtype.itemsize + offset
     check_size(files[-1].stat().st_size, claimed, packed=gzipped(files[-1]))
-    geometry, notes = _geometry(raw, header, shape, file_shape, slice_axis, spacing_mm)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond numbers is refused as such
+        geometry, notes = _geometry(raw, header, shape, file_shape, slice_axis, spacing_mm)
     slope, inter = _scaling(raw)
     return _Nifti(files[-1], Header(geometry, dtype, notes), channels, offset, slope, inter, unsure)
 

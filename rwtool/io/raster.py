@@ -95,7 +95,8 @@ def open_raster(
     if after > 0:
         notes += (f"the file holds {after:,} bytes more than its header says; they are left out",)
     array = array.astype(header.dtype, copy=False).reshape(raster.file_shape, order="F")
-    array = array.reshape(shape, order="F") if channel is None else np.moveaxis(array, channel, -1)
+    array = array if channel is None else np.moveaxis(array, channel, -1)
+    array = array.reshape(shape if channel is None else (*shape, channels), order="F")
     return Stored(replace(header, notes=notes), array if channels > 1 or channel is None else array[..., 0])
 
 

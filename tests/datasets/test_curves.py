@@ -159,3 +159,21 @@ def test_damaged_results_are_named(here):
     (run / "run.json").write_text(json.dumps({"classes": [{"value": "x", "name": "RV"}]}))
     with pytest.raises(rwtool.RwtoolError, match=r"run.json: these are not the results of a run: \$.classes"):
         read_class_names(run)
+
+
+@pytest.mark.parametrize("text", ["7" * 200, "inf", "-1e39"])
+def test_a_loss_that_no_training_has_is_refused(here, text):
+    run = write_curve(here / "run", LOSS, DICE)
+    table = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text(table.replace("\n2,-0.25,", f"\n2,{text},"))
+    with pytest.raises(rwtool.RwtoolError, match=rf"metrics\.csv, line 3: expected a finite loss, found '{text}'"):
+        read_curve(run)
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.1", "inf"])
+def test_a_dice_is_between_0_and_1(here, text):
+    run = write_curve(here / "run", LOSS, DICE)
+    table = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text(table.replace(",0.25,1.5,", f",{text},1.5,"))
+    with pytest.raises(rwtool.RwtoolError, match=rf"line 3: dice_3 is between 0 and 1; found '{text}'"):
+        read_curve(run)

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from byhand import nrrd
 from volumes import some_labels
 
 from rwtool.errors import UsageError, VolumeError
-from rwtool.io.formats import read_labels
+from rwtool.io.formats import count_channels, read_image_channels, read_labels
 from rwtool.io.names import file_hash
 from rwtool.io.raster import Raster, open_raster
 
@@ -69,6 +70,28 @@ def test_colour_images_are_refused(tmp_path, suffix):
     sitk.WriteImage(sitk.GetImageFromArray(some_labels((4, 5, 6, 3)), isVector=True), str(tmp_path / f"a{suffix}"))
     with pytest.raises(VolumeError, match=r"found 3 per voxel .a colour, vector or 4D image."):
         read_labels(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_of_a_flat_image_are_slices(tmp_path, axis, channels):
+    flat = some_labels((3, 2, channels))
+    kinds = ["domain", "domain"]
+    kinds.insert(axis, "vector")
+    directions = ["(0.5,0)", "(0,2)"]
+    directions.insert(axis, "none")
+    path = nrrd(
+        tmp_path / "a.nrrd",
+        np.moveaxis(flat, -1, axis),
+        kinds=" ".join(kinds),
+        space_dimension="2",
+        space_directions=" ".join(directions),
+    )
+    assert count_channels(path) == channels
+    for k, volume in enumerate(read_image_channels(path)):
+        assert (volume.geometry.to_file(volume.array) == flat[:, :, k : k + 1]).all()
+    if channels == 1:
+        assert (flat[:, :, 0] == read_labels(path).array[0].T).all()
 
 
 @pytest.mark.parametrize(("suffix", "field"), [(".mhd", "ElementDataFile = "), (".nhdr", "data file: ")])
