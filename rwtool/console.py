@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from rwtool.errors import cut_lines
+
 COMMAND_LINE: ContextVar[str | None] = ContextVar("COMMAND_LINE", default=None)
 """The command line that runs, for what a report says of itself; None where rwtool is used from Python."""
 
@@ -45,7 +47,7 @@ def printable_lines(text: str) -> str:
     a.nii: two grids
         reference  1 x 1\x07
     """
-    first, *others = text.split("\n")
+    first, *others = cut_lines(text).split("\n")
     indented = (line if line.startswith("    ") else f"    {line}" for line in others)
     return "\n".join(printable(line) for line in (first, *indented))
 
@@ -112,7 +114,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
     console = Console(highlight=False, markup=False, emoji=False)
     for line in lines:
-        console.print(_fitted(printable(line), console.encoding), soft_wrap=not console.is_terminal)
+        console.print(_fitted(printable(cut_lines(line)), console.encoding), soft_wrap=not console.is_terminal)
 
 
 def _fitted(text: str, encoding: str | None) -> str:

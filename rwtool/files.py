@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import os
 import platform
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from isal import isal_zlib
 
 from rwtool.errors import UsageError, VolumeError
 
+_NAME_MOST = 255  # bytes, on all usual file systems
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE)
 _LOCK_SECONDS = 60  # what a lock is held for takes milliseconds
 
 
@@ -29,10 +33,31 @@ def file_crc32(path: str | Path) -> str:
     return f"{checksum:08x}"
 
 
-def is_file_name(name: str) -> bool:
-    """Whether a text names a file of a folder: no path, and nothing that no name can hold."""
+def is_file_name(name: str, *, windows: bool = os.name == "nt") -> bool:
+    """Whether a text names a file of a folder: no path, and nothing that no name can hold.
+
+    On Windows also no device such as ``CON`` or ``aux.txt``, and none that would be another file's, for dots and spaces
+    at the end do not count there and a colon names a part of a file.
+    """
+    if windows and (_DEVICE.fullmatch(name) or re.search(r'[<>:"/\\|?*\x00-\x1f]|[. ]$', name)):
+        return False
     plain = name == os.path.basename(name) and not os.path.splitdrive(name)[0]
     return plain and name not in ("", ".", "..") and "\0" not in name
+
+
+def fitting_name(name: str, suffix: str) -> str:
+    """Name of a file that is called after another: of one that leaves no room for the suffix, a hash is the end.
+
+    >>> fitting_name("case_1", ".json")
+    'case_1.json'
+    >>> len(fitting_name("a" * 251, ".json"))
+    245
+    """
+    if len(os.fsencode(name + suffix)) <= _NAME_MOST:
+        return name + suffix
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()
+    kept = os.fsencode(name)[: _NAME_MOST - len(digest) - len(suffix) - 10].decode(errors="ignore")
+    return f"{kept}{digest}{suffix}"
 
 
 def file_in(folder: Path, name: str) -> Path:

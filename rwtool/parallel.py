@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from rwtool.console import show_progress
-from rwtool.errors import RwtoolError, told_when_interrupted
+from rwtool.errors import RwtoolError, lacks_memory, told_when_interrupted
 from rwtool.files import remove_leftovers
 from rwtool.machine import available_cores, available_memory
 from rwtool.workers import WorkerEndedError, Workers, WorkersLostError
@@ -295,9 +295,10 @@ def attempt(function: Callable[[Argument], Result], item: Work[Argument]) -> Out
         result = function(item.argument)
     except RwtoolError as caught:
         error = str(caught)
-    except MemoryError:
-        error = "not enough memory; free some, or give fewer jobs, such as jobs=1"
     except Exception as caught:  # a bug in one case must not cost the others
-        error = f"unexpected {type(caught).__name__}: {caught} (this is a bug in rwtool)"
-        details = traceback.format_exc()
+        if lacks_memory(caught):
+            error = "not enough memory; free some, or give fewer jobs, such as jobs=1"
+        else:
+            error = f"unexpected {type(caught).__name__}: {caught} (this is a bug in rwtool)"
+            details = traceback.format_exc()
     return Outcome(item.name, result, error, details, time.perf_counter() - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
@@ -33,7 +34,7 @@ def read_parsed(
     ----------
     path : Path
     parse : callable
-        Takes the text; a ValueError of it says what is wrong.
+        Takes the text; a ValueError of it, or one of `csv`, says what is wrong.
     refusal : str
         What to say before the reason: ``"cannot be read as a split"``.
     mend : str
@@ -50,7 +51,7 @@ def read_parsed(
         if path.exists() and not path.is_file():
             raise ValueError("it is no regular file")
         return parse(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as caught:
+    except (OSError, ValueError, RecursionError, csv.Error) as caught:
         reason = str(caught)
         if isinstance(caught, OSError):
             reason = caught.strerror or reason

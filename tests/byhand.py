@@ -129,7 +129,7 @@ def element(group, number, kind, value):
 
 def dicom(path, pixels, position, *, series="1.2.3.4", kind="1.2.840.10008.5.1.4.1.1.4", spacing="0.9\\0.5", turn=None):
     """Write one slice (rows, columns) of 16 bits as a DICOM file."""
-    number = str(abs(hash((path.name, series))) % 10**9)
+    number = str(zlib.crc32(f"{path.name} {series}".encode()))
     short = lambda n: struct.pack("<H", n)  # noqa: E731
     body = [
         element(8, 0x16, "UI", kind), element(8, 0x18, "UI", f"{series}.{number}"), element(8, 0x60, "CS", "MR"),

@@ -97,6 +97,14 @@ def test_lines_are_written_out(capsys):
     assert capsys.readouterr().out == f"{WRITTEN_OUT}\n[x] plain\n"
 
 
+def test_a_line_without_an_end_is_cut(capsys):
+    print_lines(["first", "a" * 9000])
+    say("b" * 9000)
+    first, cut, said = capsys.readouterr().out.splitlines()
+    assert (first, len(cut), len(said)) == ("first", 4520, 4520)
+    assert "a [4,500 characters] a" in cut
+
+
 def test_progress_names_are_written_out(capsys):
     with show_progress("maps", {DANGEROUS: 1, "b": 1}) as advance:
         advance(DANGEROUS, 0.25, False)

@@ -8,7 +8,17 @@ import time
 import pytest
 
 from rwtool.errors import VolumeError
-from rwtool.files import atomic, file_crc32, file_in, is_file_name, locked, make_folder, naming, remove_leftovers
+from rwtool.files import (
+    atomic,
+    file_crc32,
+    file_in,
+    fitting_name,
+    is_file_name,
+    locked,
+    make_folder,
+    naming,
+    remove_leftovers,
+)
 
 
 def names(folder):
@@ -87,6 +97,35 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
     assert not is_file_name(name)
     with pytest.raises(VolumeError, match="is no name of a file in this folder; nothing outside of it is touched"):
         file_in(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CON",
+        "nul",
+        "aux.txt",
+        "Com1.nii.gz",
+        "lpt\u00b9",
+        "prn .npy",
+        "a.",
+        "a ",
+        "a:b",
+        "C:a",
+        "a\\b",
+        "a|b",
+        "a\nb",
+        "a?",
+    ],
+)
+def test_a_name_that_windows_takes_for_something_else_is_none_there(name):
+    assert not is_file_name(name, windows=True)
+    assert is_file_name(name, windows=False)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "console", "com10", "auxiliary.npy", ".con", "caf\u00e9 1"])
+def test_other_names_are_names_on_windows_too(name):
+    assert is_file_name(name, windows=True)
 
 
 def test_a_link_is_followed_within_the_folder_alone(tmp_path):
@@ -213,3 +252,14 @@ def test_a_process_that_has_ended_is_gone_whether_its_parent_has_asked_or_not(tm
         assert len(names(tmp_path)) == 1
         remove_leftovers(tmp_path)
         assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("letter", ["a", "ä", "\U0001f600", "\udcff"])
+def test_a_name_that_is_long_already_leaves_room_for_a_suffix(tmp_path, letter):
+    names = [letter * (250 // len(os.fsencode(letter))) + end for end in ("", "b", "c")]
+    made = {fitting_name(name, ".json") for name in names}
+    assert len(made) == 3
+    for name in made:
+        (tmp_path / name).write_text("x")
+        assert name.endswith(".json")
+    assert fitting_name("case", ".json") == "case.json"

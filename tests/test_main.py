@@ -105,6 +105,13 @@ def test_an_error_of_the_system_is_one_line_wherever_it_comes_up(interrupted):
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", "Error: a/b: Permission denied\n")
 
 
+def test_a_lack_of_memory_is_one_line(interrupted):
+    for error, reason in ((MemoryError(), "no more is free"), (MemoryError("Unable to allocate 8 GiB"), "Unable to")):
+        result = interrupted(raising(error))
+        assert (result.exit_code, result.output.count("\n")) == (1, 1)
+        assert result.output.startswith(f"Error: not enough memory: {reason}")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])
 def test_a_closed_stream_is_no_error(closed):
     command = f'"$0" -m rwtool help maps {closed}'

@@ -19,7 +19,7 @@ import click
 from rwtool import __version__
 from rwtool.cli.options import for_shell
 from rwtool.console import COMMAND_LINE, printable_lines
-from rwtool.errors import RwtoolError, UsageError
+from rwtool.errors import RwtoolError, UsageError, lacks_memory
 from rwtool.maps.core import chosen_core
 
 _COMMANDS = {
@@ -80,6 +80,13 @@ class _Group(click.Group):
             command = self.commands.get(ctx.invoked_subcommand or "", self)
             kind = click.UsageError if isinstance(error, UsageError) else click.ClickException
             raise kind(for_shell(printable_lines(str(error)), command)) from error
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            reason = str(error).partition("\n")[0] or "no more is free"
+            raise click.ClickException(
+                printable_lines(f"not enough memory: {reason}; free some, or ask for less at once")
+            ) from error
         except OSError as error:  # of a disk or a permission, wherever it comes up; a closed pipe is for click
             if error.errno in (None, errno.EPIPE) or error.strerror is None:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from rwtool.records import read_json, read_toml, to_record
 DISTANCES = ("hd_mm", "hd95_mm")
 """Columns of ``metrics.csv`` where distances were measured in every validation."""
 
+_LARGEST_LOSS = float(np.finfo(np.float32).max)
 _DICE = "dice_"  # before the label, in a column of metrics.csv
 _MEND = "train the run again, or leave it out"
 _OF_A_SEED = ("seed", "device", "format", "checkpoint_every", "validate_hd")  # may differ between runs of one method
@@ -198,7 +200,7 @@ def _read_metrics(path: Path) -> dict[str, Floats]:
                 try:
                     if None in line.values() or None in line:
                         raise ValueError(f"expected {len(columns)} fields")
-                    rows.append([float(line[name] or "nan") for name in wanted])
+                    rows.append([_number(line[name], name) for name in wanted])
                 except ValueError as error:
                     raise RwtoolError(f"{path}, line {lines.line_num}: {error}; {_MEND}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -212,6 +214,20 @@ def _is_measure(column: str) -> bool:
     """Whether it is the Dice of a label, or a distance of all or of one."""
     name, _, label = column.rpartition("_")
     return column in DISTANCES or (name in ("dice", *DISTANCES) and label.isdecimal())
+
+
+def _number(text: str, column: str) -> float:
+    """A loss, as large as float32 can be, a distance or a Dice; NaN where it is not known."""
+    number = float(text or "nan")
+    if column == "loss":
+        if abs(number) > _LARGEST_LOSS:
+            raise ValueError(f"expected a finite loss, found {text!r}")
+    elif column.startswith(DISTANCES):
+        if not 0 <= number < math.inf and not math.isnan(number):
+            raise ValueError(f"{column} is 0 mm or more; found {text!r}")
+    elif not 0 <= number <= 1 and not math.isnan(number):
+        raise ValueError(f"{column} is between 0 and 1; found {text!r}")
+    return number
 
 
 def read_class_names(run: Path) -> dict[int, str]:

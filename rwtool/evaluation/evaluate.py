@@ -20,7 +20,7 @@ from rwtool.errors import UsageError
 from rwtool.evaluation.case import CaseJob, Measured, Settings, measure_case, peak_bytes
 from rwtool.evaluation.pairing import Pairing, Run, pair_files
 from rwtool.evaluation.rows import Label, Row, Rules
-from rwtool.files import make_folder
+from rwtool.files import fitting_name, make_folder
 from rwtool.io.grids import SAME_GRID
 from rwtool.maps.core import core_version
 from rwtool.metrics.measures import METRICS, HD95Rule, check_tolerance, diagonal_mm
@@ -259,7 +259,7 @@ def plan_evaluation(request: Request) -> EvaluationPlan:
     work = []
     for name, reference in dataset.files.items():
         predictions = tuple(run.files.get(name) for run in pairing.runs)
-        cache = None if request.out is None else request.out / _CACHE / f"{name}.json"
+        cache = None if request.out is None else request.out / _CACHE / fitting_name(name, ".json")
         job = CaseJob(reference, predictions, settings, cache)
         work.append(Work(name, job, reference.voxels * len(pairing.runs), peak_bytes(job)))
     failed: list[Outcome[Any]] = list(dataset.failed)

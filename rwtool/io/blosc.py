@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ _BLOCK_SIDE = 64  # voxels along y and x that are unpacked together
 OUTSIDE = -1
 """What nnU-Net writes where image and label are 0; it trains on it as background."""
 
+_MARK = b"\x9e\xa8b2frame\0"  # with which the header of a frame begins
+_LAYERS = 92  # byte of the header at which the number of its layers stands, and then their names
+
 
 def check_blosc(error: type[RwtoolError] = VolumeError) -> None:
     """Refuse to go on without blosc2, by this error."""
@@ -34,17 +38,26 @@ def open_array(path: Path) -> Any:
     Raises
     ------
     VolumeError
-        blosc2 is not installed, or the file is none of its arrays.
+        blosc2 is not installed, or the file is none of its arrays: neither an expression nor a function, which blosc2
+        would compute, nor a link to other files, which it would follow.
     """
     check_blosc()
     import blosc2
 
+    if (layers := _layers(path)) != [b"b2nd"]:
+        named = ", ".join(ascii(layer)[2:-1] for layer in layers) or "no array"
+        raise VolumeError(f"it holds {named}; expected an array (b2nd) alone, as nnU-Net's preprocessing writes it")
     try:
         array = blosc2.open(urlpath=str(path), mode="r")
     except Exception as error:  # of a damaged file: RuntimeError, ValueError, and others
         raise VolumeError(f"it cannot be read as an array of blosc2: {error}; make it again") from error
     if not isinstance(array, blosc2.NDArray):
         raise VolumeError(f"it holds a {type(array).__name__}; expected an array, as nnU-Net's preprocessing writes it")
+    if not _is_whole(array):
+        raise VolumeError(
+            f"its shape {tuple(array.shape)} is not that of the {array.schunk.nbytes:,} bytes that it holds; it is "
+            "damaged; make it again"
+        )
     return array
 
 
@@ -72,6 +85,32 @@ def new_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     return blosc2.empty(
         shape, dtype=dtype, urlpath=str(path), mode="w", chunks=ones + chunk, blocks=ones + block, cparams=packing
     )
+
+
+def _is_whole(array: Any) -> bool:
+    """Whether the pieces of an array are those that its shape asks for: blosc2 makes up what is missing."""
+    held, itemsize = array.schunk, np.dtype(array.dtype).itemsize
+    if min((*array.chunks, *array.blocks), default=1) < 1:
+        return False
+    padded = (-(-chunk // block) * block for chunk, block in zip(array.chunks, array.blocks, strict=True))
+    pieces = (-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True))
+    found = (held.blocksize, held.chunksize, held.nchunks)
+    return found == (math.prod(array.blocks) * itemsize, math.prod(padded) * itemsize, math.prod(pieces))
+
+
+def _layers(path: Path) -> list[bytes]:
+    """Names of what the header of a frame says that it is; empty where it is no frame."""
+    with path.open("rb") as stream:
+        head = stream.read(1 << 12)
+    names: list[bytes] = []
+    if not head.startswith(_MARK):
+        return names
+    at = _LAYERS + 2
+    for _ in range(int.from_bytes(head[_LAYERS:at], "big")):
+        size = head[at] & 31 if at < len(head) else 0
+        names.append(head[at + 1 : at + 1 + size])
+        at += size + 6
+    return names
 
 
 def open_b2nd(path: Path, slice_axis: int | None, voxels: bool, spacing_mm: Sequence[float] | None) -> Stored:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import mmap
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,18 @@ _SAME_DIRECTION = 1e-3  # of the cosines of its slices
 _ON_LINE = 0.01  # of a step: how far off the line of the others a slice may lie
 _SERIES = "0020|000e"
 _META_MOST = 1 << 16  # bytes
+_SYNTAX = 0x10  # tag of the transfer syntax
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"  # little-endian, not packed
+_OTHERWISE = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")  # big-endian, and packed as a whole
+_PIXELS, _FRAMES, _COLOURS = b"\xe0\x7f\x10\0", b"\x28\0\x08\0", b"\x28\0\x04\0"
+_NUMBERS = tuple(
+    b"\x28\0" + bytes(pair) for pair in ((0x10, 0), (0x11, 0), (2, 0), (0, 1))
+)  # rows, columns, samples, bits
+_SAID = (_FRAMES, _COLOURS, *_NUMBERS)
+_UNTOLD = 0xFFFFFFFF  # size of what has an end marked
+_LONG_KINDS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_KINDS = _LONG_KINDS | set(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_DAMAGED = "its element {} is damaged; copy it again from its source"
 _META_KINDS = (b"UL", b"OB", b"UI", b"SH", b"AE", b"UR", b"UN", b"UT", b"LO", b"ST")
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _NO_VOLUMES = {  # by the class of the object
@@ -217,6 +232,7 @@ def _finish(
 def _reader(path: Path) -> Any:
     import SimpleITK as sitk
 
+    _check_elements(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(path))
@@ -225,6 +241,86 @@ def _reader(path: Path) -> Any:
     except RuntimeError as error:
         raise VolumeError(f"SimpleITK cannot read {path.name} as a DICOM image; it is damaged or holds none") from error
     return reader
+
+
+def _check_elements(path: Path) -> None:
+    """Refuse a dataset whose elements claim more than the file holds, for which GDCM takes memory, gigabytes of it.
+
+    And an image of plain pixels that holds fewer than it states: GDCM makes up what is missing.
+    """
+    header, at = _file_header(path)
+    syntax = header.get(_SYNTAX, "")
+    if syntax in _OTHERWISE or not syntax.startswith(_IMPLICIT):
+        return
+    pixels, shared = 0, False
+    numbers: dict[bytes, int] = {}
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as block:
+        for tag, start, size in _elements(block, at, explicit=syntax != _IMPLICIT):
+            value = block[start : start + size] if tag in _SAID else b""
+            if tag == _PIXELS:
+                pixels = max(pixels, size)
+            elif tag == _FRAMES:
+                if not re.fullmatch(rb" *\d{1,9}[ \0]*", value):
+                    raise VolumeError(_DAMAGED.format(_named(tag)))
+                numbers.setdefault(tag, int(value.strip(b" \0")))
+            elif tag in _NUMBERS:
+                if size != 2:
+                    raise VolumeError(_DAMAGED.format(_named(tag)))
+                numbers.setdefault(tag, int.from_bytes(value, "little"))  # a smaller picture may follow
+            elif tag == _COLOURS:
+                shared |= b"YBR" in value  # between neighbours
+    if not pixels or shared or syntax not in (_IMPLICIT, _EXPLICIT):
+        return
+    if lacking := next((tag for tag in _NUMBERS if tag not in numbers), None):
+        raise VolumeError(f"{path.name} lacks the element {_named(lacking)}; copy it again from its source")
+    claimed = math.prod(numbers.values()) // 8
+    if pixels < claimed:
+        raise VolumeError(f"{path.name} holds {pixels:,} bytes of pixels, its header claims {claimed:,}; copy it again")
+
+
+def _elements(block: mmap.mmap, at: int, *, explicit: bool) -> Iterator[tuple[bytes, int, int]]:
+    """Tag, first byte and size of each element of a dataset, of those in sequences too; a size is checked first."""
+    seen = False
+    while at + 8 <= len(block):
+        tag, kind = block[at : at + 4], block[at + 4 : at + 6]
+        if tag[:2] == b"\xfe\xff":  # an item of a sequence, or the end of one
+            at += 8
+            continue
+        start = at + 8
+        size = int.from_bytes(block[at + 4 : start], "little")
+        if explicit:
+            if kind not in _KINDS:
+                if seen:  # whatever follows the pixels
+                    return
+                raise VolumeError(_DAMAGED.format(_named(tag)))
+            start = at + (12 if kind in _LONG_KINDS else 8)
+            size = int.from_bytes(block[at + 8 : start] if start - at == 12 else block[at + 6 : start], "little")
+        seen |= tag == _PIXELS
+        if size == _UNTOLD:
+            if tag == _PIXELS:  # packed, in pieces
+                at = _behind_pieces(block, start)
+                continue
+            if kind == b"UN" and explicit:  # a sequence of another encoding
+                return
+        elif start + size > len(block):
+            raise VolumeError(_DAMAGED.format(_named(tag)))
+        else:
+            yield tag, start, size
+        at = start if size == _UNTOLD or (explicit and kind == b"SQ") else start + size
+
+
+def _behind_pieces(block: mmap.mmap, at: int) -> int:
+    """Where the pieces of packed pixels end."""
+    while block[at : at + 4] == b"\xfe\xff\0\xe0":
+        size = int.from_bytes(block[at + 4 : at + 8], "little")
+        if at + 8 + size > len(block):
+            raise VolumeError(_DAMAGED.format(_named(_PIXELS)))
+        at += 8 + size
+    return at
+
+
+def _named(tag: bytes) -> str:
+    return f"({tag[1]:02x}{tag[0]:02x},{tag[3]:02x}{tag[2]:02x})"
 
 
 def _has(reader: Any, *keys: str) -> bool:
@@ -259,9 +355,14 @@ def no_volume(path: Path) -> str | None:
 
 
 def _storage_class(path: Path) -> str:
-    """Class of a DICOM object, by the tags before its dataset, which are little-endian with explicit types always.
+    """Class of a DICOM object."""
+    return _file_header(path)[0].get(2, "")
 
-    They are checked too: GDCM crashes or hangs on damaged ones.
+
+def _file_header(path: Path) -> tuple[dict[int, str], int]:
+    """The tags before the dataset of a DICOM object, and where it begins.
+
+    They are little-endian with explicit types always. They are checked: GDCM crashes or hangs on damaged ones.
     """
     with path.open("rb") as stream:
         block = stream.read(_META_MOST)
@@ -279,6 +380,8 @@ def _storage_class(path: Path) -> str:
         found[tag], last = block[start : start + size], tag
         at = start + size
     stated = found.get(0)
-    if (stated is not None and (len(stated) != 4 or int.from_bytes(stated, "little") != at - 144)) or 0x10 not in found:
+    if (
+        stated is not None and (len(stated) != 4 or int.from_bytes(stated, "little") != at - 144)
+    ) or _SYNTAX not in found:
         raise VolumeError("its DICOM file header is damaged; copy it again from its source")
-    return found.get(2, b"").decode("latin-1").strip("\0 ")
+    return {tag: value.decode("latin-1").strip("\0 ") for tag, value in found.items()}, at

@@ -387,7 +387,7 @@ def _open(
         raise VolumeError(f"{path}: no such file")
     if not may_be_volume(path):
         raise VolumeError(f"{path}: it is no regular file; expected a file, or the folder of a DICOM series")
-    with naming(path, *READ_ERRORS):
+    with naming(path, *READ_ERRORS), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         if path.is_file():
             first_bytes(path)
         stored = _open_as(path, slice_axis, voxels, spacing_mm, indices)

@@ -76,6 +76,11 @@ class Geometry:
                 f"its voxels measure {' x '.join(f'{size:.6g}' for size in sizes)} mm along the file's axes; expected "
                 f"{_SMALLEST:g} to {_LARGEST:g} mm; mend the header, or the unit that it states"
             )
+        if not (np.abs(self.affine_mm[:3, 3]) <= _LARGEST).all():
+            origin = ", ".join(f"{value:.6g}" for value in self.affine_mm[:3, 3])
+            raise GeometryError(
+                f"its first voxel lies at ({origin}) mm; expected at most {_LARGEST:g} mm from the origin; mend it"
+            )
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from rwtool.errors import VolumeError
 _USUAL, _MOST = 1 << 16, 1 << 22  # bytes of a header; 3D Slicer writes long ones
 _META_END = re.compile(rb"(?i)elementdatafile(?!\s*[=:]\s*list)[^\n]*\n")
 _NRRD_END = re.compile(rb"\n\r?\n")
-_PATTERN = re.compile(r"(.*%0?\d{0,2}d\S*)((?:\s+[+-]?\d+)*)")
+_PATTERN = re.compile(r"(.*)%(0?\d{0,2})d(\S*)((?:\s+[+-]?\d{1,18})*)")
 _MOST_FILES = 100_000
 
 
@@ -122,13 +123,14 @@ def stated_files(path: Path, name: str, header: TextHeader) -> list[Path]:
     if name.upper().startswith("LIST"):
         names = list(header.listed)
     elif found := _PATTERN.fullmatch(name):
-        numbers = [int(number) for number in found[2].split()]
+        numbers = [int(number) for number in found[4].split()]
         sizes = header.fields.get("dimsize", header.fields.get("sizes", "")).split()
-        count = int(sizes[-1]) if sizes and sizes[-1].isdecimal() else 0
+        count = int(sizes[-1]) if sizes and re.fullmatch(r"\d{1,18}", sizes[-1]) else 0
         first, last, step = (*numbers, *(1, count, 1)[len(numbers) :])[:3]
         if step == 0 or len(range(first, last + (1 if step > 0 else -1), step)) > _MOST_FILES:
             raise VolumeError(f"the header names its voxels' files by {name!r}, which is no sensible range; mend it")
-        names = [found[1] % number for number in range(first, last + (1 if step > 0 else -1), step)]
+        counted = range(first, last + (1 if step > 0 else -1), step)
+        names = [f"{found[1]}{number:{found[2]}d}{found[3]}" for number in counted]
     else:
         names = [name]
     if not names:
@@ -147,7 +149,7 @@ def _inside(path: Path, name: str) -> Path:
             f"its header says that the voxels are in {name}, outside its folder, where rwtool does not follow; put the "
             "two files into one folder and name the file alone"
         )
-    if not part.exists():
+    if not os.path.exists(part):  # nor can it be, where its name is too long
         raise VolumeError(f"its voxels are in {name}, which is not there; put it where the header says")
     if not part.is_file():
         raise VolumeError(f"its header says that the voxels are in {name}, which is no regular file")

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from rwtool.errors import VolumeError
 from rwtool.io.geometry import Geometry, column_norms
-from rwtool.io.names import check_size, gzipped, split_name
+from rwtool.io.names import check_size, drain, gzipped, split_name
 from rwtool.io.placement import lps_to_ras, place
 from rwtool.io.volume import Header, Stored, one_volume
 
 _GIPL_HEADER = 256  # bytes
 _GIPL_MAGIC = (b"\xef\xff\xe9\xb0", b"\x2a\xe3\x89\xb8", b"\xae\xcf\x7f\xb7")
 _VTK_MOST = 1 << 16  # bytes of a header
-_CHUNK = 1 << 22
 
 
 @contextmanager
@@ -121,8 +120,8 @@ def _check_file(path: Path, head: bytes, numbers: int, itemsize: int) -> None:
     check_size(there, numbers * itemsize + offset, packed=packed)
     if not gzipped(path):
         return
-    with igzip.open(path, "rb") as stream:  # to its end, where its checksum is
-        found = sum(map(len, iter(lambda: stream.read(_CHUNK), b"")))
+    with igzip.open(path, "rb") as stream:
+        found = drain(stream, claimed=numbers * itemsize + offset)
     if found < numbers * itemsize + offset:
         raise VolumeError(
             f"the header claims {numbers * itemsize:,} bytes of voxels; the file ends after {found - offset:,}; "

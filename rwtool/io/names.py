@@ -8,7 +8,7 @@ import unicodedata
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 from isal import isal_zlib
 from nibabel.spatialimages import HeaderDataError
@@ -78,7 +78,13 @@ _INSTEAD = {  # of formats that are lossy, that rwtool does not write, or that w
 }  # fmt: skip
 
 
-_DEFLATE_MOST = 1032  # no deflate stream expands further
+DEFLATE_MOST, BZIP2_MOST = 1032, 1 << 21  # no stream of these expands further
+
+
+_MOST_AFTER = 1 << 28  # bytes of a packed stream beyond what its header claims: whoever packed more meant no good
+
+
+_BLOCK = 1 << 20
 
 
 READ_ERRORS: tuple[type[Exception], ...] = (
@@ -209,11 +215,46 @@ def first_bytes(path: Path) -> bytes:
     return found
 
 
-def check_size(there: int, claimed: int, *, packed: bool) -> None:
+def check_size(there: int, claimed: int, *, packed: bool, expands: int = DEFLATE_MOST) -> None:
     """Refuse a header that claims more than its file can hold, before memory is taken for it."""
-    most = there * _DEFLATE_MOST if packed else there
+    most = there * expands if packed else there
     if claimed > most:
         raise VolumeError(
             f"the header claims {claimed:,} bytes of voxels; the file's {there:,} bytes can hold at most {most:,}; "
             "it is truncated or its header is damaged; copy it again from its source"
+        )
+
+
+def drain(stream: IO[bytes], *, claimed: int = 0) -> int:
+    """Read a stream to its end, where a packed one has its checksum.
+
+    Parameters
+    ----------
+    stream : binary stream
+    claimed : int
+        Bytes that are known to be left.
+
+    Returns
+    -------
+    int
+        How many bytes were left.
+
+    Raises
+    ------
+    VolumeError
+        They are so many more that the file is made to keep its reader busy.
+    """
+    found = 0
+    while block := stream.read(_BLOCK):
+        found += len(block)
+        check_after(found - claimed)
+    return found
+
+
+def check_after(more: int) -> None:
+    """Refuse a packed file that has no end to it after its voxels."""
+    if more > _MOST_AFTER:
+        raise VolumeError(
+            f"the file holds more than {_MOST_AFTER:,} bytes beyond what its header claims; it is damaged; copy it "
+            "again from its source"
         )

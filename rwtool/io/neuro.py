@@ -15,11 +15,12 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from rwtool.errors import GeometryError, VolumeError
-from rwtool.io.names import MGH_SUFFIXES, PAIR_SUFFIXES, check_size, gzipped, parts, split_name
+from rwtool.io.geometry import column_norms
+from rwtool.io.names import MGH_SUFFIXES, PAIR_SUFFIXES, check_size, drain, gzipped, parts, split_name
 from rwtool.io.placement import of_space, place
 from rwtool.io.volume import Header, Stored, one_volume
 
-_CHUNK = 1 << 20
+_DIRECTION = 1e-3  # relative: how far a direction may be from length 1
 _MGH_FLAG = 28  # byte that says whether voxel sizes and orientation are stated
 _ANALYZE_UNITS = {"": 1.0, "mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001}
 
@@ -39,9 +40,8 @@ def open_neuro(
         streams = [opened.enter_context(igzip.open(part) if gzipped(part) else part.open("rb")) for part in files]
         stored = _read(path, files, streams, slice_axis, voxels, spacing_mm)
         if voxels:
-            for stream in streams:  # to its end, where a packed one has its checksum
-                for _ in iter(lambda stream=stream: stream.read(_CHUNK), b""):  # type: ignore[misc]
-                    pass
+            for stream in streams:
+                drain(stream)
     return stored
 
 
@@ -115,6 +115,11 @@ def _grid(path: Path, image: Any, stream: Any) -> tuple[NDArray[np.float64], boo
         raw = stream.read(_MGH_FLAG + 14)
         stated = int.from_bytes(raw[_MGH_FLAG : _MGH_FLAG + 2], "big", signed=True) > 0
         steps = np.frombuffer(raw, ">f4", 3, _MGH_FLAG + 2).astype(float) if stated else np.full(3, math.nan)
+        sizes = column_norms(affine)
+        if stated and not np.allclose(sizes, steps, rtol=_DIRECTION, atol=0):
+            raise GeometryError(
+                f"its header states voxels of {steps} mm, and directions of another length, which make {sizes} of them"
+            )
         affine[:3, :3][:, ~(steps > 0)] = math.nan
         return affine, stated, ()
     return affine, True, ()

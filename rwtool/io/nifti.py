@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from rwtool.errors import GeometryError, VolumeError
 from rwtool.io.geometry import NOT_PLACED, Geometry, axes_for, check_affine, column_norms, settle_spacing, unplaced
-from rwtool.io.names import PAIR_SUFFIXES, check_size, first_bytes, gzipped, parts, split_name
+from rwtool.io.names import PAIR_SUFFIXES, check_size, drain, first_bytes, gzipped, parts, split_name
 from rwtool.io.volume import Header, Stored, one_volume
 
 _UNITS = {0: ("mm", 1.0), 1: ("metres", 1000.0), 2: ("mm", 1.0), 3: ("microns", 0.001)}  # NIfTI xyzt_units
@@ -61,7 +61,7 @@ class _Nifti:
                 stream.seek(self.offset)
             stored = _read_exactly(stream, size).view(dtype).reshape(shape, order="F")
             if last:  # gzip compares its checksum at the end of the stream
-                after = sum(map(len, iter(lambda: stream.read(CHUNK), b"")))
+                after = drain(stream)
         else:
             stored = np.memmap(self.path, dtype, "r", self.offset + channel * size, shape, order="F")
             after = self.path.stat().st_size - self.offset - self.channels * size
@@ -144,7 +144,8 @@ def describe_nifti(
     shape = one_volume(file_shape[:3] if many and len(file_shape) == 4 else file_shape)
     claimed = channels * math.prod(shape) * dtype.itemsize + offset
     check_size(files[-1].stat().st_size, claimed, packed=gzipped(files[-1]))
-    geometry, notes = _geometry(raw, header, shape, file_shape, slice_axis, spacing_mm)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond numbers is refused as such
+        geometry, notes = _geometry(raw, header, shape, file_shape, slice_axis, spacing_mm)
     slope, inter = _scaling(raw)
     return _Nifti(files[-1], Header(geometry, dtype, notes), channels, offset, slope, inter, unsure)
 

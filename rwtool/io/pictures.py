@@ -31,6 +31,12 @@ _MOST_PAGES = 1 << 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LOSSY = "JPEG is lossy: labels near an edge may not be those that were saved"
 _CUT = "it is truncated: {}; copy it again from its source"
+_TIFF_ASIDE = (1, 4)  # bits of a page that is a smaller copy of another, or a mask
+_TIFF_BITS = {1, 2, 4, 8, 16, 32, 64}
+_TIFF_PIXELS: dict[str, tuple[int, tuple[int, ...]]] = {  # tag, and what holds where it is not there
+    "width": (256, (0,)), "height": (257, (0,)), "bits": (258, (1,)), "channels": (277, (1,)),
+    "sample format": (339, (1,)), "planes": (284, (1,)),
+}  # fmt: skip
 _TIFF_NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 
@@ -180,9 +186,32 @@ def _tiff(block: mmap.mmap) -> _Said:
     """What the pages of a TIFF say, after a check that all of them, and their pixels, are there."""
     palette = one_bit = white_is_0 = False
     photometrics = []
-    for tags in _tiff_pages(block):
+    first: dict[str, tuple[int, ...]] = {}
+    aside = 0
+    for number, tags in enumerate(_tiff_pages(block), 1):
+        if any(tags.get(254, ((0,), 0))[0][0] & kind for kind in _TIFF_ASIDE):
+            aside = aside or number
+            continue
+        if aside:  # SimpleITK passes over these at the end; elsewhere it reads others wrongly, or crashes
+            raise VolumeError(
+                f"its page {aside} is a smaller copy of another or a mask, and page {number} is none; save it without "
+                "the former"
+            )
+        page = {name: tags.get(tag, (default, 0))[0] for name, (tag, default) in _TIFF_PIXELS.items()}
+        first = first or page
+        differ = next((name for name in page if page[name] != first[name]), None)
+        if differ is not None:  # SimpleITK takes all for what the first is, and makes up what is missing
+            raise VolumeError(
+                f"its page {number} differs from the first in {differ}: {page[differ]} and {first[differ]}; save pages "
+                "of one size and type"
+            )
+        if not {*page["bits"]} <= _TIFF_BITS or min(page["width"] + page["height"] + page["channels"], default=0) < 1:
+            raise VolumeError(f"its page {number} states {page}, which are no pixels; copy it again from its source")
+        row = page["width"][0] * page["channels"][0] * page["bits"][0]
         for offsets, sizes in ((273, 279), (324, 325)):
             starts, lengths = tags.get(offsets, ((), 0))[0], tags.get(sizes, ((), 0))[0]
+            if starts and tags.get(259, ((1,), 0))[0] == (1,) and sum(lengths) < page["height"][0] * row / 8:
+                raise VolumeError(_CUT.format(f"page {number} has {sum(lengths):,} bytes, fewer than its pixels take"))
             if any(start + length > len(block) for start, length in zip(starts, lengths, strict=False)):
                 raise VolumeError(_CUT.format("the pixels of a page lie beyond its end"))
         photometric, at = tags.get(262, ((1,), 0))
@@ -213,7 +242,7 @@ def _tiff_pages(block: mmap.mmap) -> Iterator[dict[int, tuple[tuple[int, ...], i
             tags = {}
             for k in range(n):
                 tag, kind, many = struct.unpack_from(order + "HH" + word, block, first + k * entry)
-                if kind not in _TIFF_NUMBERS or many > len(block):
+                if kind not in _TIFF_NUMBERS or not 0 < many <= len(block):
                     continue
                 here = first + k * entry + (12 if big else 8)
                 size = struct.calcsize(order + _TIFF_NUMBERS[kind]) * many

@@ -14,7 +14,7 @@ from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
 from rwtool.errors import VolumeError
-from rwtool.io.names import check_size
+from rwtool.io.names import BZIP2_MOST, DEFLATE_MOST, check_after, check_size
 from rwtool.io.placement import lps_to_ras, of_space, place
 from rwtool.io.volume import Header, Stored, one_volume
 
@@ -83,9 +83,10 @@ def open_raster(
         notes=raster.notes,
     )
     there = sum(part.stat().st_size for part in raster.files)
-    if raster.encoding != "bzip2":  # which can expand without a bound; it is unpacked piece by piece
-        least = math.prod(raster.file_shape) if raster.encoding == "text" else raster.claimed
-        check_size(there - max(raster.offset, 0), least, packed=raster.encoding in ("zlib", "gzip"))
+    least = math.prod(raster.file_shape) if raster.encoding == "text" else raster.claimed
+    packed = raster.encoding in ("zlib", "gzip", "bzip2")
+    expands = BZIP2_MOST if raster.encoding == "bzip2" else DEFLATE_MOST
+    check_size(there - max(raster.offset, 0), least, packed=packed, expands=expands)
     channels = 1 if channel is None else raster.file_shape[channel]
     header = Header(geometry, raster.dtype.newbyteorder("="), notes, channels)
     if not voxels:
@@ -94,7 +95,8 @@ def open_raster(
     if after > 0:
         notes += (f"the file holds {after:,} bytes more than its header says; they are left out",)
     array = array.astype(header.dtype, copy=False).reshape(raster.file_shape, order="F")
-    array = array.reshape(shape, order="F") if channel is None else np.moveaxis(array, channel, -1)
+    array = array if channel is None else np.moveaxis(array, channel, -1)
+    array = array.reshape(shape if channel is None else (*shape, channels), order="F")
     return Stored(replace(header, notes=notes), array if channels > 1 or channel is None else array[..., 0])
 
 
@@ -136,6 +138,7 @@ def _slab(raster: Raster, part: Path, size: int) -> tuple[bytearray, int]:
     skip = 0 if from_end else raster.skip_bytes
     for block in _blocks(raster, part):  # to its end, where a packed stream has its checksum
         total += len(block)
+        check_after(total - skip - size)
         here += block if from_end else block[: max(skip + size - len(here), 0)]
         if from_end and len(here) > size:
             del here[: len(here) - size]

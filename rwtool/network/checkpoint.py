@@ -18,6 +18,7 @@ from rwtool.datasets.classes import Classes
 from rwtool.datasets.runs import BEST, LAST, Which, find_kept, kept_checkpoint
 from rwtool.errors import RwtoolError, UsageError, VolumeError, shorten
 from rwtool.files import atomic
+from rwtool.io.geometry import Directions
 from rwtool.io.labels import check_class_values
 from rwtool.network.config import TrainConfig
 from rwtool.network.normalization import Normalization
@@ -153,6 +154,13 @@ def build_network(config: TrainConfig, task: Task) -> UNet2d:
     )
 
 
+class _Inputs(msgspec.Struct, frozen=True):
+    """Of `Checkpoint.inputs`, what predictions go by."""
+
+    slice_axis: Annotated[int, Meta(ge=0, le=2)] | None = msgspec.field(default=None, name="slice axis")
+    orientation: Directions | None = None
+
+
 class _Plain(msgspec.Struct, frozen=True):
     """What a checkpoint holds beside tensors."""
 
@@ -163,7 +171,7 @@ class _Plain(msgspec.Struct, frozen=True):
     history: list[dict[str, float]]
     hashes: dict[str, list[str]]
     split: dict[str, list[str]]
-    inputs: dict[str, Any]
+    inputs: _Inputs
     best: float | None
     model: dict[str, Any]
     optimizer: dict[str, Any] | None
@@ -199,7 +207,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except UsageError as error:
         raise RwtoolError(f"{path}: {_REFUSAL}: {error}; {_MEND}") from error
     plain = {name: getattr(found, name) for name in _Plain.__struct_fields__ if name != "crc32"}
-    return Checkpoint(**{**plain, "history": content["history"]})  # whole numbers as they are
+    return Checkpoint(**{**plain, "history": content["history"], "inputs": content["inputs"]})  # as they are
 
 
 def _check_task(config: TrainConfig, task: Task) -> None:

@@ -52,6 +52,7 @@ _RANGES = {
     "val_every": (1, 1 << 31), "checkpoint_every": (1, 1 << 31), "depth": (2, 16), "seed": (0, (1 << 63) - 1),
     "split_seed": (0, (1 << 63) - 1),
 }  # fmt: skip
+_MOST_PIXELS = 1 << 16  # of a patch, along an axis
 _WHERE_ONLY = ("device",)  # changes where a run is computed, not what
 
 
@@ -184,6 +185,8 @@ class TrainConfig:
                 raise UsageError(f"{name}={value} is not two positive numbers, (y, x)")
         if self.pixels is not None and self.target_spacing is not None:
             raise UsageError("pixels= and target_spacing= both say what slices are resampled to; give one of them")
+        if self.patch is not None and max(self.patch) > _MOST_PIXELS:
+            raise UsageError(f"patch={self.patch} is larger than {_MOST_PIXELS} pixels along an axis")
 
     def _check_mixture(self) -> None:
         if self.mixed_with is not None and self.loss not in MAP_OF_LOSS:

@@ -13,4 +13,7 @@ def test_it_prints_the_folder_that_nnu_net_is_told_of():
 def test_it_lists_the_names_of_the_trainers_and_how_others_are_formed():
     result = run("nnunet-path", "--list")
     assert result.stdout.splitlines() == trainer_names()
-    assert "nnUNetTrainer{RRW,Boundary,HD,AC,Skeleton,GeneralizedSurface,BoundaryDoU}[Reversed,Exp][Inner,Kervadec][Voxel]" in result.stderr
+    assert (
+        "nnUNetTrainer{RRW,Boundary,HD,AC,Skeleton,GeneralizedSurface,BoundaryDoU}[Reversed,Exp][Inner,Kervadec][Voxel]"
+        in result.stderr
+    )

@@ -130,3 +130,9 @@ def test_evaluate_takes_derivatives_by_folder_and_by_glob(here):
             (f"sub-{k}", name, 1.0) for k in (1, 2) for name in ("Grey matter", "White matter")
         }
         assert "calls label 1 'Cortex'" in found.evaluation.plan.dataset.notes[0]
+
+
+def test_a_field_without_an_end_is_one_readable_line(here):
+    put("dseg.tsv", text=f"index\tname\n1\t{'x' * 200_000}\n")
+    with pytest.raises(rwtool.RwtoolError, match=r"dseg\.tsv: cannot be read as a table of labels: field larger than"):
+        read_table(Path("dseg.tsv"))

@@ -179,3 +179,21 @@ def test_what_is_measured_and_kept_beside_may_differ_between_the_runs_of_a_metho
     refuse_mixtures({"m": runs})
     with pytest.raises(rwtool.UsageError, match=r"differ in more than their seed: ema is not given and 0\.9"):
         refuse_mixtures({"m": [*runs, read_curve(write_curve(here / "other", LOSS, DICE, seed=9, ema=0.9))]})
+
+
+@pytest.mark.parametrize("text", ["7" * 200, "inf", "-1e39"])
+def test_a_loss_that_no_training_has_is_refused(here, text):
+    run = write_curve(here / "run", LOSS, DICE)
+    table = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text(table.replace("\n2,-0.25,", f"\n2,{text},"))
+    with pytest.raises(rwtool.RwtoolError, match=rf"metrics\.csv, line 3: expected a finite loss, found '{text}'"):
+        read_curve(run)
+
+
+@pytest.mark.parametrize("text", ["1.5", "-0.1", "inf"])
+def test_a_dice_is_between_0_and_1(here, text):
+    run = write_curve(here / "run", LOSS, DICE)
+    table = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text(table.replace(",0.25,1.5,", f",{text},1.5,"))
+    with pytest.raises(rwtool.RwtoolError, match=rf"line 3: dice_3 is between 0 and 1; found '{text}'"):
+        read_curve(run)

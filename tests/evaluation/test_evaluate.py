@@ -459,6 +459,15 @@ def test_a_rerun_measures_only_what_has_changed(project, measured):
     assert len(again("a", "b", classes=(0, 1, 2), rules=Rules(hd95="pooled"))[1]) == 4
 
 
+def test_a_case_of_the_longest_name_is_kept_in_the_cache_too(tmp_path, measured):
+    save(tmp_path / "labels" / f"{'a' * 251}.nii", BOX)  # a name of 255 bytes
+    for times in (1, 1):
+        evaluate(tmp_path / "labels", tmp_path / "labels", out=tmp_path / "out", jobs=1)
+        assert len(measured) == times
+    (cached,) = (tmp_path / "out" / "cache").iterdir()
+    assert cached.name.startswith("aaa")
+
+
 def test_undefined_numbers_survive_the_cache_and_a_damaged_cache_is_made_anew(project, measured):
     save(project / "a" / "x.nii.gz", np.zeros_like(BOX))
     first = evaluate(project / "labels", project / "a", out=project / "out")

@@ -126,3 +126,36 @@ def test_a_full_disk_leaves_no_array(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith(f"{tmp_path / 'a.b2nd'}: cannot be written: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.nnunet
+@pytest.mark.parametrize("layer", ["LazyArray", "proxy-source", "b2o", "more"])
+def test_what_is_more_than_an_array_is_refused_before_blosc2_looks_at_it(tmp_path, monkeypatch, layer):
+    """An expression or function would be computed, and a proxy's source opened."""
+    blosc2 = pytest.importorskip("blosc2", reason="blosc2 is not installed")
+    path = tmp_path / "case_seg.b2nd"
+    blosc2.asarray(np.zeros((2, 3, 4), np.uint8), urlpath=str(path), meta={layer: {"local_abspath": "/etc/passwd"}})
+    monkeypatch.setattr(blosc2, "open", None)
+    with pytest.raises(VolumeError, match=rf"it holds (b2nd, {layer}|{layer}, b2nd); expected an array \(b2nd\) alone"):
+        rwtool.read_labels(path, spacing_mm=SPACING)
+
+
+@pytest.mark.nnunet
+@pytest.mark.parametrize(
+    "way", [{}, {"chunks": (2, 3, 3), "blocks": (1, 2, 3)}, {"chunks": (1, 7, 1), "blocks": (1, 4, 1)}]
+)
+def test_a_shape_that_is_not_that_of_its_pieces_is_refused(tmp_path, way):
+    """blosc2 takes memory for it, or gives what was in memory before."""
+    blosc2 = pytest.importorskip("blosc2", reason="blosc2 is not installed")
+    path = tmp_path / "case_seg.b2nd"
+    array = np.arange(3 * 7 * 5, dtype=np.int16).reshape(3, 7, 5)
+    blosc2.asarray(array, urlpath=str(path), **way)
+    assert (rwtool.read_labels(path, spacing_mm=SPACING).array == array).all()
+    whole = path.read_bytes()
+    start = whole.index(b"\x97\x00\x03\x93") + 4
+    places = [start + 9 * k + 5 for k in range(3)] + [start + 29 + 5 * k + k // 3 for k in range(6)]
+    for at in places:  # the highest byte of four of a size, a chunk and a block
+        for bit in (0, 4):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            with pytest.raises(VolumeError):
+                rwtool.read_labels(path, spacing_mm=SPACING)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from byhand import dicom
+from byhand import dicom, element
 
 from rwtool.datasets.cases import find_cases, search_cases
 from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
@@ -147,3 +147,75 @@ def test_a_folder_is_no_file_whatever_its_name(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(VolumeError, match="it is a folder without DICOM files"):
         read_labels(tmp_path / name, spacing_mm=(1, 1, 1) if name.endswith(("npy", "png")) else None)
+
+
+def edited(path, tag, change):
+    """Change what follows a tag (group and element, as bytes) of a DICOM file."""
+    content = bytearray(path.read_bytes())
+    change(content, content.rindex(tag))
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("tag", [b"\x28\0\x10\0", b"\x20\0\x32\0", b"\x08\0\x16\0", b"\xe0\x7f\x10\0"])
+def test_an_element_that_claims_more_than_the_file_holds_is_refused_before_gdcm_takes_memory(
+    tmp_path, monkeypatch, tag
+):
+    path = dicom(tmp_path / "a.dcm", SLICES[0], (0, 0, 0))
+
+    def claim(content, at):
+        content[at + 4 : at + 12] = b"OB\0\0\xf0\xff\xff\x7f"
+
+    monkeypatch.setattr("SimpleITK.ImageFileReader", None)
+    with pytest.raises(
+        VolumeError, match=rf"its element \({tag[1]:02x}{tag[0]:02x},{tag[3]:02x}{tag[2]:02x}\) is damaged"
+    ):
+        read_labels(edited(path, tag, claim))
+
+
+def test_an_element_of_no_type_is_refused(tmp_path):
+    path = dicom(tmp_path / "a.dcm", SLICES[0], (0, 0, 0))
+
+    def spoil(content, at):
+        content[at + 4] ^= 128
+
+    with pytest.raises(VolumeError, match=r"its element \(0028,0011\) is damaged"):
+        read_labels(edited(path, b"\x28\0\x11\0", spoil))
+
+
+def test_pixels_that_are_missing_are_missed(tmp_path):
+    """SimpleITK would make them up."""
+    path = dicom(tmp_path / "a.dcm", SLICES[0], (0, 0, 0))
+
+    def shorten(content, at):
+        content[at + 8 : at + 12] = (20).to_bytes(4, "little")
+        del content[at + 32 :]
+
+    with pytest.raises(VolumeError, match=r"a\.dcm holds 20 bytes of pixels, its header claims 36"):
+        read_labels(edited(path, b"\xe0\x7f\x10\0", shorten))
+
+
+def test_sequences_and_what_follows_the_pixels_are_gone_through(tmp_path):
+    path = dicom(tmp_path / "a.dcm", SLICES[0], (0, 0, 0))
+    whole = path.read_bytes()
+    at = whole.index(b"\x28\0\x02\0US")
+    inner = element(8, 0x1150, "UI", "1.2.3")
+    marked = b"\xfe\xff\0\xe0\xff\xff\xff\xff" + inner + b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+    told = b"\xfe\xff\0\xe0" + len(inner).to_bytes(4, "little") + inner
+    untold = b"\x08\0\x40\x11SQ\0\0\xff\xff\xff\xff" + marked
+    for sequence in (untold, element(8, 0x1140, "SQ", told)):
+        path.write_bytes(whole[:at] + sequence + whole[at:] + bytes(16))
+        assert (read_labels(path).array[0] == SLICES[0]).all()
+
+
+@pytest.mark.parametrize("number", [b"\x10\0", b"\x11\0", b"\x02\0", b"\0\1"])
+def test_a_size_of_another_type_or_none_at_all_is_refused(tmp_path, number):
+    path = dicom(tmp_path / "a.dcm", SLICES[0], (0, 0, 0))
+    whole = path.read_bytes()
+    at = whole.rindex(b"\x28\0" + number + b"US")
+    path.write_bytes(whole[: at + 6] + b"\4\0\1\0\1\0" + whole[at + 10 :])
+    with pytest.raises(VolumeError, match=r"its element \(0028,[01]{4}2?\) is damaged|\(0028,0002\) is damaged"):
+        read_labels(path)
+    path.write_bytes(whole[:at] + whole[at + 10 :])
+    with pytest.raises(VolumeError, match=r"a\.dcm lacks the element \(0028,"):
+        read_labels(path)

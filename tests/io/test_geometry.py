@@ -151,3 +151,11 @@ def test_voxels_of_a_size_that_no_distance_can_be_told_in_are_refused(size):
 def test_a_given_spacing_has_the_same_bounds(size):
     with pytest.raises(UsageError, match=r"in mm, 1e-09 to 1e\+09; found \(1.0, 1.0, 1e"):
         check_spacing((1, 1, size))
+
+
+@pytest.mark.parametrize("origin", [1e300, -2e9, np.inf, np.nan])
+def test_a_place_that_no_scanner_reaches_is_refused(origin):
+    affine = np.eye(4)
+    affine[1, 3] = origin
+    with pytest.raises(GeometryError, match="its first voxel lies at"):
+        Geometry(affine, (2, 2, 2), (2, 1, 0), (2, 2, 2))

@@ -91,3 +91,20 @@ def test_lines_end_either_way(tmp_path, end):
     path.write_bytes(f"NDims = 3{end}DimSize = 1 1 1{end}ElementDataFile = LOCAL{end}".encode() + b"\1")
     assert read_meta_header(path).fields == {"ndims": "3", "dimsize": "1 1 1", "elementdatafile": "LOCAL"}
     assert path.read_bytes()[read_meta_header(path).end :] == b"\1"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "first"), [("%d%%s%02d", "%d%%s01"), ("a%s%n%3d.raw", "a%s%n  1.raw"), ("%d%d", "%d1")]
+)
+def test_only_the_last_number_of_a_pattern_is_one(tmp_path, pattern, first):
+    path = metaimage(tmp_path / "a.mhd", LABELS[:, :, :1], ElementDataFile=f"{pattern} 1 1 1")
+    (tmp_path / first).write_bytes(LABELS[:, :, :1].tobytes(order="F"))
+    volume = read_labels(path)
+    assert (volume.geometry.to_file(volume.array) == LABELS[:, :, :1]).all()
+
+
+@pytest.mark.parametrize("size", ["9" * 30, "9" * 6000])
+def test_numbers_without_an_end_are_no_range(tmp_path, size):
+    for name in (f"a%d.raw 1 {size} 1", f"a%d.raw 1 {size[:18]} 1", "a%d.raw 1"):
+        with pytest.raises(VolumeError):
+            file_hash(metaimage(tmp_path / "a.mhd", LABELS, ElementDataFile=name, DimSize=f"6 5 {size}"))

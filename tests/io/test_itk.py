@@ -1,11 +1,12 @@
 import locale
+import struct
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from volumes import some_labels
 
-from rwtool.errors import UsageError, VolumeError
+from rwtool.errors import RwtoolError, UsageError, VolumeError
 from rwtool.io.formats import read_image_channels, read_labels
 from rwtool.io.itk import to_sitk
 
@@ -100,3 +101,14 @@ def test_an_image_of_simpleitk_has_the_axes_of_the_file(tmp_path):
     assert image.GetSize() == (6, 5, 4)
     assert image.GetSpacing() == pytest.approx((0.5, 0.9, 3))
     assert image.GetPixel((2, 3, 1)) == LABELS[2, 3, 1]
+
+
+@pytest.mark.parametrize("step", [np.inf, -np.inf, np.nan, 3e38])
+def test_a_step_that_is_no_number_is_refused_and_warns_of_nothing(tmp_path, step):
+    path = tmp_path / "a.gipl"
+    sitk.WriteImage(sitk.GetImageFromArray(LABELS), str(path))
+    content = bytearray(path.read_bytes())
+    struct.pack_into(">f", content, 14, step)
+    path.write_bytes(content)
+    with pytest.raises(RwtoolError, match=r"a\.gipl: "):
+        read_labels(path)

@@ -1,17 +1,21 @@
 import gzip
+import io
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
 from byhand import metaimage
 from volumes import some_labels, volume_of
 
+from rwtool.errors import VolumeError
 from rwtool.io.formats import read_labels
 from rwtool.io.names import (
     SUFFIXES,
     case_name,
     channels_name,
     companion,
+    drain,
     file_hash,
     gzipped,
     is_bare_array,
@@ -102,3 +106,14 @@ def test_hash_covers_both_files_of_a_pair(tmp_path):
     assert file_hash(tmp_path / "a.img") == before
     (tmp_path / "a.img").write_bytes(bytes(120))
     assert file_hash(tmp_path / "a.hdr") != before
+
+
+def test_a_stream_is_drained_to_its_end_unless_it_has_none(monkeypatch):
+    assert drain(io.BytesIO(bytes(3 << 20))) == 3 << 20
+    monkeypatch.setattr("rwtool.io.names._MOST_AFTER", 1 << 20)
+    assert drain(io.BytesIO(bytes(3 << 20)), claimed=2 << 20) == 3 << 20
+    with (
+        Path("/dev/zero").open("rb") as endless,
+        pytest.raises(VolumeError, match="more than 1,048,576 bytes beyond what its header claims"),
+    ):
+        drain(endless)

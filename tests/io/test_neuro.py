@@ -1,4 +1,5 @@
 import gzip
+import struct
 
 import nibabel as nib
 import numpy as np
@@ -126,3 +127,13 @@ def test_analyze_is_scaled_as_spm_says(tmp_path, factor, expected):
     assert volume.geometry.to_file(volume.array) == pytest.approx(LABELS * expected)
     assert volume.array == pytest.approx(nib.load(path).get_fdata().transpose(2, 1, 0))
     assert (f"its voxels are scaled by {expected:g}, as SPM's Analyze files are" in volume.notes) == (expected != 1)
+
+
+@pytest.mark.parametrize("length", [0.5, 1.01, 1e9])
+def test_directions_of_mgh_that_are_no_unit_vectors_are_refused(tmp_path, length):
+    path = mgh(tmp_path / "a.mgh", affine=np.diag([0.5, 0.9, 3, 1]))
+    content = bytearray(path.read_bytes())
+    struct.pack_into(">f", content, 42, length)  # of the first axis along x
+    path.write_bytes(content)
+    with pytest.raises(GeometryError, match="directions of another length"):
+        read_labels(path)

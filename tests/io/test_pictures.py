@@ -1,5 +1,6 @@
 import os
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -219,3 +220,46 @@ def test_a_spacing_beside_a_tiff_that_is_none_is_named(tmp_path, beside, message
     assert carries_spacing(path)
     with pytest.raises(VolumeError, match=re.escape(message)):
         read_labels(path)
+
+
+def paged(path, pages, **changed):
+    """Write pages, and change a tag of the second: its number to a place within its entry, code and value."""
+    content = bytearray(tiff(path, pages).read_bytes())
+    (at,) = struct.unpack_from("<I", content, 4)
+    (many,) = struct.unpack_from("<H", content, at)
+    (at,) = struct.unpack_from("<I", content, at + 2 + 12 * many)
+    for k in range(many):
+        tag = struct.unpack_from("<H", content, at + 2 + 12 * k)[0]
+        for place, code, value in changed.get(f"tag_{tag}", ()):
+            struct.pack_into(code, content, at + 2 + 12 * k + place, value)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"tag_256": [(8, "<I", 5)]}, r"its page 2 differs from the first in width: \(5,\) and \(4,\)"),
+        ({"tag_256": [(0, "<H", 0)]}, r"its page 2 differs from the first in width: \(0,\) and \(4,\)"),
+        ({"tag_257": [(4, "<I", 0)]}, r"its page 2 differs from the first in height"),
+        ({"tag_258": [(8, "<H", 0)]}, r"its page 2 differs from the first in bits: \(0,\) and \(8,\)"),
+        ({"tag_277": [(8, "<H", 3)]}, r"its page 2 differs from the first in channels"),
+        ({"tag_279": [(8, "<I", 11)]}, r"page 2 has 11 bytes, fewer than its pixels take"),
+    ],
+)
+def test_pages_that_are_not_like_the_first_are_refused(tmp_path, changed, reason):
+    """SimpleITK gives what was in memory before."""
+    pages = np.stack([PIXELS, PIXELS + 1, PIXELS])
+    assert (read_labels(paged(tmp_path / "a.tif", pages), **MM).array == pages).all()
+    with pytest.raises(VolumeError, match=reason):
+        read_labels(paged(tmp_path / "a.tif", pages, **changed), **MM)
+
+
+@pytest.mark.parametrize("kind", [1, 4, 7])
+def test_smaller_copies_and_masks_are_passed_over_at_the_end_alone(tmp_path, kind):
+    """SimpleITK crashes at others."""
+    pages = np.stack([PIXELS, PIXELS + 1, PIXELS])
+    aside = {"tag_259": [(0, "<H", 254), (2, "<H", 4), (8, "<I", kind)]}  # what is not packed need not say so
+    with pytest.raises(VolumeError, match="its page 2 is a smaller copy of another or a mask, and page 3 is none"):
+        read_labels(paged(tmp_path / "a.tif", pages, **aside), **MM)
+    assert (read_labels(paged(tmp_path / "a.tif", pages[:2], **aside), **MM).array[0] == PIXELS).all()

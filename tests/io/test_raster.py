@@ -1,12 +1,15 @@
+import bz2
+import gzip
 import math
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from byhand import nrrd
 from volumes import some_labels
 
 from rwtool.errors import UsageError, VolumeError
-from rwtool.io.formats import read_labels
+from rwtool.io.formats import count_channels, read_image_channels, read_labels
 from rwtool.io.names import file_hash
 from rwtool.io.raster import Raster, open_raster
 
@@ -27,9 +30,23 @@ def test_voxels_that_end_early_are_refused_with_both_sizes(tmp_path):
 def test_a_bomb_takes_no_memory_before_it_is_refused(tmp_path):
     path = tmp_path / "v"
     path.write_bytes(b"x" * 10)
-    for encoding in ("raw", "gzip", "zlib", "text"):
+    for encoding in ("raw", "gzip", "zlib", "text", "bzip2"):
         with pytest.raises(VolumeError, match="can hold at most"):
             open_raster(Raster([path], np.dtype("u1"), (1 << 15,) * 3, None, encoding, np.eye(4), True), None)
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("bzip2", bz2.compress)])
+def test_a_bomb_behind_the_voxels_is_not_unpacked_to_its_end(tmp_path, monkeypatch, encoding, pack):
+    monkeypatch.setattr("rwtool.io.names._MOST_AFTER", 1 << 21)
+    path = tmp_path / "v"
+    for more, refused in ((1 << 20, False), (1 << 22, True)):
+        path.write_bytes(pack(bytes(120 + more)))
+        packed = Raster([path], np.dtype("u1"), (6, 5, 4), None, encoding, np.eye(4), True)
+        if refused:
+            with pytest.raises(VolumeError, match="more than 2,097,152 bytes beyond what its header claims"):
+                open_raster(packed, None)
+        else:
+            assert "1,048,576 bytes more than its header says" in open_raster(packed, None).header.notes[-1]
 
 
 def test_files_that_do_not_part_evenly_are_refused(tmp_path):
@@ -53,6 +70,28 @@ def test_colour_images_are_refused(tmp_path, suffix):
     sitk.WriteImage(sitk.GetImageFromArray(some_labels((4, 5, 6, 3)), isVector=True), str(tmp_path / f"a{suffix}"))
     with pytest.raises(VolumeError, match=r"found 3 per voxel .a colour, vector or 4D image."):
         read_labels(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_of_a_flat_image_are_slices(tmp_path, axis, channels):
+    flat = some_labels((3, 2, channels))
+    kinds = ["domain", "domain"]
+    kinds.insert(axis, "vector")
+    directions = ["(0.5,0)", "(0,2)"]
+    directions.insert(axis, "none")
+    path = nrrd(
+        tmp_path / "a.nrrd",
+        np.moveaxis(flat, -1, axis),
+        kinds=" ".join(kinds),
+        space_dimension="2",
+        space_directions=" ".join(directions),
+    )
+    assert count_channels(path) == channels
+    for k, volume in enumerate(read_image_channels(path)):
+        assert (volume.geometry.to_file(volume.array) == flat[:, :, k : k + 1]).all()
+    if channels == 1:
+        assert (flat[:, :, 0] == read_labels(path).array[0].T).all()
 
 
 @pytest.mark.parametrize(("suffix", "field"), [(".mhd", "ElementDataFile = "), (".nhdr", "data file: ")])

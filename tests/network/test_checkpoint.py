@@ -256,6 +256,9 @@ FIRST = "encoder.0.0.weight"
         (at("best", value="high"), "$.best: expected float | null, found 'high'"),
         (at("best", value=0.25), "it holds something else than was written (its CRC-32 differs)"),
         (at("optimizer", "state", 0, "exp_avg", value=torch.zeros(2)), "it holds something else than was written"),
+        (at("inputs", "slice axis", value=3), "$.inputs['slice axis']: expected int <= 2, found 3"),
+        (at("inputs", "orientation", value="1e999"), "$.inputs.orientation: expected array | null, found '1e999'"),
+        (at("inputs", "orientation", value=[[1.0, 0.0]] * 3), "$.inputs.orientation[0]: expected array of length 3"),
         (at("inputs", "classes", value=[0, 1, 5]), "it holds something else than was written"),
     ],
 )  # fmt: skip

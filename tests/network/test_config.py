@@ -109,6 +109,7 @@ def read(tmp_path):
         ({"ac_lambda": 1.0}, "ac_lambda=1 belongs to loss=ac; found loss=rrw"),
         ({"loss": "ac", "ac_lambda": -0.5}, "ac_lambda=-0.5 is not a number of 0 or more"),
         ({"loss": "ac", "ac_lambda": float("nan")}, "ac_lambda=nan is not a number of 0 or more"),
+        ({"patch": (8, 1 << 17)}, "patch=(8, 131072) is larger than 65536 pixels along an axis"),
         ({"subject": "caf\udce9"}, "subject='caf\\udce9' is no UTF-8 text"),
     ],
 )
