@@ -225,7 +225,7 @@ def test_a_link_where_output_goes_is_replaced_or_refused_and_never_written_throu
 
 # --- no code from data ---
 
-_PIPES = {"workers.py"}  # between this program's own processes
+_PIPES = {"workers.py", "engines.py"}  # from processes of this run alone
 _NEVER = {"eval", "exec", "compile", "__import__"}
 _MODULES = {"marshal", "shelve", "dill", "cloudpickle", "yaml", "joblib", "pandas", "runpy"}
 
