@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-VOXEL_NS = 100.0
-"""Time that maps, check and evaluate take for a voxel, in nanoseconds of one core: 70 to 130."""
+VOXEL_NS = 25.0
+"""Time that maps, check and evaluate take for a voxel, in nanoseconds of one core: 10 to 40."""
 
-_CASE_SECONDS = 0.002  # besides its voxels: opening, hashing, writing, telling
+_CASE_SECONDS = 0.003  # besides its voxels: opening, hashing, writing, telling
 _POOL_SECONDS = 0.7  # until processes have started and imported what they need, on all cores
 
 GOES_ON = "run the same command again to go on"
