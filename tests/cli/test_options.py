@@ -118,3 +118,12 @@ def test_seeds_are_numbers_and_ranges(text, expected):
     else:
         assert options.parse_seeds(context, parameter, text) == tuple(expected)
     assert options.parse_seeds(context, parameter, None) == ()
+
+
+def test_a_shard_is_told_of_in_the_words_of_the_command(tmp_path):
+    result = CliRunner().invoke(main, ["maps", str(tmp_path), str(tmp_path), "--shard", "0/8"])
+    assert result.exit_code == 2
+    assert " ".join(result.output.split()).endswith(
+        "Error: --shard 0/8: expected I/N with I from 1 to N, such as --shard 2/8, or --shard slurm in a job array; "
+        "add 1 to an index that counts from 0"
+    )
