@@ -152,3 +152,12 @@ def test_a_checkpoint_is_last_best_or_an_epoch(text, expected):
 def test_what_is_no_checkpoint_is_refused(text):
     with pytest.raises(click.BadParameter, match="it is last, best or the number of an epoch; found"):
         options.parse_checkpoint(None, None, text)
+
+
+def test_a_shard_is_told_of_in_the_words_of_the_command(tmp_path):
+    result = CliRunner().invoke(main, ["maps", str(tmp_path), str(tmp_path), "--shard", "0/8"])
+    assert result.exit_code == 2
+    assert " ".join(result.output.split()).endswith(
+        "Error: --shard 0/8: expected I/N with I from 1 to N, such as --shard 2/8, or --shard slurm in a job array; "
+        "add 1 to an index that counts from 0"
+    )

@@ -445,3 +445,32 @@ def test_a_case_that_memory_does_not_hold_is_refused_unless_jobs_are_given(cohor
     assert names_in(tmp_path / "out") == names_in(cohort / "images")
     predict(trained, tmp_path / "images", tmp_path / "all", "--jobs", 1)
     assert names_in(tmp_path / "all") == names_in(tmp_path / "images")
+
+
+# In shards
+
+
+def test_shards_segment_what_one_run_does_to_the_bit(cohort, quick, tmp_path):
+    predict(quick.folder, cohort / "images", tmp_path / "whole", "-q")
+    first = predict(quick.folder, cohort / "images", tmp_path / "out", "--shard", "1/2")
+    assert "3 of 6 cases (list " in said(first)
+    assert "3 label files" in said(first)
+    assert "1 of 2 shards ended so far; not yet 2" in said(first)
+    second = rwtool.predict(quick.folder, cohort / "images", tmp_path / "out", shard="2/2")
+    assert second.standing.missing == ()
+    assert names_in(tmp_path / "out") == names_in(tmp_path / "whole") | {"shards"}
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    # the records are no predictions
+    assert rwtool.evaluate(cohort / "labels", tmp_path / "out").evaluation.failed == []
+
+
+def test_a_shard_refuses_label_files_of_its_own_cases_alone(cohort, quick, tmp_path):
+    rwtool.predict(quick.folder, cohort / "images", tmp_path, shard="1/2")
+    rwtool.predict(quick.folder, cohort / "images", tmp_path, shard="2/2")
+    printed = said(predict(quick.folder, cohort / "images", tmp_path, "--shard", "1/2", code=2))
+    assert "holds label files of 3 of these cases" in printed
+    # in another division there are others, which is said
+    printed = said(predict(quick.folder, cohort / "images", tmp_path, "--shard", "1/3", "--overwrite"))
+    assert "shard 1 of 2, 2 of 2 ran when there were 2 shards, and now there are 3, so cases have moved" in printed
+    assert "also those that have ended: --overwrite does what is there anew" in printed
