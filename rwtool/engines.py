@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import metadata
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -264,11 +265,13 @@ def connect(engine: Engine, sample: Any, folders: Sequence[Path]) -> Iterator[Cl
         site = _Site(engine.alike, tuple(_versions(engine.alike).items()), tuple(sizes.items()))
         cluster = Cluster(client, engine, site)
         cluster.wait()
-        _refuse_others(client, site)
         sweep = partial(client.run, _sweep, tuple(str(folder.absolute()) for folder in folders), on_error="ignore")
-        sweep()
+        with cluster.reached():
+            _refuse_others(client, site)
+            sweep()
         yield cluster
-        sweep()  # not where the run was stopped, for a worker that is busy may answer late; the next run does it
+        with contextlib.suppress(OSError):  # all is done
+            sweep()  # not where the run was stopped, for a worker that is busy may answer late; the next run does it
 
 
 def _versions(alike: Versions) -> dict[str, str]:
@@ -291,7 +294,7 @@ def _problem(site: _Site) -> str | None:
     other = [f"{name} {here.get(name, 'none')} there and {there[name]} here" for name in there
              if here.get(name, "none") != there[name]]  # fmt: skip
     if other:
-        return f"{', '.join(other)}, which may give other numbers; install the same versions there"
+        return f"{', '.join(other)}, which may give other numbers; install the same there"
     for path, number in site.paths:
         try:
             found = os.stat(path).st_size if number is not None else number if os.path.isdir(path) else -1
@@ -315,7 +318,7 @@ def _refuse_others(client: Any, site: _Site) -> None:
         if isinstance(found, OSError):
             continue  # it has gone; one that comes is asked before its first case
         if isinstance(found, BaseException):
-            found = f"it cannot run rwtool {__version__} ({_reason(found)}); install the same versions there"  # noqa: PLW2901
+            found = f"it cannot run rwtool {__version__} ({_reason(found)}); install the same there"  # noqa: PLW2901
         if found is not None:
             problems.setdefault(found, []).append(worker)
     if problems:
@@ -378,8 +381,8 @@ class Cluster:
         self.rooms: list[float] = []
         self.declared = False
 
-    def look(self, need: int = 0) -> None:
-        """See which workers there are, now and then; say so once where none can hold a case of that need."""
+    def look(self, pending: Iterable[Item] = ()) -> None:
+        """See which workers there are, now and then; say so once where none can hold a pending case."""
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return
@@ -387,11 +390,12 @@ class Cluster:
         with self.reached():
             workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         self.threads = sum(worker["nthreads"] for worker in workers)
-        self.declared = any(MEMORY in worker["resources"] for worker in workers)
+        self.declared |= any(MEMORY in worker["resources"] for worker in workers)
         if self.declared:
             self.rooms = [worker["resources"].get(MEMORY, 0) for worker in workers]
         else:
             self.rooms = [worker["memory_limit"] or math.inf for worker in workers]
+        need = min((item.peak_bytes for item in pending), default=0)
         if max(self.rooms, default=-1) >= need:
             self._able, self._told = now, False
         elif now - self._able > _WAIT_SECONDS and not self._told:
@@ -483,7 +487,7 @@ class Cases:
         under_way: dict[Any, AnItem] = {}
         coming = as_completed(loop=client.loop, with_results=True, raise_errors=False)
         while waiting or under_way:
-            self._cluster.look(min(item.peak_bytes for item in (*under_way.values(), *waiting)))
+            self._cluster.look(chain(under_way.values(), waiting))
             # a few in advance, so that no worker waits, and workers that are added by need see it
             while waiting and len(under_way) < min(self._count, max(2, 2 * self._cluster.threads)):
                 item = waiting.popleft()

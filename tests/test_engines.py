@@ -312,7 +312,7 @@ def test_workers_of_other_versions_are_refused_with_both(cluster, volumes, tmp_p
     differs = f"distance core {core} there and native here, " if core == "edt" else ""
     assert re.fullmatch(
         rf"Error: worker tcp://127.0.0.1:\d+: {differs}numpy 0.0.1 there and {re.escape(np.__version__)} here, which "
-        "may give other numbers; install the same versions there",
+        "may give other numbers; install the same there",
         done,
     )
     assert not list((tmp_path / "maps").rglob("*.nii.gz"))
@@ -327,7 +327,7 @@ def test_workers_without_rwtool_are_refused(volumes, tmp_path):
         done = said(run("maps", volumes / "labels", tmp_path / "maps", *on(other), "-q", code=1))
     assert re.fullmatch(
         rf"Error: worker tcp://127.0.0.1:\d+: it cannot run rwtool {re.escape(rwtool.__version__)} \(.*rwtool.*\); "
-        "install the same versions there",
+        "install the same there",
         done,
     )
 
