@@ -192,8 +192,8 @@ def _factors(case: _Case, others: NDArray[np.float32]) -> NDArray[np.float32]:
     most = float(factors.max())
     if most * largest > float(np.finfo(np.float32).max):
         raise VolumeError(
-            f"{largest:g} times {most:g}, for the smallest component, is too large for float32; choose a smaller alpha, "
-            "beta or class weight"
+            f"{largest:g} times {most:g}, for the smallest component, is too large for float32; choose a smaller "
+            "alpha, beta or class weight"
         )
     return factors
 
