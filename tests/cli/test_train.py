@@ -307,8 +307,11 @@ def test_a_run_is_refused_then_resumed_then_overwritten(cohort, tmp_path):
             ["--seeds", "1;2"],
             "'--seeds': it is different numbers with commas, such as 0,1,2, and 0:50 for 0 to 49; found",
         ),
-        (["--loss", "dise"], "'dise' is not one of 'rrw', 'boundary', 'ac', 'hd', 'dice', 'focal', 'ce', 'wce-rrw'"),
-        (["--loss", "dice", "--with", "ce"], "--with ce mixes a map loss (rrw, boundary, ac, hd, wce-rrw)"),
+        (
+            ["--loss", "dise"],
+            "'dise' is not one of 'rrw', 'boundary', 'ac', 'hd', 'skeleton', 'matrix', 'dice', 'focal', 'ce', ",
+        ),
+        (["--loss", "dice", "--with", "ce"], "--with ce mixes a map loss (rrw, boundary, ac, hd, skeleton, "),
         (["--mix", "gradual"], "--mix gradual belongs to a mixture; give --with dice or --with ce too"),
         (["--with", "ce", "--schedule", "authors"], "--schedule authors belongs to --mix gradual; give that too"),
         (["--ac-lambda", 1], "--ac-lambda 1 belongs to --loss ac; found --loss rrw"),
