@@ -18,6 +18,7 @@ from rwtool.files import (
     make_folder,
     naming,
     remove_leftovers,
+    scratch,
 )
 
 
@@ -198,6 +199,20 @@ def test_a_lock_that_is_not_let_go_is_one_line(tmp_path, monkeypatch):
 def test_a_lock_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(VolumeError, match=r"file/a: cannot be written: "), locked(tmp_path / "file" / "a"):
+        pass
+
+
+def test_a_scratch_folder_goes_with_all_in_it_also_after_an_error(tmp_path):
+    with scratch(tmp_path) as folder:
+        assert (folder.parent, folder.name[0]) == (tmp_path, ".")
+        (folder / "deep").mkdir()
+        (folder / "deep" / "file").touch()
+        remove_leftovers(tmp_path)  # of a living process: it stays
+        assert folder.is_dir()
+    with pytest.raises(KeyError), scratch(tmp_path):
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(VolumeError, match="gone: cannot be written: No such file"), scratch(tmp_path / "gone"):
         pass
 
 

@@ -11,6 +11,7 @@ much cheaper than the distances and keeps the memory small.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -401,4 +402,4 @@ def _settled(
 
 def _voxels(box: Box) -> int:
     """Count the voxels of a box."""
-    return int(np.prod([s.stop - s.start for s in box]))
+    return math.prod(s.stop - s.start for s in box)
