@@ -14,6 +14,7 @@ import collections
 import contextlib
 import ctypes
 import io
+import json
 import math
 import multiprocessing
 import os
@@ -54,6 +55,7 @@ from rwtool.cli import main
 from rwtool.datasets.channels import read_channels_of
 from rwtool.errors import RwtoolError
 from rwtool.io.formats import suited
+from rwtool.maps.folder import read_map_set
 
 SECONDS = 10
 MEGABYTES = 1000
@@ -367,6 +369,8 @@ def _read_by_sitk(path, found):
 
     from rwtool.io.itk import kept_locale
 
+    if path.suffix == ".png" and path.read_bytes()[24] < 8:
+        return None  # which it spreads over 8 bits
     if path.suffix in (".nrrd", ".nhdr") and path.stat().st_size > 50_000:
         return None  # a line of a header that is very long crashes it
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -495,6 +499,22 @@ def _edit_npy(rng, files):
 
 def _read_by_numpy(path, found):
     return np.load(path, allow_pickle=False).transpose(), None
+
+
+def _write_bmp(rng, folder):
+    labels, _ = some_volume(rng, "u1")
+    bits = rng.choice((4, 8))
+    palette = [(k, 2 * k, 3 * k) for k in range(rng.choice((4, 16)))]
+    byhand.bmp(folder / "a.bmp", labels[:, :, 0].T, bits, palette)
+    return labels[:, :, :1], None, "a.bmp"
+
+
+def _edit_bmp(rng, files):
+    (name,) = files.content
+    fields = [("size", 2, "<I"), ("offset", 10, "<I"), ("header", 14, "<I"), ("width", 18, "<i"), ("height", 22, "<i")]
+    fields += [("bits", 28, "<H"), ("packing", 30, "<I"), ("colours", 46, "<I")]
+    edit = edit_fields if rng.random() < 0.6 else lambda rng, data, _: edit_bytes(rng, data)
+    files.edit(name, edit(rng, files.content[name], fields))
 
 
 def _edit_png(rng, files):
@@ -688,20 +708,52 @@ def _make_maps(rng):
         rwtool.make_maps(folder / "labels", folder / "maps", jobs=1, **settings)
 
     content = _made(str(settings), make)
-    return Files(content, (settings, dict(content)))
+    sound = dict(content)
+    if rng.random() < 0.3:  # as a run that was killed leaves it
+        (sidecar,) = (name for name in content if name.endswith("maps.json"))
+        told = json.loads(content[sidecar])
+        form, stamp = told["format"], _made(f"stamp {settings}", lambda folder: _write_stamp(folder, content, sidecar))
+        lines = [
+            {"format": form, "settings": stamp["stamp"].decode(), "case": case, "record": record}
+            for case, record in told["cases"].items()
+        ]
+        content[f"{sidecar}.journal"] = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        content[sidecar] = json.dumps({**told, "cases": {}}).encode()
+    return Files(content, (settings, sound))
+
+
+def _write_stamp(folder, content, sidecar):
+    """What binds the lines of a journal to the settings of its folder."""
+    (folder / "maps.json").write_bytes(content[sidecar])
+    stamp = read_map_set(folder).settings.describe()
+    (folder / "maps.json").unlink()
+    (folder / "stamp").write_text(stamp)
+
+
+def _edit_journal(rng, data):
+    lines = data.splitlines()
+    if rng.random() < 0.5:
+        return edit_bytes(rng, data)
+    index = rng.randrange(len(lines))
+    edit = edit_json(rng, lines[index])
+    lines[index] = edit.data
+    return edit._replace(data=b"\n".join(lines) + b"\n", same=False)
 
 
 def _use_maps(files, folder, rng):
     settings, sound = files.truth
     (kind,) = settings["kinds"]
     inside = folder / "in"
-    code, said = run("check", inside / "maps" / kind, "-j", 1)
-    changed = [name for name in sound if name.endswith((".npy", ".nii.gz")) and files.content[name] != sound[name]]
-    if code == 0 and changed:
-        raise FindingError(f"{changed} verified: {said}")
+    names = [name for name in sound if name.endswith((".npy", ".nii.gz"))]
+    changed = [name for name in names if files.content[name] != sound[name]]
+    code, said = run("check", inside / "maps" / kind, "-j", 1, "--format", "json")
+    checked = json.loads(said[: said.rindex("}") + 1])["cases"] if code != 2 and said.startswith("{") else {}
+    for name in changed:
+        case = checked.get(Path(name).name.partition(".")[0])  # which a damaged journal does not name
+        if case is not None and case["verified"]:
+            raise FindingError(f"{name} verified: {said}")
     if files.same and files.edits and not changed and code != 0:
         raise FindingError(f"what means the same does not verify: {said}")
-    names = [name for name in sound if name.endswith((".npy", ".nii.gz"))]
     with contextlib.suppress(RwtoolError):
         rwtool.read_map(inside / rng.choice(names))
     options = [f"--{name}={value}" for name, value in settings.items() if name not in ("kinds", "class_weights")]
@@ -920,6 +972,38 @@ def _use_nnunet(files, folder, rng):
         raise RwtoolError(said)
 
 
+def _make_plans(rng):
+    flat = rng.random() < 0.5
+
+    def make(folder):
+        import blosc2
+
+        name = "2d" if flat else "3d_fullres"
+        (folder / f"nnUNetPlans_{name}").mkdir()
+        (folder / "gt_segmentations").mkdir()
+        labels = _some_labels(0)
+        path = folder / f"nnUNetPlans_{name}" / "a_seg.b2nd"
+        blosc2.asarray(np.ascontiguousarray(labels.T[None]), urlpath=str(path), mode="w")
+        (folder / "gt_segmentations" / "a.nii").write_bytes(_nifti_bytes(labels))
+        parent = {"data_identifier": f"nnUNetPlans_{name}", "spacing": [0.9, 0.5] if flat else [3.0, 0.9, 0.5]}
+        plans = {"image_reader_writer": "SimpleITKIO", "transpose_forward": [0, 1, 2]}
+        plans["configurations"] = {name: parent, f"{name}_large": {"inherits_from": name, "batch_size": 2}}
+        (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
+
+    return Files(_made(f"plans {flat}", make))
+
+
+def _use_plans(files, folder, rng):
+    (labels,) = (folder / "in").glob("nnUNetPlans_*")
+    code, said = run("maps", labels, folder / "out", "-j", 1)
+    if code:
+        raise RwtoolError(said)
+    (sidecar,) = (folder / "out").rglob("maps.json")
+    spacing = json.loads(sidecar.read_text())["cases"]["a"]["spacing_mm"]
+    if files.same and spacing != [3.0, 0.9, 0.5]:
+        raise FindingError(f"it reads a spacing of {spacing}")
+
+
 # Checkpoints
 
 
@@ -1024,12 +1108,18 @@ TARGETS = {
     "vtk": Volumes(_write_through_rwtool(".vtk", "u1 i2 f4"), _edit_vtk, _read_by_sitk),
     "gipl": Volumes(_write_through_rwtool(".gipl", "u1 i2 f4"), _edit_gipl, _read_by_sitk),
     "png": Volumes(_write_through_rwtool(".png", "u1 u2"), _edit_png, _read_by_sitk),
+    "bmp": Volumes(_write_bmp, _edit_bmp),
     "tiff": Volumes(_write_through_rwtool(".tif", "u1 u2"), _edit_tif, _read_by_sitk),
     "dicom": Volumes(_write_dicom, _edit_dicom),
     "b2nd": Volumes(_write_b2nd, _edit_b2nd),
     "maps": Folder(
         _make_maps,
-        {r"maps\.json$": edit_json, r"maps\.json $": edit_json, r"\.nii\.gz$": _edit_packed, r"\.npy$": edit_bytes},
+        {
+            r"maps\.json$": edit_json,
+            r"journal$": _edit_journal,
+            r"\.nii\.gz$": _edit_packed,
+            r"\.npy$": edit_bytes,
+        },
         _use_maps,
     ),
     "dataset": Folder(_make_dataset, {r"dataset\.json": edit_json}, _use_dataset),
@@ -1041,6 +1131,7 @@ TARGETS = {
     "curves": Folder(_make_curves, {r"\.csv": edit_table, r"\.json": edit_json, r"\.toml": _edit_toml}, _use_curves),
     "cache": Folder(_make_cache, {r"out/cache/": edit_json}, _use_cache),
     "nnunet": Folder(_make_nnunet, {r"(dataset|plans)\.json": edit_json}, _use_nnunet),
+    "plans": Folder(_make_plans, {r"Plans\.json": edit_json}, _use_plans),
     "checkpoint": Folder(_make_checkpoint, {r"\.pt": _edit_checkpoint}, _use_checkpoint),
 }
 

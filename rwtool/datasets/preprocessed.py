@@ -117,6 +117,11 @@ def _inherited(plans: _Plans, name: str, path: Path) -> _Configuration:
 def _between_slices(folder: Path, case: str, plans: _Plans) -> float:
     """Spacing along the first axis of nnU-Net's arrays, as it reads the case's label file."""
     reader = plans.image_reader_writer
+    if sorted(plans.transpose_forward) != [0, 1, 2]:
+        raise UsageError(
+            f"{folder.parent}: its plans state transpose_forward: {plans.transpose_forward}; expected 0, 1 and 2 in "
+            f"some order; {_MEND}"
+        )
     if reader == "NaturalImage2DIO":
         return _FLAT
     if reader not in ("SimpleITKIO", "NibabelIO", "NibabelIOWithReorient"):

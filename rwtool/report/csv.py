@@ -28,7 +28,7 @@ from rwtool.evaluation.rows import Label, Row, Rules
 from rwtool.files import atomic
 from rwtool.metrics.measures import METRICS, HD95Rule
 from rwtool.records import check_format, read_json, to_record
-from rwtool.report.foreign import Reading, read_foreign
+from rwtool.report.foreign import LARGEST, Reading, read_foreign
 from rwtool.shards import ShardRecord, find_standing, ranges, read_record
 from rwtool.statistics.arms import STATUSES
 
@@ -345,7 +345,7 @@ def _number(name: str, text: str) -> float:
         number = float(text or "nan")
     except ValueError:
         number = math.inf
-    if math.isinf(number) or (text and math.isnan(number)):
+    if abs(number) > LARGEST or (text and math.isnan(number)):
         raise ValueError(f"{name} is a number, or empty where undefined; found {text!r}")
     return number
 

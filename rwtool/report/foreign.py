@@ -12,6 +12,9 @@ from rwtool.errors import RwtoolError, UsageError
 from rwtool.evaluation.rows import Row
 from rwtool.metrics.measures import METRICS
 
+LARGEST = 1e30
+"""Of values in a table: no metric has larger ones, and the squares of these are numbers too."""
+
 COLUMNS = ("case", "method", "metric", "value", "class", "group", "subject", "run")
 """What a column can be."""
 
@@ -148,7 +151,7 @@ def _row(reading: Reading, record: dict[str, Any], repeated: set[str]) -> Row | 
     if metric is None:
         raise ValueError(f"metric is one of {', '.join(METRICS)}, or a usual name of one; found {fields['metric']!r}")
     value = _parsed(fields["value"])
-    if value is None or math.isinf(value):
+    if value is None or abs(value) > LARGEST:
         raise ValueError(f"value is a number, or empty where undefined; found {fields['value']!r}")
     if math.isnan(value):
         return None

@@ -168,3 +168,10 @@ def test_maps_of_a_preprocessed_data_set_have_its_spacing_and_lie_outside_of_it(
     for out in (folder, folder / "maps", folder.parent / "maps"):
         with pytest.raises(UsageError, match="within nnU-Net's data set"):
             rwtool.make_maps(folder, out, format="npy", jobs=1)
+
+
+@pytest.mark.parametrize("order", [[], [7, 0, 1], [0, 1], [0, 0, 1], [-1, 0, 1]])
+def test_axes_that_are_no_order_are_refused(dataset, order):
+    cases = dataset("2d", plans(transpose=order, **PLANS["configurations"]))
+    with pytest.raises(UsageError, match="expected 0, 1 and 2 in some order"):
+        preprocessed_spacing(cases)

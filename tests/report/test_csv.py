@@ -58,6 +58,7 @@ LINE = "a,,c0,c0,,1,dice,0.5,,ok,RV,100,0.1"
             f"{HEAD}\n{LINE.replace('0.5', 'half')}\n",
             "line 2: value is a number, or empty .*; found 'half'",
         ),
+        (f"{HEAD}\n{LINE.replace('0.5', '-3e38')}\n", "line 2: value is a number, or .*; found '-3e38'"),
         (f"{HEAD}\n{LINE.replace('0.5', 'nan')}\n", "line 2: value is a number, or empty where undefined; found 'nan'"),
         (f"{HEAD}\n{LINE.replace('0.5', 'inf')}\n", "found 'inf'"),
         (

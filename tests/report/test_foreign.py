@@ -104,6 +104,7 @@ def test_a_subject_regex_goes_over_cases(tmp_path):
         ),
         ("algorithm,case,value\nA,c,\n", None, "no column says which metric the values are"),
         ("algorithm,case,value\nA,c,high\n", {"metric": "dice"}, "line 2: value is a number, or .*; found 'high'"),
+        ("algorithm,case,value\nA,c,1e31\n", {"metric": "hd"}, "line 2: value is a number, or .*; found '1e31'"),
         ("algorithm,case,value\nA,c,inf\n", {"metric": "hd"}, "line 2: value is a number, or .*; found 'inf'"),
         ("algorithm,case,value\nA,c,0.5\n,d,0.5\n", None, "line 3: method is empty; give each line one"),
         ("algorithm,case,value,metric\nA,c,0.5,IoU\n", None, "line 2: metric is one of dice, .*; found 'IoU'"),
