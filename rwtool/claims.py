@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import platform
@@ -15,7 +14,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.files import locked, naming
+from rwtool.files import check_there, lock_of, locked, naming, passing, remove_passing
 from rwtool.records import read_json, to_json, to_record
 
 _TAIL = ".rwtool-writer"
@@ -52,49 +51,30 @@ def claimed(folder: Path, settings: str, *, shared: bool, mend: str) -> Iterator
     UsageError
         Another process writes there; the message says which, since when and what.
     VolumeError
-        The folder cannot be written to.
+        The folder cannot be written to, or has gone at the end.
     """
     mine = folder / f".{uuid.uuid4().hex}{_TAIL}"
-    lock = FileLock(_lock_of(mine), timeout=0)
     claim = Claim(
         os.getpid(), platform.node(), datetime.datetime.now().astimezone().isoformat(" ", "seconds"), settings
     )
-    with locked(folder / "rwtool", named=folder):
-        for other in _writers(folder):
-            if not shared or other is None or other.settings != settings:
-                raise UsageError(f"{folder}: {_describe(other)}; {mend}")
-        try:
+    with passing(mine) as lock:
+        with locked(folder / "rwtool", named=folder):
+            for other in _writers(folder):
+                if not shared or other is None or other.settings != settings:
+                    raise UsageError(f"{folder}: {_describe(other)}; {mend}")
             with naming(folder, OSError, doing="written"):
                 lock.acquire()
                 mine.write_text(to_json(claim) + "\n", encoding="utf-8")
-        except BaseException:
-            _remove(mine)
-            lock.release()
-            raise
-    try:
         yield
-    finally:
-        _remove(mine)
-        lock.release()
-
-
-def _lock_of(claim: Path) -> Path:
-    return claim.with_name(f"{claim.name}.lock")
-
-
-def _remove(claim: Path) -> None:
-    for file in (claim, _lock_of(claim)):
-        with contextlib.suppress(OSError):
-            file.unlink()
+        check_there(mine, folder)
 
 
 def _writers(folder: Path) -> Iterator[Claim | None]:
     """The claims of living processes, None for one that cannot be read; those of dead ones are removed."""
     for path in sorted(folder.glob(f".*{_TAIL}")):
-        lock = FileLock(_lock_of(path), timeout=0)
         try:
-            with lock:
-                _remove(path)
+            with FileLock(lock_of(path), timeout=0):
+                remove_passing(path)
         except Timeout:
             try:
                 content = read_json(path, refusal="cannot be read", mend="")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import glob
 import os
-import platform
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -55,6 +55,8 @@ def file_in(folder: Path, name: str) -> Path:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a name to write to; what was written there gets its final name when the block ends well.
 
+    The first time that this process writes into a folder, it removes what killed ones have left there.
+
     Parameters
     ----------
     path : Path
@@ -71,18 +73,73 @@ def atomic(path: Path) -> Iterator[Path]:
         It cannot be written: no space, no permission, or the folder has gone.
     """
     # not of the file's name, which may be as long as names can be
-    workshop = path.parent / f".{uuid.uuid4().hex}.{os.getpid()}{_workshop_suffix()}"
-    with naming(path, OSError, doing="written"):
-        workshop.mkdir(parents=True, exist_ok=True)
+    workshop = path.parent / f".{uuid.uuid4().hex}{_TAIL}"
+    with passing(workshop) as lock:
+        try:
+            make_folder(path.parent)
+            if path.parent not in _SWEPT:
+                _SWEPT.add(path.parent)
+                remove_leftovers(path.parent)
+            lock.acquire()
+            workshop.mkdir()
+            yield workshop / path.name
+            made = sorted(workshop.iterdir(), key=lambda part: part.name == path.name)  # the named file last
+            for part in made:
+                os.replace(part, path.parent / part.name)
+        except OSError as error:
+            raise VolumeError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def passing(path: Path) -> Iterator[FileLock]:
+    """See to it that a hidden file or folder of this process, and its lock, do not outlast the block.
+
+    An interrupt may come while they are being removed: then they go when the process ends. What a killed process leaves
+    is known by its lock, which the operating system has let go.
+
+    Yields
+    ------
+    FileLock
+        To be acquired before there is anything of this name, so that what has a free lock is of no living process.
+    """
+    lock = FileLock(lock_of(path), timeout=0)
     try:
-        yield workshop / path.name
-        made = sorted(workshop.iterdir(), key=lambda part: part.name == path.name)  # the named file last
-        for part in made:
-            os.replace(part, path.parent / part.name)
-    except OSError as error:
-        raise VolumeError(f"{path}: cannot be written: {error.strerror or error}") from error
+        _PASSING[path] = os.getpid()
+        yield lock
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        remove_passing(path)
+        lock.release()
+        _PASSING.pop(path, None)
+
+
+def lock_of(path: Path) -> Path:
+    """The lock of a hidden file or folder, beside it."""
+    return path.with_name(path.name + _LOCK)
+
+
+def remove_passing(path: Path) -> None:
+    """Remove a hidden file or folder, and its lock; only while that is held."""
+    shutil.rmtree(path, ignore_errors=True)
+    for file in (path, lock_of(path)):
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+_PASSING: dict[Path, int] = {}  # with its process, for a forked one has them too
+_LOCKS: dict[FileLock, int] = {}
+_SWEPT: set[Path] = set()
+
+
+@atexit.register
+def _remove_all_passing() -> None:
+    for lock, process in list(_LOCKS.items()):
+        if process == os.getpid() and os.path.exists(lock.lock_file):
+            with contextlib.suppress(Timeout, OSError):
+                lock.acquire(timeout=0)
+            _let_go(lock)
+    for path, process in list(_PASSING.items()):
+        if process == os.getpid():
+            remove_passing(path)
 
 
 @contextmanager
@@ -101,24 +158,44 @@ def locked(path: Path, *, named: Path | None = None) -> Iterator[None]:
     Raises
     ------
     VolumeError
-        Its folder cannot be written to, or another process does not let go.
+        Its folder cannot be written to, another process does not let go, or the folder has gone at the end.
     """
     file = path.with_name(f".{path.name}.lock")
     lock = FileLock(file, timeout=_LOCK_SECONDS)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise VolumeError(
-            f"{named or path}: {file} has been held by another process for {_LOCK_SECONDS} s; end it"
-        ) from error
-    except OSError as error:
-        raise VolumeError(f"{named or path}: cannot be written: {error.strerror or error}") from error
-    try:
+        _LOCKS[lock] = os.getpid()
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise VolumeError(
+                f"{named or path}: {file} has been held by another process for {_LOCK_SECONDS} s; end it"
+            ) from error
+        except OSError as error:
+            raise VolumeError(f"{named or path}: cannot be written: {error.strerror or error}") from error
         yield
+        check_there(file, named or path)
     finally:
+        _let_go(lock)
+        _LOCKS.pop(lock, None)
+
+
+def _let_go(lock: FileLock) -> None:
+    """Remove the file of a lock while it is held, so that who waits for it finds out and makes another; release it."""
+    if lock.is_locked:
         with contextlib.suppress(OSError):
-            file.unlink()  # while it is held: who waits for it finds out, and makes another
-        lock.release()
+            os.unlink(lock.lock_file)
+        lock.release(force=True)
+
+
+def check_there(mine: Path, named: Path) -> None:
+    """Refuse to end well where a file that marks a folder as being written into has gone, and with it what was written.
+
+    Raises
+    ------
+    VolumeError
+    """
+    if not mine.exists():
+        raise VolumeError(f"{named}: its folder was removed or replaced while it was written; run the same again")
 
 
 def make_folder(path: Path) -> None:
@@ -140,33 +217,17 @@ def make_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run of :func:`atomic` on this machine left in a folder."""
-    tail = _workshop_suffix()
-    for workshop in folder.glob(f".*{glob.escape(tail)}"):
-        process = workshop.name.removesuffix(tail).rpartition(".")[2]
-        if process.isdigit() and not _alive(int(process)):
-            shutil.rmtree(workshop, ignore_errors=True)
+    """Remove what killed runs of :func:`atomic` left in a folder: those hidden folders that no process holds."""
+    for path in folder.glob(f".*{_TAIL}*"):
+        if not _WORKSHOP.fullmatch(path.name):
+            continue
+        workshop = path.with_name(path.name.removesuffix(_LOCK))
+        with contextlib.suppress(Timeout, OSError), FileLock(lock_of(workshop), timeout=0):
+            remove_passing(workshop)
 
 
-def _workshop_suffix() -> str:
-    """End of the name of a hidden folder that is ours; a process number means nothing on another machine."""
-    return f"@{platform.node()}.rwtool-tmp"
-
-
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # where signal 0 would end the process
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    try:
-        state = Path(f"/proc/{process}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()[0]
-    except (OSError, IndexError):  # no such folder, as on macOS
-        return True
-    return state not in ("Z", "X")  # ended, but its parent has not asked how
+_TAIL, _LOCK = ".rwtool-tmp", ".lock"
+_WORKSHOP = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(_TAIL)}({re.escape(_LOCK)})?")
 
 
 @contextmanager
