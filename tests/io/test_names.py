@@ -6,6 +6,7 @@ import pytest
 from byhand import metaimage
 from volumes import some_labels, volume_of
 
+from rwtool.errors import VolumeError
 from rwtool.io.formats import read_labels
 from rwtool.io.names import (
     SUFFIXES,
@@ -20,6 +21,7 @@ from rwtool.io.names import (
     may_be_volume,
     parts,
     split_name,
+    unchanged,
 )
 from rwtool.io.write import write
 
@@ -102,3 +104,28 @@ def test_hash_covers_both_files_of_a_pair(tmp_path):
     assert file_hash(tmp_path / "a.img") == before
     (tmp_path / "a.img").write_bytes(bytes(120))
     assert file_hash(tmp_path / "a.hdr") != before
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, known):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"before")
+    sha256 = file_hash(path)
+    with unchanged(path, sha256 if known else None) as found:
+        assert found == sha256
+    with pytest.raises(VolumeError) as caught, unchanged(path, sha256 if known else None):
+        path.write_bytes(b"after.")
+    assert str(caught.value) == (
+        f"{path}: it was changed while it was read; run again when nothing writes to it any more"
+    )
+    with pytest.raises(VolumeError, match=r"a\.npy: cannot be read: No such file"), unchanged(path):
+        path.unlink()
+
+
+def test_a_file_that_was_changed_before_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"before")
+    sha256 = file_hash(path)
+    path.write_bytes(b"after.")
+    with pytest.raises(VolumeError, match="it was changed"), unchanged(path, sha256):
+        path.read_bytes()
