@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from isal import isal_zlib
 from msgspec import Meta
 from numpy.typing import NDArray
 
@@ -159,7 +160,7 @@ def read_curve(run: Path) -> TrainingCurve | None:
     diverged = read_divergence(run)
     return TrainingCurve(
         run,
-        settings,
+        {name: value for name, value in settings.items() if name != CHECKSUM},
         {"train": cases.train, "val": cases.val},
         loss,
         dice,
@@ -191,6 +192,8 @@ def _read_metrics(path: Path) -> tuple[Floats, Floats, dict[int, Floats]]:
                 try:
                     if None in line.values() or None in line:
                         raise ValueError(f"expected {len(columns)} fields")
+                    if line.get(CHECKSUM, row_checksum(line)) != row_checksum(line):
+                        raise ValueError(f"it holds something else than was written ({CHECKSUM} differs)")
                     rows.append([float(line[name] or "nan") for name in ("loss", "dice", *labels)])
                 except ValueError as error:
                     raise RwtoolError(f"{path}, line {lines.line_num}: {error}; {_MEND}") from error
@@ -199,6 +202,16 @@ def _read_metrics(path: Path) -> tuple[Floats, Floats, dict[int, Floats]]:
         raise RwtoolError(f"{path}: cannot be read as a table: {reason}; {_MEND}") from error
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 2 + len(labels))
     return table[:, 0], table[:, 1], {label: table[:, 2 + k] for k, label in enumerate(labels.values())}
+
+
+CHECKSUM = "crc32"
+"""Last column of a metrics.csv, and a key of a config.toml."""
+
+
+def row_checksum(row: Mapping[str, str]) -> str:
+    """CRC-32 of the names and texts of a row's other columns, as a number, which a spreadsheet leaves as it is."""
+    text = json.dumps([part for part in row.items() if part[0] != CHECKSUM])
+    return str(isal_zlib.crc32(text.encode()))
 
 
 def _is_dice(column: str) -> bool:

@@ -16,7 +16,7 @@ from rwtool.files import naming
 from rwtool.integrations.nnunet.names import TrainerSettings
 from rwtool.io.arrays import map_npy
 from rwtool.io.names import READ_ERRORS
-from rwtool.maps.folder import MapSet, read_map_set
+from rwtool.maps.folder import MapSet, check_written, read_map_set
 from rwtool.maps.settings import difference, make_settings
 
 VARIABLE = "RWTOOL_NNUNET_MAPS"
@@ -97,11 +97,15 @@ class MappedDataset:
         self.dataset = dataset
         self.identifiers = dataset.identifiers
         self.paths = {case: maps.path(case) for case in dataset.identifiers}
+        self._unchecked = {case: maps.cases[case] for case in dataset.identifiers}
 
     def load_case(self, identifier: str) -> tuple[Any, Any, Any, Any]:
         """Image and map as one, then what nnU-Net's own data set gives."""
         image, *others = self.dataset.load_case(identifier)
         path = self.paths[identifier]
+        if identifier in self._unchecked:  # once, not in each batch
+            check_written(path, self._unchecked[identifier])
+            del self._unchecked[identifier]
         with naming(path, *READ_ERRORS):
             values: NDArray[Any] = map_npy(path)
         if values.ndim == 3:
