@@ -22,7 +22,7 @@ from rwtool.io.names import file_hash
 from rwtool.io.volume import Volume
 from rwtool.io.write import write
 from rwtool.maps.core import chosen_core
-from rwtool.maps.folder import MapSet, open_map_set
+from rwtool.maps.folder import JOURNAL, MapSet, open_map_set
 from rwtool.maps.parameters import (
     RECTIFIED,
     Absent,
@@ -256,7 +256,7 @@ def _plan(
 
 def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Records]]:
     """Do what was planned; every case is noted as it is done, so that a killed run loses none."""
-    if not plan.work:
+    if not plan.work and not any((maps.folder / JOURNAL).exists() for maps in plan.sets.values()):
         return []
 
     def note(outcome: Outcome[Records]) -> None:
