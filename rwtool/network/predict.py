@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rwtool.claims import claimed
 from rwtool.console import show_progress
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.datasets.classes import Classes
 from rwtool.errors import RwtoolError, UsageError, told_when_interrupted
-from rwtool.files import make_folder, remove_leftovers
+from rwtool.files import file_crc32, make_folder, remove_leftovers
 from rwtool.io.formats import check_suited, read_header, suited
 from rwtool.io.geometry import Geometry
 from rwtool.io.grids import Turn, turn_to
@@ -269,7 +270,23 @@ def _predict(plan: PredictPlan, verbosity: int) -> Predictions:
     """Do what was planned; threads read the next cases while the network is busy."""
     request = plan.request
     make_folder(request.out)
-    remove_leftovers(request.out)
+    mend = "wait until it has ended, or name another out="
+    with claimed(request.out, _told(plan), shared=True, mend=mend):
+        remove_leftovers(request.out)
+        return _segment(plan, verbosity)
+
+
+def _told(plan: PredictPlan) -> str:
+    """What is written, for people, and whether it is what another process writes."""
+    request, checkpoint = plan.request, plan.checkpoint
+    weights = file_crc32(find_checkpoint(request.run, request.checkpoint))
+    parts = [f"predictions of {request.run}, epoch {checkpoint.epoch}, CRC-32 {weights}"]
+    return ", ".join([*parts, *(name for name in ("tta", "probabilities") if getattr(request, name))])
+
+
+def _segment(plan: PredictPlan, verbosity: int) -> Predictions:
+    """Segment one case after another."""
+    request = plan.request
     segmenter = _segmenter(plan)
     work = [Work(name, paths, _voxels(plan, paths)) for name, paths in plan.images.items()]
     outcomes: list[Outcome[Path]] = []

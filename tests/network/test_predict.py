@@ -26,6 +26,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 import rwtool
 import rwtool.network.predict as predict_module
+from rwtool.claims import claimed
 from rwtool.datasets.classes import make_classes
 from rwtool.network.checkpoint import load_checkpoint
 
@@ -369,3 +370,13 @@ def test_the_softmax_of_one_case_is_the_one_that_is_written(trained, cohort, tmp
         assert (found.classes.values, found.paths) == ((0, 1, 2), (cohort / "images" / "case_3.nii.gz",))
     with pytest.raises(rwtool.UsageError, match="no image for nobody"):
         predict_module.predict_softmax(trained, cohort / "images", "nobody")
+
+
+def test_a_folder_that_another_run_predicts_into_is_refused(cohort, trained, tmp_path):
+    (tmp_path / "out").mkdir()
+    with claimed(tmp_path / "out", "predictions of another run", shared=True, mend="wait"):
+        result = predict(trained, cohort / "images", tmp_path / "out", code=2)
+    assert f"process {os.getpid()} on " in result.output
+    told = " ".join(result.output.split())
+    assert "(predictions of another run); wait until it has ended, or name another OUT" in told
+    assert names_in(tmp_path / "out") == set()
