@@ -17,6 +17,7 @@ TOPICS = (
     "files",
     "python",
     "speed",
+    "reliability",
     "errata",
     "contributing",
 )
