@@ -231,8 +231,17 @@ def whole_of(command, wholes, place, launcher):
     return wholes[command]
 
 
-@pytest.mark.parametrize("number", EXIT)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("maps", signal.SIGINT),
+        ("maps", signal.SIGKILL),
+        ("evaluate", signal.SIGTERM),
+        ("predict", signal.SIGINT),
+        ("train", signal.SIGTERM),
+        ("train", signal.SIGKILL),
+    ],
+)
 def test_a_run_that_is_stopped_leaves_whole_files_and_its_rerun_ends_in_the_same(
     command, number, wholes, place, launcher
 ):
