@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
 import platform
@@ -15,7 +14,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.files import locked, naming
+from rwtool.files import check_there, lock_of, locked, naming, passing, remove_passing
 from rwtool.records import read_json, to_json, to_record
 
 _TAIL = ".rwtool-writer"
@@ -61,37 +60,29 @@ def claimed(
     UsageError
         Another process writes there; the message says which, since when and what.
     VolumeError
-        The folder cannot be written to.
+        The folder cannot be written to, or has gone at the end.
     """
     mine = folder / f".{uuid.uuid4().hex}{_TAIL}"
-    lock = FileLock(_lock_of(mine), timeout=0)
     claim = Claim(
         os.getpid(), platform.node(), datetime.datetime.now().astimezone().isoformat(" ", "seconds"), settings
     )
-    with locked(folder / "rwtool", named=folder):
-        for other in _writers(folder):
-            if not shared or other is None or other.settings != settings:
-                raise UsageError(f"{folder}: {_describe(other)}; {mend}")
-        try:
+    with passing(mine) as lock:
+        with locked(folder / "rwtool", named=folder):
+            for other in _writers(folder):
+                if not shared or other is None or other.settings != settings:
+                    raise UsageError(f"{folder}: {_describe(other)}; {mend}")
             with naming(folder, OSError, doing="written"):
                 lock.acquire()
                 mine.write_text(to_json(claim) + "\n", encoding="utf-8")
-        except BaseException:
-            _remove(mine)
-            lock.release()
-            raise
-    try:
-        yield _name_of(mine)
-    finally:
         try:
+            yield _name_of(mine)
+            check_there(mine, folder)
+        finally:
             if at_last is not None:
                 with locked(folder / "rwtool", named=folder):
                     if not any(True for _ in _writers(folder, besides=mine)):
                         at_last()
-                    _remove(mine)
-        finally:
-            _remove(mine)
-            lock.release()
+                    remove_passing(mine)
 
 
 def writers(folder: Path) -> set[str]:
@@ -103,23 +94,12 @@ def _name_of(claim: Path) -> str:
     return claim.name.removeprefix(".").removesuffix(_TAIL)
 
 
-def _lock_of(claim: Path) -> Path:
-    return claim.with_name(f"{claim.name}.lock")
-
-
-def _remove(claim: Path) -> None:
-    for file in (claim, _lock_of(claim)):
-        with contextlib.suppress(OSError):
-            file.unlink()
-
-
 def _writers(folder: Path, *, besides: Path | None = None) -> Iterator[Claim | None]:
     """The claims of living processes, None for one that cannot be read; those of dead ones are removed."""
     for path in sorted(set(folder.glob(f".*{_TAIL}")) - {besides}):
-        lock = FileLock(_lock_of(path), timeout=0)
         try:
-            with lock:
-                _remove(path)
+            with FileLock(lock_of(path), timeout=0):
+                remove_passing(path)
         except Timeout:
             try:
                 content = read_json(path, refusal="cannot be read", mend="")

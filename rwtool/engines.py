@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 from rwtool import __version__
 from rwtool.console import say, size
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.files import atomic, remove_leftovers
+from rwtool.files import remove_leftovers, scratch
 from rwtool.records import read_json
 from rwtool.workers import WorkerEndedError, WorkersLostError
 
@@ -257,7 +257,7 @@ def connect(engine: Engine, sample: Any, folders: Sequence[Path]) -> Iterator[Cl
     """
     with contextlib.ExitStack() as stack:
         # a hidden folder in each, which is theirs as long as this run is under way
-        probes = [stack.enter_context(atomic(folder / "probe")).parent for folder in folders]
+        probes = [stack.enter_context(scratch(folder)) for folder in folders]
         client = stack.enter_context(_connected(engine))
         _, paths = _packed(sample)
         sizes = {str(path.absolute()): path.stat().st_size if path.is_file() else None for path in (*paths, *probes)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import glob
 import hashlib
 import os
-import platform
 import re
 import shutil
 import uuid
@@ -77,41 +76,105 @@ def file_in(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, *, parts: bool = False) -> Iterator[Path]:
     """Give a name to write to; what was written there gets its final name when the block ends well.
+
+    The first time that this process writes into a folder, it removes what killed ones have left there.
 
     Parameters
     ----------
     path : Path
         The final name. Its folder is made.
+    parts : bool
+        Whether what is written goes by its name, or becomes several files that name each other.
 
     Yields
     ------
     Path
-        The same file name inside a hidden folder beside it, so that parts which name each other stay right.
+        A hidden file beside it; with `parts`, the same file name inside a hidden folder, which some file systems take
+        milliseconds to make and to remove.
 
     Raises
     ------
     VolumeError
         It cannot be written: no space, no permission, or the folder has gone.
     """
-    workshop = _workshop(path.parent)
-    with naming(path, OSError, doing="written"):
-        workshop.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{uuid.uuid4().hex}{_TAIL}"  # not of the file's name, which may be as long as can be
+    with passing(temporary) as lock:
+        try:
+            make_folder(path.parent)
+            if path.parent not in _SWEPT:
+                _SWEPT.add(path.parent)
+                remove_leftovers(path.parent)
+            lock.acquire()
+            if not parts:
+                yield temporary
+                os.replace(temporary, path)
+                return
+            temporary.mkdir()
+            yield temporary / path.name
+            made = sorted(temporary.iterdir(), key=lambda part: part.name == path.name)  # the named file last
+            for part in made:
+                os.replace(part, path.parent / part.name)
+        except OSError as error:
+            raise VolumeError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def passing(path: Path) -> Iterator[FileLock]:
+    """See to it that a hidden file or folder of this process, and its lock, do not outlast the block.
+
+    An interrupt may come while they are being removed: then they go when the process ends. What a killed process leaves
+    is known by its lock, which the operating system has let go.
+
+    Yields
+    ------
+    FileLock
+        To be acquired before there is anything of this name, so that what has a free lock is of no living process.
+    """
+    lock = FileLock(lock_of(path), timeout=0)
     try:
-        yield workshop / path.name
-        made = sorted(workshop.iterdir(), key=lambda part: part.name == path.name)  # the named file last
-        for part in made:
-            os.replace(part, path.parent / part.name)
-    except OSError as error:
-        raise VolumeError(f"{path}: cannot be written: {error.strerror or error}") from error
+        _PASSING[path] = os.getpid()
+        yield lock
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        remove_passing(path)
+        lock.release()
+        _PASSING.pop(path, None)
+
+
+def lock_of(path: Path) -> Path:
+    """The lock of a hidden file or folder, beside it."""
+    return path.with_name(path.name + _LOCK)
+
+
+def remove_passing(path: Path) -> None:
+    """Remove a hidden file or folder, and its lock; only while that is held."""
+    shutil.rmtree(path, ignore_errors=True)
+    for file in (path, lock_of(path)):
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+_PASSING: dict[Path, int] = {}  # with its process, for a forked one has them too
+_LOCKS: dict[FileLock, int] = {}
+_SWEPT: set[Path] = set()
+
+
+@atexit.register
+def _remove_all_passing() -> None:
+    for lock, process in list(_LOCKS.items()):
+        if process == os.getpid() and os.path.exists(lock.lock_file):
+            with contextlib.suppress(Timeout, OSError):
+                lock.acquire(timeout=0)
+            _let_go(lock)
+    for path, process in list(_PASSING.items()):
+        if process == os.getpid():
+            remove_passing(path)
 
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder within another, which goes with all that is in it when the block ends.
+    """Give a hidden folder within another, which is made, and goes with all that is in it when the block ends.
 
     That of a killed process goes by :func:`remove_leftovers`.
 
@@ -120,13 +183,13 @@ def scratch(folder: Path) -> Iterator[Path]:
     VolumeError
         It cannot be made.
     """
-    workshop = _workshop(folder)
-    with naming(folder, OSError, doing="written"):
-        workshop.mkdir()
-    try:
-        yield workshop
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+    hidden = folder / f".{uuid.uuid4().hex}{_TAIL}"
+    make_folder(folder)
+    with passing(hidden) as lock:
+        with naming(folder, OSError, doing="written"):
+            lock.acquire()
+            hidden.mkdir()
+        yield hidden
 
 
 @contextmanager
@@ -145,24 +208,44 @@ def locked(path: Path, *, named: Path | None = None) -> Iterator[None]:
     Raises
     ------
     VolumeError
-        Its folder cannot be written to, or another process does not let go.
+        Its folder cannot be written to, another process does not let go, or the folder has gone at the end.
     """
     file = path.with_name(f".{path.name}.lock")
     lock = FileLock(file, timeout=_LOCK_SECONDS)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise VolumeError(
-            f"{named or path}: {file} has been held by another process for {_LOCK_SECONDS} s; end it"
-        ) from error
-    except OSError as error:
-        raise VolumeError(f"{named or path}: cannot be written: {error.strerror or error}") from error
-    try:
+        _LOCKS[lock] = os.getpid()
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise VolumeError(
+                f"{named or path}: {file} has been held by another process for {_LOCK_SECONDS} s; end it"
+            ) from error
+        except OSError as error:
+            raise VolumeError(f"{named or path}: cannot be written: {error.strerror or error}") from error
         yield
+        check_there(file, named or path)
     finally:
+        _let_go(lock)
+        _LOCKS.pop(lock, None)
+
+
+def _let_go(lock: FileLock) -> None:
+    """Remove the file of a lock while it is held, so that who waits for it finds out and makes another; release it."""
+    if lock.is_locked:
         with contextlib.suppress(OSError):
-            file.unlink()  # while it is held: who waits for it finds out, and makes another
-        lock.release()
+            os.unlink(lock.lock_file)
+        lock.release(force=True)
+
+
+def check_there(mine: Path, named: Path) -> None:
+    """Refuse to end well where a file that marks a folder as being written into has gone, and with it what was written.
+
+    Raises
+    ------
+    VolumeError
+    """
+    if not mine.exists():
+        raise VolumeError(f"{named}: its folder was removed or replaced while it was written; run the same again")
 
 
 def make_folder(path: Path) -> None:
@@ -184,38 +267,17 @@ def make_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed run of :func:`atomic` or :func:`scratch` on this machine left in a folder."""
-    tail = _workshop_suffix()
-    for workshop in folder.glob(f".*{glob.escape(tail)}"):
-        process = workshop.name.removesuffix(tail).rpartition(".")[2]
-        if process.isdigit() and not _alive(int(process)):
-            shutil.rmtree(workshop, ignore_errors=True)
+    """Remove what killed runs of :func:`atomic` and :func:`scratch` left in a folder: what is hidden, held by none."""
+    for path in folder.glob(f".*{_TAIL}*"):
+        if not _TEMPORARY.fullmatch(path.name):
+            continue
+        temporary = path.with_name(path.name.removesuffix(_LOCK))
+        with contextlib.suppress(Timeout, OSError), FileLock(lock_of(temporary), timeout=0):
+            remove_passing(temporary)
 
 
-def _workshop(folder: Path) -> Path:
-    """A new name in a folder; not of the file's name, which may be as long as names can be."""
-    return folder / f".{uuid.uuid4().hex}.{os.getpid()}{_workshop_suffix()}"
-
-
-def _workshop_suffix() -> str:
-    """End of the name of a hidden folder that is ours; a process number means nothing on another machine."""
-    return f"@{platform.node()}.rwtool-tmp"
-
-
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # where signal 0 would end the process
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    try:
-        state = Path(f"/proc/{process}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()[0]
-    except (OSError, IndexError):  # no such folder, as on macOS
-        return True
-    return state not in ("Z", "X")  # ended, but its parent has not asked how
+_TAIL, _LOCK = ".rwtool-tmp", ".lock"
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(_TAIL)}({re.escape(_LOCK)})?")
 
 
 @contextmanager

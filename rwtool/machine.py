@@ -14,6 +14,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 _MEMORY_FILES = (  # limit, use, and what of the use are cached files, given back when memory is wanted: version 2, 1
     ("memory.max", "memory.current", "inactive_file"),
+    ("memory.high", "memory.current", "inactive_file"),  # above which processes are slowed down until they hardly move
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
 
@@ -64,5 +65,6 @@ def _groups(controller: str) -> Iterator[Path]:
             if controllers and controller not in controllers.split(","):
                 continue
             inside = Path(path.lstrip("/"))
-            for folder in (inside, *inside.parents):
-                yield (_CGROUPS / controller if controllers else _CGROUPS) / folder
+            # version 2 lies beside those of version 1 where a machine has both
+            roots = [_CGROUPS / controller] if controllers else [_CGROUPS, _CGROUPS / "unified"]
+            yield from (root / folder for root in roots for folder in (inside, *inside.parents))

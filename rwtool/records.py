@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
+from isal import isal_zlib
 
 from rwtool.errors import RwtoolError
 from rwtool.files import atomic
@@ -131,13 +132,13 @@ def check_format(path: Path, content: Any, form: int, *, refusal: str, mend: str
 def to_record(
     content: Any, kind: type[T], path: Path, *, refusal: str, mend: str, error: type[RwtoolError] = RwtoolError
 ) -> T:
-    """Make a typed record of parsed JSON or TOML.
+    """Make a typed record of parsed JSON or TOML; of one that is sealed, the checksum is compared.
 
     Parameters are those of :func:`read_parsed`; `path` is for the message, which names the field, what stood there and
     what was expected.
     """
     try:
-        return msgspec.convert(content, kind, str_keys=True)
+        found = msgspec.convert(content, kind, str_keys=True)
     except msgspec.ValidationError as caught:
         raise error(f"{path}: {refusal}: {explain(caught, content, kind)}; {mend}") from caught
     except UnicodeEncodeError as caught:  # msgspec reads a number or a choice from UTF-8 alone
@@ -145,6 +146,34 @@ def to_record(
         raise error(f"{path}: {refusal}: {reason}; {mend}") from caught
     except RwtoolError as caught:  # of a type that checks itself
         raise error(f"{path}: {refusal}: {caught}; {mend}") from caught
+    check_seal(content, path, refusal=refusal, mend=mend, error=error)
+    return found
+
+
+def sealed(record: Any) -> dict[str, Any]:
+    """A record as plain values, with the CRC-32 of them all as ``crc32``; :func:`to_record` compares it."""
+    content: dict[str, Any] = msgspec.to_builtins(record, str_keys=True)
+    return {**content, "crc32": checksum(content)}
+
+
+def checksum(content: Any) -> str:
+    """CRC-32 of a record, in hex: of its values, not of how a file writes them."""
+    return f"{isal_zlib.crc32(to_json(content).encode()):08x}"
+
+
+def check_seal(content: Any, path: Path, *, refusal: str, mend: str, error: type[RwtoolError] = RwtoolError) -> None:
+    """Refuse what :func:`sealed` has sealed and is no longer what it was; other content passes.
+
+    Parameters are those of :func:`to_record`.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("crc32"), str) or "format" not in content:
+        return
+    plain = {name: value for name, value in content.items() if name != "crc32"}
+    if checksum(plain) != content["crc32"]:
+        raise error(
+            f"{path}: {refusal}: it holds something else than was written (its CRC-32 differs); {mend}, or take out "
+            "its crc32 where it was changed on purpose"
+        )
 
 
 def write_json(path: Path, record: Any) -> None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import rwtool
-from rwtool.files import atomic
 from rwtool.network.checkpoint import Checkpoint
 
 SHAPE = (4, 20, 24)  # (z, y, x)
@@ -89,14 +88,20 @@ def start(*arguments):
     return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
 
 
+_KILLED = """
+import os, pathlib, sys
+from rwtool.files import atomic
+with atomic(pathlib.Path(sys.argv[1]) / "last.pt") as path:
+    path.touch()
+    os._exit(7)
+"""
+
+
 def leftover(folder):
     """What a process leaves in a folder that is killed while it writes."""
-    gone = start("-c", "import os; print(os.getpid())").stdout.strip()
-    with atomic(folder / "last.pt"):
-        (mine,) = folder.iterdir()
-    left = folder / mine.name.replace(f".{os.getpid()}@", f".{gone}@")
-    left.mkdir()
-    (left / "last.pt").touch()
+    done = start("-c", _KILLED, folder)
+    assert done.returncode == 7, done.stderr
+    (left,) = folder.glob(".*.rwtool-tmp")
     return left
 
 
@@ -132,12 +137,13 @@ def train_and_stop(cohort, run, settings=QUICK, **more):
 def all_of(run):
     """All that a run holds, times and places apart, exactly."""
     content = json.loads((run / "run.json").read_text())
-    rows = [[value for name, value in row.items() if not name.startswith(("sec", "slices"))] for row in metrics(run)]
+    timed = ("seconds", "slices_per_second", "crc32")  # the checksum is of the times too
+    rows = [[value for name, value in row.items() if name not in timed] for row in metrics(run)]
     return {
         "last": places(torch.load(run / "last.pt", weights_only=True)),
         "best": places(torch.load(run / "best.pt", weights_only=True)),
         "metrics": rows,
-        "run": {name: value for name, value in content.items() if name != "seconds"},
+        "run": {name: value for name, value in content.items() if name not in timed},
         "config": (run / "config.toml").read_text(),
         "split": (run / "split.json").read_text(),
         "predictions": {path.name: path.read_bytes() for path in (run / "predictions").iterdir()},

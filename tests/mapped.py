@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 
 import rwtool
+from rwtool.files import file_crc32
 
 SHAPE = (6, 9, 5)  # file axes
 AFFINE = np.array([[0, -1.5, 0, 10], [0.8, 0, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
@@ -25,6 +26,16 @@ def write_three(folder):
     for index in range(3):
         write_labels(folder / f"case_{index}.nii.gz", index)
     return folder
+
+
+def record_anew(folder):
+    """Make the sidecar speak of the files as they are, as if they had been written so."""
+    content = sidecar(folder)
+    content.pop("crc32", None)
+    for record in content["cases"].values():
+        path = folder / record["file"]
+        record |= {"bytes": path.stat().st_size, "crc32": file_crc32(path)}
+    (folder / "maps.json").write_text(json.dumps(content))
 
 
 def sidecar(folder):

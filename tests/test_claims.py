@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import pathlib
 import subprocess
@@ -91,6 +92,37 @@ def test_a_process_that_has_ended_holds_no_one_up(tmp_path, other, end):
         other.wait()
     take(tmp_path, "blue")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_claim_of_a_dead_process_goes_though_a_living_one_has_its_number(tmp_path, other):
+    (claim,) = tmp_path.glob("*.rwtool-writer")
+    text = claim.read_text().replace(str(other.pid), str(os.getpid()))
+    other.kill()
+    other.wait()
+    claim.write_text(text)
+    take(tmp_path, "blue")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_claim_of_a_host_that_is_gone_goes(tmp_path):
+    claim = {"process": 1, "host": "elsewhere", "since": "2020-01-01", "settings": "red"}
+    (tmp_path / f".{'0' * 32}.rwtool-writer").write_text(json.dumps(claim))
+    take(tmp_path, "blue")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_replaced_meanwhile_is_told(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def write():
+        with claimed(folder, "red", shared=True, mend="wait"):
+            folder.rename(tmp_path / "elsewhere")
+            folder.mkdir()
+
+    with pytest.raises(VolumeError, match="out: its folder was removed or replaced while it was written; run the same"):
+        write()
+    assert list(folder.iterdir()) == []
 
 
 def test_a_claim_that_cannot_be_read_is_still_one(tmp_path, other):

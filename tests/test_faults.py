@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,88 @@ def test_a_killed_process_costs_nothing_but_time(undisturbed, cohort):
     assert all(map(PROGRESS.fullmatch, run.said().splitlines(keepends=True)))
     assert files(cohort / "maps") == files(undisturbed / "maps")
     assert hidden(cohort) == []
+
+
+@pytest.fixture
+def memory_group():
+    """A control group of 500 MB, as a container or a job scheduler makes one; its folder."""
+    groups = [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")]
+    folder = next((root for root in groups if (root / "cgroup.procs").exists()), groups[0]) / f"rwtool-{os.getpid()}"
+    limit = folder / ("memory.limit_in_bytes" if folder.parent == groups[0] else "memory.max")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("no control group can be made here")
+    try:
+        if not limit.exists() or limit.write_text("500000000") == 0:
+            pytest.skip("control groups have no memory limit here")
+        yield folder
+    finally:
+        until(lambda: not (folder / "cgroup.procs").read_text())
+        folder.rmdir()
+
+
+def within(group, folder, *arguments):
+    enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
+    command = ["sh", "-c", enter, "sh", sys.executable, "-m", "rwtool", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, encoding="utf-8", check=False, env=environment, timeout=300
+    )
+
+
+@pytest.mark.slow
+def test_a_case_that_the_memory_of_a_container_does_not_hold_costs_no_other(memory_group, tmp_path):
+    (tmp_path / "labels").mkdir()
+    for name, side in (("a", 20), ("b", 20), ("large", 460)):
+        labels = np.zeros((side, side, side), dtype=np.uint8)
+        labels[5:10, 5:10, 5:10] = 1
+        nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "labels" / f"{name}.nii.gz")
+    planned = within(memory_group, tmp_path, "maps", "labels", "planned")
+    assert planned.returncode == 1, planned.stderr
+    assert re.search(r"large: it needs about \d\.\d GB of memory and 0\.\d GB are free", planned.stderr), planned.stderr
+    forced = within(memory_group, tmp_path, "maps", "labels", "forced", "-j", "2")
+    assert forced.returncode == 1, forced.stderr
+    assert "large: its process was killed, most often for want of memory; free some and run again" in forced.stderr
+    for out in ("planned", "forced"):
+        assert sorted(read_map_set(tmp_path / out / "rrw").cases) == ["a", "b"]
+        assert sorted(path.name for path in (tmp_path / out / "rrw").iterdir()) == ["a.nii.gz", "b.nii.gz", "maps.json"]
+
+
+def test_two_runs_of_one_command_fill_a_folder_together_and_one_of_other_settings_is_refused(undisturbed, cohort):
+    command = ("maps", "labels", "maps", *MAPS, "-j", "1")
+    first = Running(cohort, *command)
+    until(lambda: first.said() or first.ended())
+    first.process.send_signal(signal.SIGSTOP)  # so that it is there as long as the others are
+    other = finish(cohort, *command, "--units", "voxel", "--overwrite")
+    second = finish(cohort, *command)
+    first.process.send_signal(signal.SIGCONT)
+    assert other.returncode == 2
+    assert re.search(
+        r"process \d+ on .* has been writing into it since .* \(kind \w+, .*units mm.*\); wait until it has ended, or",
+        " ".join(other.stderr.split()),
+    ), other.stderr
+    assert (second.returncode, first.process.wait(120)) == (0, 0)
+    assert files(cohort / "maps") == files(undisturbed / "maps")
+    assert hidden(cohort) == []
+
+
+def test_a_label_file_that_changes_before_it_is_read_gives_no_map_under_the_hash_of_what_it_was(undisturbed, cohort):
+    (cohort / "labels").unlink()
+    shutil.copytree(undisturbed / "labels", cohort / "labels")
+    last = cohort / "labels" / "case_7.nii"
+    with Running(cohort, "maps", "labels", "maps", *MAPS, "-j", "1").process as process:
+        until(lambda: list((cohort / "maps").glob("boundary/case_*")))
+        shutil.copy(cohort / "labels" / "case_0.nii", last)
+        assert process.wait(120) == 1
+    said = (cohort / "errors").read_text()
+    assert "case_7: labels/case_7.nii: it was changed while it was read; run again when nothing writes to it" in said
+    assert not list(cohort.rglob("case_7.nii.gz"))
+    again = finish(cohort, "maps", "labels", "maps", *MAPS, "-j", "1")
+    assert (again.returncode, again.stderr.count("\n")) == (0, 1)
+    for kind in ("boundary", "rrw"):
+        first, changed = (cohort / "maps" / kind / f"case_{number}.nii.gz" for number in (0, 7))
+        assert first.read_bytes() == changed.read_bytes()
 
 
 def test_a_script_without_a_guard_runs_once_and_ends_by_itself_on_sigterm(undisturbed):

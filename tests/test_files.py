@@ -34,11 +34,18 @@ def test_crc32_is_that_of_the_standard(tmp_path):
 # --- whole files ---
 
 
+def test_a_file_appears_whole(tmp_path):
+    with atomic(tmp_path / "new" / "a") as temporary:
+        temporary.write_text("text")
+        assert names(tmp_path / "new") == [temporary.name, f"{temporary.name}.lock"]
+    assert names(tmp_path / "new") == ["a"]
+
+
 def test_a_file_appears_whole_with_the_parts_that_it_names(tmp_path):
-    with atomic(tmp_path / "new" / "a.mhd") as temporary:
+    with atomic(tmp_path / "new" / "a.mhd", parts=True) as temporary:
         temporary.write_text("header")
         temporary.with_suffix(".raw").write_text("voxels")
-        assert names(tmp_path / "new") == [temporary.parent.name]
+        assert names(tmp_path / "new") == [temporary.parent.name, f"{temporary.parent.name}.lock"]
     assert names(tmp_path / "new") == ["a.mhd", "a.raw"]
 
 
@@ -66,22 +73,74 @@ def test_a_folder_that_vanishes_meanwhile_is_one_line(tmp_path):
 
 def test_a_folder_where_a_file_stands_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    for call in (lambda: make_folder(tmp_path / "file" / "out"), lambda: atomic(tmp_path / "file" / "a").__enter__()):
-        with pytest.raises(VolumeError, match="cannot be written: Not a directory"):
-            call()
+    with pytest.raises(VolumeError, match="cannot be written: Not a directory"):
+        make_folder(tmp_path / "file" / "out")
+    with pytest.raises(VolumeError, match="file: there is no folder of this name"), atomic(tmp_path / "file" / "a"):
+        pass
 
 
-def test_leftovers_of_a_dead_process_go_and_those_of_a_living_one_stay(tmp_path):
+HOLD = """
+import pathlib, sys
+from rwtool.files import atomic
+with atomic(pathlib.Path(sys.argv[1])) as path:
+    path.touch()
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def writing(tmp_path):
+    """Another process that is writing `tmp_path / "b"`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "b"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def test_leftovers_of_a_dead_process_go_and_those_of_a_living_one_stay(tmp_path, writing):
     with atomic(tmp_path / "a") as temporary:
-        mine = temporary.parent
-        dead = subprocess.Popen([sys.executable, "-c", ""])
-        dead.wait()
-        for process in (dead.pid, 10**30):
-            (tmp_path / mine.name.replace(str(os.getpid()), str(process))).mkdir()
         remove_leftovers(tmp_path)
-        assert mine.is_dir()
-        assert not (tmp_path / mine.name.replace(str(os.getpid()), str(dead.pid))).exists()
         temporary.write_text("")
+        assert len(names(tmp_path)) == 4
+    writing.kill()
+    writing.wait()
+    assert len(names(tmp_path)) == 3  # a file with its lock, and a
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["a"]
+
+
+def test_the_first_write_into_a_folder_sweeps_it(tmp_path, writing):
+    writing.kill()
+    writing.wait()
+    assert len(names(tmp_path)) == 2
+    subprocess.run([sys.executable, "-c", HOLD, tmp_path / "a"], input="\n", text=True, capture_output=True, check=True)
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_lock_that_was_made_for_no_folder_any_more_goes_too(tmp_path):
+    (tmp_path / f".{'0' * 32}.rwtool-tmp.lock").touch()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == []
+
+
+INTERRUPTED = """
+import pathlib, shutil, sys
+import rwtool.files
+def interrupt(*_, **__):
+    shutil.rmtree = remove
+    raise KeyboardInterrupt
+remove, shutil.rmtree = shutil.rmtree, interrupt
+with rwtool.files.atomic(pathlib.Path(sys.argv[1])) as path:
+    path.touch()
+"""
+
+
+def test_an_interrupt_while_a_hidden_folder_is_removed_leaves_none_at_the_end(tmp_path):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, tmp_path / "a"], capture_output=True, check=False)
+    assert b"KeyboardInterrupt" in done.stderr
+    assert names(tmp_path) == ["a"]
 
 
 # --- names ---
@@ -212,12 +271,16 @@ def test_a_scratch_folder_goes_with_all_in_it_also_after_an_error(tmp_path):
     with pytest.raises(KeyError), scratch(tmp_path):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(VolumeError, match="gone: cannot be written: No such file"), scratch(tmp_path / "gone"):
+    with scratch(tmp_path / "new") as folder:
+        assert folder.parent == tmp_path / "new"
+    (tmp_path / "file").touch()
+    with pytest.raises(VolumeError, match="file: there is no folder of this name"), scratch(tmp_path / "file"):
         pass
 
 
 def test_remove_leftovers_keeps_what_is_not_ours(tmp_path):
     foreign = [".notes.1.tmp", ".a.nii.999999999@elsewhere.rwtool-tmp", "a.999999999.tmp", ".rwtool-tmp"]
+    foreign.append(f".{'0' * 31}.rwtool-tmp")
     for name in foreign:
         (tmp_path / name).mkdir()
     remove_leftovers(tmp_path)
@@ -251,22 +314,26 @@ def test_of_an_error_of_several_lines_the_last_is_the_reason(tmp_path):
     )
 
 
-KILLED = """
-import os, pathlib
-from rwtool.files import atomic
-writing = atomic(pathlib.Path("a"))
-writing.__enter__()
-os._exit(1)
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="no waitid")
+def test_a_process_that_has_ended_is_gone_whether_its_parent_has_asked_or_not(tmp_path, writing):
+    writing.kill()
+    os.waitid(os.P_PID, writing.pid, os.WEXITED | os.WNOWAIT)  # ended, and not asked
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == []
+
+
+INTERRUPTED_LOCK = """
+import pathlib, sys
+from filelock import FileLock
+from rwtool.files import locked
+acquire = FileLock.acquire
+def interrupted(*given, **more):
+    acquire(*given, **more)
+    raise KeyboardInterrupt
+FileLock.acquire = interrupted
+with locked(pathlib.Path(sys.argv[1])):
+    pass
 """
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="no /proc")
-def test_a_process_that_has_ended_is_gone_whether_its_parent_has_asked_or_not(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", KILLED], cwd=tmp_path) as killed:
-        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # ended, and not asked
-        assert len(names(tmp_path)) == 1
-        remove_leftovers(tmp_path)
-        assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("letter", ["a", "ä", "\U0001f600", "\udcff"])
@@ -278,3 +345,9 @@ def test_a_name_that_is_long_already_leaves_room_for_a_suffix(tmp_path, letter):
         (tmp_path / name).write_text("x")
         assert name.endswith(".json")
     assert fitting_name("case", ".json") == "case.json"
+
+
+def test_an_interrupt_as_a_lock_is_taken_leaves_none(tmp_path):
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_LOCK, tmp_path / "a"], capture_output=True, check=False)
+    assert b"KeyboardInterrupt" in done.stderr
+    assert names(tmp_path) == []

@@ -58,6 +58,18 @@ def within(folder, files):
         ("4:memory:/a/b\n", within("memory/a", memory_1(1_000_000, 900_000)), 100_000),
         ("4:memory:/\n", within("memory", memory_1(9_223_372_036_854_771_712, 900_000)), 8000 * 1024),
         ("4:cpu:/a\n", within("memory/a", memory_1(1_000_000, 900_000)), 8000 * 1024),
+        (  # a parent's limit, nested twice below it
+            "4:memory:/a/b/c\n",
+            within("memory/a", memory_1(1_000_000, 900_000))
+            | within("memory/a/b", memory_1(2_000_000, 1))
+            | within("memory/a/b/c", memory_1(3_000_000, 1)),
+            100_000,
+        ),
+        ("4:cpu,memory:/a\n0::/a\n", within("memory/a", memory_1(1_000_000, 900_000)), 100_000),
+        ("1:cpu:/\n0::/a/b\n", within("unified/a", memory(1_000_000, 900_000)), 100_000),  # both versions at once
+        ("0::/a\n", within("a", memory("max", 900_000) | {"memory.high": 1_200_000}), 300_000),
+        ("0::/a\n", within("a", memory(1_000_000, 900_000) | {"memory.high": "max"}), 100_000),
+        ("0::/../a\n", within(".", memory(1_000_000, 900_000)), 100_000),  # of another namespace
     ],
 )
 def test_free_memory_is_that_of_the_tightest_group_and_cached_files_are_free(groups, membership, files, free):
@@ -76,6 +88,13 @@ def test_free_memory_is_that_of_the_tightest_group_and_cached_files_are_free(gro
         ("0::/a\n", within("a", {"cpu.max": "9900000 100000"}), 16),
         ("1:cpu,cpuacct:/a\n", within("cpu/a", {"cpu.cfs_quota_us": 200_000, "cpu.cfs_period_us": 100_000}), 2),
         ("1:cpu:/a\n", within("cpu/a", {"cpu.cfs_quota_us": -1, "cpu.cfs_period_us": 100_000}), 16),
+        (
+            "1:cpu:/a/b\n",
+            within("cpu/a", {"cpu.cfs_quota_us": 300_000, "cpu.cfs_period_us": 100_000})
+            | within("cpu/a/b", {"cpu.cfs_quota_us": -1, "cpu.cfs_period_us": 100_000}),
+            3,
+        ),
+        ("4:memory:/\n0::/a\n", within("unified/a", {"cpu.max": "200000 100000"}), 2),
     ],
 )
 def test_cores_are_those_of_the_affinity_within_the_quota_of_the_groups(groups, membership, files, cores):

@@ -2,6 +2,7 @@ import errno
 import signal
 import subprocess
 import sys
+import time
 
 import click
 import pytest
@@ -117,3 +118,48 @@ def test_a_closed_stream_is_no_error(closed):
     command = f'"$0" -m rwtool help maps {closed}'
     done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_interrupt_before_a_command_is_at_work_has_its_exit_code_too(monkeypatch):
+    def meet(*arguments, **options):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(type(main), "make_context", meet)
+    assert CliRunner().invoke(main, ["maps"]).exit_code == 143
+
+
+class Deleted:
+    """Meets a signal where Python drops what is raised."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_interrupt_that_python_drops_comes_again(interrupted):
+    ended = []
+
+    def meet():
+        Deleted()
+        time.sleep(60)
+        ended.append(True)
+
+    assert interrupted(meet).exit_code == 143
+    assert not ended
+
+
+LATE = """
+import signal, rwtool.cli, rwtool.__main__
+command = rwtool.cli.main
+def late(**given):
+    try:
+        command(["--version"], **given)
+    finally:
+        signal.raise_signal(signal.SIGINT)
+rwtool.cli.main = late
+rwtool.__main__.main()
+"""
+
+
+def test_an_interrupt_after_a_command_is_one_line():
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.records import check_format, field_path, read_json, read_toml, to_record, write_json
+from rwtool.records import check_format, field_path, read_json, read_toml, sealed, to_record, write_json
 
 
 class Inner(msgspec.Struct, frozen=True):
@@ -155,3 +155,32 @@ def test_what_is_written_is_read_again_whatever_the_names_are(tmp_path):
     assert (text.isascii(), text[-2:], b"\x1b" in text) == (True, b"}\n", False)
     content = read_json(tmp_path / "new" / "f.json", refusal="", mend="")
     assert to_record(content, Outer, tmp_path, refusal="", mend="") == record
+
+
+class Sealed(msgspec.Struct):
+    number: float
+    names: list[str]
+    by_label: dict[int, float]
+    format: int = 1
+
+
+def test_what_was_sealed_is_read_and_refused_when_it_was_changed_unless_its_checksum_is_taken_out(tmp_path):
+    path = tmp_path / "a.json"
+    record = Sealed(0.1 + 0.2, ["caf\udce9", "\u00e9"], {3: 1e-300})
+    write_json(path, sealed(record))
+    content = read_json(path, refusal="wrong", mend="mend it")
+    assert to_record(content, Sealed, path, refusal="wrong", mend="mend it") == record
+    changed = {**content, "number": 0.3}
+    with pytest.raises(UsageError) as caught:
+        to_record(changed, Sealed, path, refusal="wrong", mend="mend it", error=UsageError)
+    assert str(caught.value) == (
+        f"{path}: wrong: it holds something else than was written (its CRC-32 differs); mend it, or take out its crc32 "
+        "where it was changed on purpose"
+    )
+    del changed["crc32"]
+    assert to_record(changed, Sealed, path, refusal="wrong", mend="mend it").number == 0.3
+
+
+def test_a_checksum_of_another_program_is_its_own_affair(tmp_path):
+    content = {"number": 1.0, "names": [], "by_label": {}, "crc32": "00000000"}
+    assert to_record(content, Sealed, tmp_path / "dataset.json", refusal="wrong", mend="mend it").number == 1

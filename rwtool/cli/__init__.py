@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import os
@@ -66,12 +67,17 @@ class _Group(click.Group):
     def main(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Any:
         words = sys.argv[1:] if args is None else args
         token = COMMAND_LINE.set(shlex.join(["rwtool", *words]))
-        with _stoppable(), contextlib.ExitStack() as opened:
+        with _stoppable() as received, contextlib.ExitStack() as opened:
             opened.callback(COMMAND_LINE.reset, token)
             for name in ("stdout", "stderr"):
                 if getattr(sys, name) is None:  # closed by who started this process: nobody reads what is said
                     setattr(sys, name, opened.enter_context(open(os.devnull, "w", encoding="utf-8")))
-            return super().main(args, *others, **options)
+            try:
+                return super().main(args, *others, **options)
+            except SystemExit as end:
+                if received and end.code == 1:  # click's own, of an interrupt before or after :meth:`invoke`
+                    raise SystemExit(128 + received[0]) from None
+                raise
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -104,23 +110,46 @@ class _Group(click.Group):
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """End on SIGTERM, and where the terminal goes away, as on Ctrl-C: after tidying up; where nobody says otherwise."""
+def _stoppable() -> Iterator[list[int]]:
+    """End on SIGTERM, and where the terminal goes away, as on Ctrl-C: after tidying up; where nobody says otherwise.
+
+    Yields
+    ------
+    list of int
+        The signals that have come.
+    """
+    received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         raise _Stopped(number)
 
-    signals = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
-    free = [number for number in signals if signal.getsignal(number) is signal.SIG_DFL]
+    def lost(unraisable: Any) -> None:
+        """Say again what Python has dropped, for it came while an object was being deleted."""
+        if isinstance(unraisable.exc_value, _Stopped):
+            again = threading.Timer(0.01, _thread.interrupt_main, [unraisable.exc_value.number])
+            again.daemon = True
+            again.start()
+        else:
+            told(unraisable)
+
+    signals = [
+        number for name in ("SIGTERM", "SIGHUP", "SIGINT") if (number := getattr(signal, name, None)) is not None
+    ]
+    before = {number: signal.getsignal(number) for number in signals}
+    usual = {signal.SIGINT: signal.default_int_handler}
+    free = [number for number in signals if before[number] is usual.get(number, signal.SIG_DFL)]
     if threading.current_thread() is not threading.main_thread():  # which alone may
         free = []
     for number in free:
         signal.signal(number, stop)
+    told, sys.unraisablehook = sys.unraisablehook, lost
     try:
-        yield
+        yield received
     finally:
+        sys.unraisablehook = told
         for number in free:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])
 
 
 def _show_version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:

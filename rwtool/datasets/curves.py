@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from isal import isal_zlib
 from msgspec import Meta
 from numpy.typing import NDArray
 
@@ -167,7 +168,7 @@ def read_curve(run: Path) -> TrainingCurve | None:
     diverged = read_divergence(run)
     return TrainingCurve(
         run,
-        settings,
+        {name: value for name, value in settings.items() if name != CHECKSUM},
         {"train": cases.train, "val": cases.val},
         columns.pop("loss"),
         columns.pop("dice"),
@@ -200,6 +201,8 @@ def _read_metrics(path: Path) -> dict[str, Floats]:
                 try:
                     if None in line.values() or None in line:
                         raise ValueError(f"expected {len(columns)} fields")
+                    if line.get(CHECKSUM, row_checksum(line)) != row_checksum(line):
+                        raise ValueError(f"it holds something else than was written ({CHECKSUM} differs)")
                     rows.append([_number(line[name], name) for name in wanted])
                 except ValueError as error:
                     raise RwtoolError(f"{path}, line {lines.line_num}: {error}; {_MEND}") from error
@@ -208,6 +211,16 @@ def _read_metrics(path: Path) -> dict[str, Floats]:
         raise RwtoolError(f"{path}: cannot be read as a table: {reason}; {_MEND}") from error
     table = np.array(rows, dtype=np.float64).reshape(len(rows), len(wanted))
     return dict(zip(wanted, table.T, strict=True))
+
+
+CHECKSUM = "crc32"
+"""Last column of a metrics.csv, and a key of a config.toml."""
+
+
+def row_checksum(row: Mapping[str, str]) -> str:
+    """CRC-32 of the names and texts of a row's other columns, as a number, which a spreadsheet leaves as it is."""
+    text = json.dumps([part for part in row.items() if part[0] != CHECKSUM])
+    return str(isal_zlib.crc32(text.encode()))
 
 
 def _is_measure(column: str) -> bool:

@@ -15,9 +15,10 @@ from rwtool.datasets.classes import Classes, check_regions, find_dataset_json, m
 from rwtool.datasets.preprocessed import preprocessed_spacing
 from rwtool.datasets.values import warn_of_images
 from rwtool.errors import UsageError, shorten
+from rwtool.files import naming
 from rwtool.io.formats import check_suited, read_header, read_label_values, read_labels, suited
 from rwtool.io.geometry import Directions
-from rwtool.io.names import file_hash
+from rwtool.io.names import file_hash, unchanged
 from rwtool.io.volume import Volume
 from rwtool.parallel import Outcome, Work, run_cases, schedule
 from rwtool.shards import Shard, Share, size_of, take_share
@@ -73,15 +74,16 @@ class LabelFile:
         Raises
         ------
         VolumeError
-            It cannot be read, or holds a value that is no class.
+            It cannot be read, holds a value that is no class, or is no longer the file that was looked at.
         """
-        return read_labels(
-            self.path,
-            classes=self.classes.values,
-            ignore=self.classes.ignore,
-            map_values=self.classes.map_values,
-            **suited(self.path, spacing_mm=self.spacing_mm, slice_axis=self.slice_axis),
-        )
+        with unchanged(self.path, self.sha256):
+            return read_labels(
+                self.path,
+                classes=self.classes.values,
+                ignore=self.classes.ignore,
+                map_values=self.classes.map_values,
+                **suited(self.path, spacing_mm=self.spacing_mm, slice_axis=self.slice_axis),
+            )
 
 
 @dataclass(frozen=True)
@@ -306,11 +308,13 @@ class _Answer:
 
 def _look(file: _Question) -> _Answer:
     header = read_header(file.path, **file.grid)
+    with naming(file.path, OSError):
+        # before the values, so that they are of this file where it is read as this one
+        sha256 = file_hash(file.path) if file.hashed else ""
     values: tuple[int, ...] = ()
     if file.scan:
         values = tuple(read_label_values(file.path, **file.labels, **file.grid))
     geometry = header.geometry
-    sha256 = file_hash(file.path) if file.hashed else ""
     return _Answer(
         geometry.array_shape,
         geometry.spacing_mm,

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from rwtool.datasets.subjects import find_subjects
 from rwtool.errors import UsageError, shorten
 from rwtool.io.names import case_name
-from rwtool.records import read_json, read_parsed, to_record, write_json
+from rwtool.records import read_json, read_parsed, sealed, to_record, write_json
 
 _FORMAT = 1
 _SPLIT_FORM = 'expected {"train": [names], "val": [names]}, or a list of such objects (nnU-Net\'s splits_final.json)'
@@ -51,7 +51,7 @@ class Split:
 
     def write(self, path: Path) -> None:
         """Write the split as JSON, in the form that :func:`read_split` and ``rwtool evaluate --cases`` read."""
-        write_json(path, {"format": _FORMAT, "train": self.train, "val": self.val})
+        write_json(path, sealed({"format": _FORMAT, "train": self.train, "val": self.val}))
 
 
 def make_split(names: Sequence[str], *, val: float, seed: int = 0, subject: str | None = None) -> Split:

@@ -18,6 +18,7 @@ TOPICS = (
     "python",
     "speed",
     "cluster",
+    "reliability",
     "errata",
     "contributing",
 )

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from isal import isal_zlib
 from msgspec import Meta
 from numpy.typing import NDArray
 
@@ -25,10 +24,10 @@ from rwtool.errors import RwtoolError
 from rwtool.evaluation.regrid import Alignment, read_aligned
 from rwtool.io.formats import read_header, read_label_values, suited
 from rwtool.io.labels import label_dtype
-from rwtool.io.names import file_hash
+from rwtool.io.names import file_hash, unchanged
 from rwtool.io.volume import Volume
 from rwtool.metrics.measures import ClassMetrics, HD95Rule, evaluate_labels
-from rwtool.records import check_format, read_json, to_json, to_record, write_json
+from rwtool.records import check_format, checksum, read_json, to_record, write_json
 
 _CACHE_FORMAT = 3
 _IGNORED = 2  # in the mask of a region
@@ -153,7 +152,8 @@ def measure_case(job: CaseJob) -> list[Measured]:
             results.append(replace(known[key], reused=True))
             continue
         try:
-            result = _measure(job, reference, path)
+            with unchanged(path, sha256) if path is not None and sha256 else contextlib.nullcontext():
+                result = _measure(job, reference, path)
         except RwtoolError as error:
             result = Measured(error=_masks(job, path) or str(error))
         results.append(replace(result, sha256=sha256, voxels=voxels))
@@ -245,8 +245,7 @@ class _Result(msgspec.Struct, frozen=True):
 
     def checksum(self, key: str) -> str:
         """CRC-32 of the result, and of what it is kept under."""
-        content = to_json([key, msgspec.structs.replace(self, crc32="")])
-        return f"{isal_zlib.crc32(content.encode()):08x}"
+        return checksum([key, msgspec.structs.replace(self, crc32="")])
 
 
 class _Cache(msgspec.Struct, frozen=True):

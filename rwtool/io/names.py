@@ -6,6 +6,8 @@ import hashlib
 import re
 import unicodedata
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, cast
@@ -14,6 +16,7 @@ from isal import isal_zlib
 from nibabel.spatialimages import HeaderDataError
 
 from rwtool.errors import VolumeError
+from rwtool.files import naming
 from rwtool.io.headers import read_meta_header, read_nrrd_header, stated_files
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -154,6 +157,30 @@ def file_hash(path: str | Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def unchanged(path: Path, sha256: str | None = None) -> Iterator[str]:
+    """Make sure that what is read in the block is the file of a hash, which it gives.
+
+    Parameters
+    ----------
+    path : Path
+    sha256 : str, optional
+        What :func:`file_hash` gave before; by default it is looked at now.
+
+    Raises
+    ------
+    VolumeError
+        The file has another one at the end of the block.
+    """
+    with naming(path, OSError):
+        before = sha256 or file_hash(path)
+    yield before
+    with naming(path, OSError):
+        after = file_hash(path)
+    if after != before:
+        raise VolumeError(f"{path}: it was changed while it was read; run again when nothing writes to it any more")
 
 
 def parts(path: Path) -> list[Path]:

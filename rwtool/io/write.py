@@ -64,7 +64,7 @@ def write(path: str | Path, volume: Volume) -> None:
             f"{path}: {suffix} holds one slice, this volume has {volume.geometry.shape[2]} along its last file axis; "
             "choose .nii.gz, .mha or .nrrd"
         )
-    with atomic(path) as temporary, naming(path, OSError, RuntimeError, TypeError, doing="written"):
+    with atomic(path, parts=True) as temporary, naming(path, OSError, RuntimeError, TypeError, doing="written"):
         write_sitk(temporary, array, volume.geometry)
 
 
@@ -121,7 +121,7 @@ def create(
     shape = (channels, *geometry.array_shape) if channels else geometry.array_shape
     written = 0
 
-    with atomic(path) as temporary, _opened(temporary, path, shape, dtype, threads) as store:
+    with atomic(path, parts=suffix == ".b2nd") as temporary, _opened(temporary, path, shape, dtype, threads) as store:
         if suffix in NIFTI_SUFFIXES:
             nifti_header(path, geometry, dtype, channels, slope).write_to(store)
 

@@ -29,7 +29,7 @@ from rwtool.files import file_crc32, file_in, locked, make_folder, naming, remov
 from rwtool.io.formats import read_channels, read_labels, suited
 from rwtool.io.geometry import Geometry
 from rwtool.io.grids import compare_grids
-from rwtool.io.names import case_name, file_hash, may_be_volume
+from rwtool.io.names import case_name, file_hash, may_be_volume, unchanged
 from rwtool.io.volume import Volume
 from rwtool.maps.parameters import FILED
 from rwtool.maps.settings import (
@@ -42,7 +42,7 @@ from rwtool.maps.settings import (
     read_sidecar,
 )
 from rwtool.maps.streaming import expand_channel
-from rwtool.records import parse_json, to_json, write_json
+from rwtool.records import checksum, parse_json, sealed, to_json, write_json
 
 JOURNAL = f"{SIDECAR}.journal"
 """How the names of journals begin; after it stands the name of the writer."""
@@ -55,6 +55,11 @@ class _Line(msgspec.Struct, frozen=True):
     settings: str
     case: str
     record: MapRecord
+    crc32: str = ""
+
+    def checksum(self) -> str:
+        """CRC-32 of the rest."""
+        return checksum(msgspec.structs.replace(self, crc32=""))
 
 
 @dataclass
@@ -175,10 +180,17 @@ class MapSet:
     def add(self, case: str, record: MapRecord) -> None:
         """Note the map of a case in the journal; only within :meth:`writing`."""
         self.cases[case] = record
-        line = to_json(_Line(SIDECAR_FORMAT, self.settings.describe(), case, record))
+        entry = _Line(SIDECAR_FORMAT, self.settings.describe(), case, record)
+        line = to_json(msgspec.structs.replace(entry, crc32=entry.checksum()))
         path = self.folder / f"{JOURNAL}.{self._writer}"
-        with naming(path, OSError, doing="written"), path.open("ab") as stream:
-            stream.write(line.encode() + b"\n")
+        with naming(path, OSError, doing="written"), path.open("ab+") as stream:
+            torn = stream.tell() > 0 and (stream.seek(-1, os.SEEK_END), stream.read(1))[1] != b"\n"
+            stream.write((b"\n" if torn else b"") + line.encode() + b"\n")
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether a run that was killed, or goes on, has left lines that the sidecar does not hold yet."""
+        return any(True for _ in _journals(self.folder))
 
     def _is_begun(self) -> bool:
         """Whether the sidecar is there and says these settings; its cases are taken over."""
@@ -220,7 +232,7 @@ class MapSet:
             **self.settings.as_dict(),
             "cases": dict(sorted(self.cases.items())),
         }
-        write_json(self.folder / SIDECAR, content)
+        write_json(self.folder / SIDECAR, sealed(content))
         for path in folded:
             path.unlink(missing_ok=True)
 
@@ -260,6 +272,23 @@ def _is_written(folder: Path, record: MapRecord) -> bool:
         return file_times(path) == record.times_ns or file_crc32(path) == record.crc32
     except OSError:
         return False
+
+
+def check_written(path: Path, record: MapRecord) -> None:
+    """Refuse a map file that is not the one that was written, before a number of it is used.
+
+    Raises
+    ------
+    VolumeError
+        It is not there, or its size or CRC-32 is not that of its record.
+    """
+    with naming(path, OSError):
+        same = path.stat().st_size == record.bytes and file_crc32(path) == record.crc32
+    if not same:
+        raise VolumeError(
+            f"{path}: it is not the map that was written (its size or CRC-32 differs); remove it and run rwtool maps "
+            "again"
+        )
 
 
 def file_times(path: Path) -> tuple[int, int]:
@@ -306,7 +335,9 @@ def _read_journal(path: Path) -> list[_Line]:
         raise RwtoolError(f"{path}: cannot be read: {error.strerror or error}") from error
     for line in text.split(b"\n"):
         with contextlib.suppress(ValueError, RecursionError):  # of msgspec too
-            found.append(msgspec.convert(parse_json(line), _Line, str_keys=True))
+            entry = msgspec.convert(parse_json(line), _Line, str_keys=True)
+            if entry.crc32 in ("", entry.checksum()):
+                found.append(entry)
     return found
 
 
@@ -322,7 +353,10 @@ def iterate_map(
     maps = maps or read_map_set(path.parent)
     case = case_name(path)
     record = maps.cases.get(case) if maps else None
-    where = {} if record is None else grid_of(path, record)
+    where = {}
+    if record is not None:
+        check_written(path, record)
+        where = grid_of(path, record)
     if maps is None or record is None or not maps.packed:
         for volume in read_channels(path, **where):
             yield volume.array
@@ -404,7 +438,8 @@ def read_source(maps: MapSet, case: str, labels: str | Path | None = None) -> Vo
         raise VolumeError(
             f"{source}: this is not the label file that the map {maps.path(case)} was made from; its hash differs"
         )
-    return read_labels(source, classes=maps.class_values, ignore=maps.ignore, **grid_of(source, record))
+    with unchanged(source, record.source_sha256):
+        return read_labels(source, classes=maps.class_values, ignore=maps.ignore, **grid_of(source, record))
 
 
 def grid_of(path: Path, record: MapRecord) -> dict[str, Any]:

@@ -321,7 +321,7 @@ def _plan(
 
 def _make(plan: MapPlan, *, overwrite: bool, verbosity: int) -> list[Outcome[Records]]:
     """Do what was planned; every case is noted as it is done, so that a killed run loses none."""
-    if not plan.work and all(kind in FILED for kind in plan.sets):
+    if not plan.work and all(kind in FILED and not maps.has_journal for kind, maps in plan.sets.items()):
         return []
 
     def note(outcome: Outcome[Records]) -> None:

@@ -27,7 +27,7 @@ from rwtool.maps.parameters import (
     Units,
     check_classes,
 )
-from rwtool.records import check_format, field_path, read_json, to_record
+from rwtool.records import check_format, check_seal, field_path, read_json, to_record
 
 SIDECAR = "maps.json"
 SIDECAR_FORMAT = 3
@@ -232,16 +232,18 @@ def read_sidecar(path: Path) -> tuple[MapSettings, dict[str, MapRecord]]:
     """
     content = read_json(path, refusal=SIDECAR_REFUSAL, mend=SIDECAR_MEND)
     check_format(path, content, SIDECAR_FORMAT, refusal=SIDECAR_REFUSAL, mend=SIDECAR_MEND)
-    sidecar = to_record(content, _Sidecar, path, refusal=SIDECAR_REFUSAL, mend=SIDECAR_MEND)
+    plain = {key: value for key, value in content.items() if key != "crc32"}
+    sidecar = to_record(plain, _Sidecar, path, refusal=SIDECAR_REFUSAL, mend=SIDECAR_MEND)
     try:
         settings = _settings_of(sidecar)
         for case, record in sidecar.cases.items():
             check_file_name(case, record, settings.storage)
-        stated = {key: value for key, value in content.items() if key not in ("format", "rwtool", "cases")}
+        stated = {key: value for key, value in plain.items() if key not in ("format", "rwtool", "cases")}
         if wrong := _difference(stated, settings.as_dict()):
             raise UsageError(f"it contradicts itself in {'; '.join(wrong)}")
     except UsageError as error:
         raise RwtoolError(f"{path}: {SIDECAR_REFUSAL}: {error}; {SIDECAR_MEND}") from error
+    check_seal(content, path, refusal=SIDECAR_REFUSAL, mend=SIDECAR_MEND)  # last, for a wrong field says more
     return settings, sidecar.cases
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rwtool.datasets.plan import LabelFile
-from rwtool.files import file_crc32
+from rwtool.files import file_crc32, naming
 from rwtool.io.volume import Volume
 from rwtool.io.write import create, storage_axes
 from rwtool.maps.folder import file_times, relative
@@ -76,11 +76,13 @@ def _write_map(job: MapJob, parameters: MapParameters, folder: Path, volume: Vol
             put(block)
             del block  # the next channel is made while a loop still holds its last block
     values = classes.values
+    with naming(path, OSError):
+        size, crc32, times_ns = path.stat().st_size, file_crc32(path), file_times(path)
     return MapRecord(
         file=path.name,
-        bytes=path.stat().st_size,
-        crc32=file_crc32(path),
-        times_ns=file_times(path),
+        bytes=size,
+        crc32=crc32,
+        times_ns=times_ns,
         source=relative(job.labels.path, folder),
         source_bytes=job.labels.path.stat().st_size,
         source_sha256=job.labels.sha256,

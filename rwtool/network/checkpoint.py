@@ -127,7 +127,7 @@ class Checkpoint:
             "best": self.best,
         }
         content["crc32"] = _checksum(content)
-        with atomic(path) as temporary:
+        with atomic(path, parts=True) as temporary:  # torch writes the file's name into it
             try:
                 torch.save(content, temporary)
             except RuntimeError as error:  # of a full disk, torch says that a position is unexpected

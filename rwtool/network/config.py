@@ -13,7 +13,7 @@ import tomli_w
 from msgspec import UNSET, UnsetType
 
 from rwtool.errors import UsageError
-from rwtool.records import read_toml, to_record
+from rwtool.records import check_seal, read_toml, sealed, to_record
 
 Loss = Literal[
     "rrw", "boundary", "ac", "hd", "skeleton", "matrix", "dice", "focal", "ce", "wce-rrw", "generalized-surface",
@@ -224,7 +224,7 @@ class TrainConfig:
     def to_toml(self) -> str:
         """The fields as TOML, those without a value left out; :func:`read_config` reads it."""
         named = {_NAMES.get(key, key): value for key, value in self.as_dict().items() if value is not None}
-        return tomli_w.dumps({"format": _FORMAT, **named})
+        return tomli_w.dumps(sealed({"format": _FORMAT, **named}))
 
 
 _HINTS = get_type_hints(TrainConfig)
@@ -242,8 +242,10 @@ def read_config(path: Path) -> dict[str, Any]:
         If it cannot be read, or holds a key twice or one that is no setting, or a value of another type.
     """
     content = read_toml(path, refusal="cannot be read as TOML", mend="mend it", error=UsageError)
+    whole = dict(content)
     if (form := content.pop("format", _FORMAT)) != _FORMAT:
         raise UsageError(f"{path}: its format is {form!r}, this rwtool reads {_FORMAT}; write the settings anew")
+    content.pop("crc32", None)
     known = [_NAMES.get(field.name, field.name) for field in fields(TrainConfig)]
     found: dict[str, Any] = {}
     for key, value in content.items():
@@ -255,6 +257,7 @@ def read_config(path: Path) -> dict[str, Any]:
             raise UsageError(f"{path}: {key!r} is set twice")
         found[name] = value
     settings = to_record(found, _File, path, refusal="a setting is wrong", mend="mend it", error=UsageError)
+    check_seal(whole, path, refusal="a setting is wrong", mend="restore it", error=UsageError)
     stated = {name: getattr(settings, name) for name in _HINTS}
     return {name: value for name, value in stated.items() if value is not UNSET}
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rwtool.claims import claimed
 from rwtool.console import show_progress
 from rwtool.datasets.channels import ImageFiles, find_images, read_channels_of
 from rwtool.datasets.classes import Classes
@@ -331,12 +332,23 @@ def _plan(request: _Request, engine: Engine | None) -> PredictPlan:
 
 def _predict(plan: PredictPlan, verbosity: int) -> Predictions:
     """Do what was planned."""
-    make_folder(plan.request.out)
-    made = _predict_here(plan, verbosity) if plan.engine is None else _predict_on_workers(plan, plan.engine, verbosity)
-    if plan.share is None:
-        return made
-    failed = {outcome.name: outcome.error for outcome in made.failed if outcome.error is not None}
-    return replace(made, standing=end_shard(plan.request.out, plan.share, plan.request.task, failed))
+    out, engine = plan.request.out, plan.engine
+    make_folder(out)
+    with claimed(out, _told(plan), shared=True, mend="wait until it has ended, or name another out="):
+        made = _predict_here(plan, verbosity) if engine is None else _predict_on_workers(plan, engine, verbosity)
+        if plan.share is None:
+            return made
+        failed = {outcome.name: outcome.error for outcome in made.failed if outcome.error is not None}
+        return replace(made, standing=end_shard(out, plan.share, plan.request.task, failed))
+
+
+def _told(plan: PredictPlan) -> str:
+    """What is written, for people, and whether it is what another process writes."""
+    request, checkpoint = plan.request, plan.checkpoint
+    weights = file_crc32(find_checkpoint(request.run, request.checkpoint))
+    parts = [f"predictions of {request.run}, epoch {checkpoint.epoch}, CRC-32 {weights}"]
+    ways = ("tta", "keep_largest", "probabilities")
+    return ", ".join([*parts, *(name for name in ways if getattr(request, name))])
 
 
 def _predict_on_workers(plan: PredictPlan, engine: Engine, verbosity: int) -> Predictions:

@@ -25,7 +25,7 @@ from rwtool.console import count, printable
 from rwtool.datasets.subjects import find_subjects
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.evaluation.rows import Label, Row, Rules
-from rwtool.files import atomic
+from rwtool.files import atomic, file_crc32
 from rwtool.metrics.measures import METRICS, HD95Rule
 from rwtool.records import check_format, read_json, to_record
 from rwtool.report.foreign import LARGEST, Reading, read_foreign
@@ -88,6 +88,7 @@ class _SummaryRules(msgspec.Struct, frozen=True):
 
 class _Summary(msgspec.Struct, frozen=True):
     rules: _SummaryRules
+    tables: dict[str, str] = {}  # a field, which msgspec copies; CRC-32 by name
 
 
 def read_cases_csv(path: str | Path) -> list[Row]:
@@ -249,15 +250,27 @@ def _in_order(rows: Sequence[Row], shard: ShardRecord) -> list[Row]:
 
 
 def _read_rules(path: Path) -> Rules | None:
-    """Read the rules from the summary.json beside a cases.csv; None where there is none."""
+    """Read the rules from the summary.json beside a cases.csv; None where there is none.
+
+    Raises
+    ------
+    RwtoolError
+        It cannot be read, or the table is not the one that was written with it.
+    """
     beside = path.parent / "summary.json"
     if not beside.is_file():
         return None
     refusal = f"expected the summary that was written with {path.name}"
     content = read_json(beside, refusal=refusal, mend=_MEND)
     check_format(beside, content, SUMMARY_FORMAT, refusal=refusal, mend=_MEND)
-    found = to_record(content, _Summary, beside, refusal=refusal, mend=_MEND).rules
-    return Rules(hd95=found.hd95, nsd_tolerance_mm=found.nsd_tolerance_mm, ignore=found.ignore, subject=found.subject)
+    summary = to_record(content, _Summary, beside, refusal=refusal, mend=_MEND)
+    if summary.tables.get(path.name, found := file_crc32(path)) != found:
+        raise RwtoolError(
+            f"{path}: it is not the table that was written with {beside} (its CRC-32 differs); evaluate again, or move "
+            f"{beside.name} away to read it all the same"
+        )
+    rules = summary.rules
+    return Rules(hd95=rules.hd95, nsd_tolerance_mm=rules.nsd_tolerance_mm, ignore=rules.ignore, subject=rules.subject)
 
 
 def _common_rules(found: dict[Path, Rules | None]) -> Rules:

@@ -19,9 +19,9 @@ from rwtool.console import json_text, print_lines, print_table
 from rwtool.errors import RwtoolError, UsageError
 from rwtool.evaluation.evaluate import Evaluation
 from rwtool.evaluation.rows import Label, Row, Rules
-from rwtool.files import atomic, locked, make_folder
+from rwtool.files import atomic, file_crc32, locked, make_folder, naming, remove_leftovers
 from rwtool.metrics.measures import METRICS
-from rwtool.records import read_json
+from rwtool.records import read_json, sealed
 from rwtool.report.csv import (
     AGREEMENT_COLUMNS,
     CASE_COLUMNS,
@@ -65,12 +65,13 @@ def refuse_strangers(out: Path) -> None:
 
 
 def _is_report(out: Path) -> bool:
-    table = out / "cases.csv"
-    with contextlib.suppress(OSError, ValueError):
-        if table.is_file():
-            with table.open(encoding="utf-8-sig") as lines:
-                if set(CASE_COLUMNS[:8]) <= set(lines.readline(_LINE).strip().split(",")):
-                    return True
+    for name, columns in (("cases.csv", CASE_COLUMNS[:8]), ("means.csv", MEAN_COLUMNS), ("tests.csv", TEST_COLUMNS)):
+        with contextlib.suppress(OSError, ValueError):
+            table = out / name
+            if table.is_file():
+                with table.open(encoding="utf-8-sig") as lines:
+                    if set(columns) <= set(lines.readline(_LINE).strip().split(",")):
+                        return True
     with contextlib.suppress(RwtoolError):
         content = read_json(out / "summary.json", refusal="", mend="")
         return isinstance(content, dict) and {"rwtool", "rules"} <= set(content)
@@ -112,6 +113,7 @@ def write_report(
     shares = tuple(f"share_of_rank_{r + 1}" for r in range(len(comparison.methods)))
     make_folder(out)
     with locked(out / "report", named=out):
+        remove_leftovers(out)
         _write_cases(out / "cases.csv", rows)
         write_csv(out / "means.csv", MEAN_COLUMNS, _mean_records(comparison, rules))
         write_csv(out / "tests.csv", TEST_COLUMNS, _test_records(comparison, comparison.tests))
@@ -119,7 +121,9 @@ def write_report(
         _write_if_any(out / "rankings.csv", RANK_COLUMNS + shares, list(_rank_records(comparison, shares)))
         agreement = [_record(found) | {"class_name": names[found.group, found.label]} for found in comparison.agreement]
         _write_if_any(out / "agreement.csv", AGREEMENT_COLUMNS, agreement)
-        _write(out / "summary.json", json_text(facts) + "\n")
+        with naming(out / "cases.csv", OSError):
+            tables = {"cases.csv": file_crc32(out / "cases.csv")}
+        _write(out / "summary.json", json_text(sealed({**facts, "tables": tables})) + "\n")
         _write(out / "summary.md", _markdown(comparison, rules))
         _write(out / "summary.tex", latex_table(comparison, rules))
         if html is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from rwtool.datasets.subjects import suggest_subject_regex
 from rwtool.errors import GeometryError, RwtoolError
 from rwtool.io.geometry import Directions
 from rwtool.io.grids import NO_TURN, Turn, common_directions, describe_directions, match_turned, turn_to
-from rwtool.io.names import file_hash
+from rwtool.io.names import unchanged
 from rwtool.io.volume import Volume
 from rwtool.network.config import TrainConfig
 from rwtool.network.normalization import Normalization, ct_normalization
@@ -334,7 +335,9 @@ def read_cohort(cohort: Cohort, config: TrainConfig, *, jobs: int | None = None,
 
 def read_case(job: CaseJob) -> Case:
     """Read one case."""
-    image, labels, notes = _read_pair(job)
+    with ExitStack() as stack:
+        hashes = [stack.enter_context(unchanged(path)) for path in job.images]
+        image, labels, notes = _read_pair(job)
     codes = magnitudes = None
     if not job.keep:
         codes = _codes(labels, len(job.labels.classes))
@@ -374,7 +377,7 @@ def read_case(job: CaseJob) -> Case:
         held[2],
         (float(pixel_mm[0]), float(pixel_mm[1])),
         reference,
-        (job.labels.sha256, *(file_hash(path) for path in job.images)),
+        (job.labels.sha256, *hashes),
         notes,
         turn,
         reference_array,

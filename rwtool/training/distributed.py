@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from rwtool.errors import RwtoolError, UsageError
-from rwtool.files import atomic
+from rwtool.files import scratch
 from rwtool.network.devices import resolve_device
 
 
@@ -55,8 +55,8 @@ class Processes:
         """
         if self.count == 1:
             return
-        with atomic(folder / "probe") if self.first else contextlib.nullcontext() as path:
-            probe = [None if path is None else path.parent.name]
+        with scratch(folder) if self.first else contextlib.nullcontext() as path:
+            probe = [None if path is None else path.name]
             dist.broadcast_object_list(probe)
             there = self._gathered((folder / str(probe[0])).is_dir())
         refuse_others(

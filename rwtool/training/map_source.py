@@ -19,7 +19,7 @@ from rwtool.errors import UsageError, VolumeError
 from rwtool.io.formats import read_channels
 from rwtool.io.grids import compare_grids
 from rwtool.io.volume import Volume
-from rwtool.maps.folder import MapSet, grid_of, read_map_set
+from rwtool.maps.folder import MapSet, check_written, grid_of, read_map_set
 from rwtool.maps.parameters import RECTIFIED, MapParameters, MapSummary
 from rwtool.maps.settings import SIDECAR, MapRecord
 from rwtool.maps.streaming import map_blocks
@@ -135,6 +135,7 @@ class MapUse:
         _check_grid(path, record, labels)
         if not path.is_file():
             raise VolumeError(f"{path}: no such file, though {SIDECAR} names it; run rwtool maps again")
+        check_written(path, record)
         result = np.zeros((self.channels, *labels.array.shape), dtype=np.float32)
         found, wanted = 0, self.channels if maps.packed else self.n_classes
         for k, channel in enumerate(read_channels(path, **grid_of(path, record))):

@@ -15,7 +15,7 @@ import torch
 from rwtool import __version__
 from rwtool.claims import claimed
 from rwtool.datasets.classes import Classes
-from rwtool.datasets.curves import DISTANCES
+from rwtool.datasets.curves import CHECKSUM, DISTANCES, row_checksum
 from rwtool.datasets.runs import (
     BEST,
     CONFIG,
@@ -36,7 +36,7 @@ from rwtool.errors import RwtoolError, UsageError
 from rwtool.files import atomic, make_folder, naming, remove_leftovers
 from rwtool.io.names import case_name
 from rwtool.network.checkpoint import Checkpoint
-from rwtool.records import read_json, read_toml, write_json
+from rwtool.records import read_json, read_toml, sealed, write_json
 from rwtool.training.cohort import Cohort
 from rwtool.training.validation import Validation
 
@@ -118,14 +118,16 @@ def write_metrics(run: Path, history: Sequence[Mapping[str, Any]], classes: Clas
     values = [column for name in measures for column in (name, *(f"{name}_{value}" for value in classes.values[1:]))]
     columns = ["epoch", "loss", "lr", *values, "seconds", "slices_per_second"]
     with atomic(run / METRICS) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer = csv.DictWriter(stream, [*columns, CHECKSUM], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in history)
+        for row in history:
+            cells = {name: str(_cell(row.get(name, ""))) for name in columns}
+            writer.writerow({**cells, CHECKSUM: row_checksum(cells)})
 
 
 def write_divergence(run: Path, epoch: int, step: int, message: str) -> None:
     """Write that the loss was not finite: a result too, which :func:`rwtool.convergence` counts."""
-    write_json(run / DIVERGED, Divergence(epoch, step, message))
+    write_json(run / DIVERGED, sealed(Divergence(epoch, step, message)))
 
 
 def _cell(value: Any) -> Any:
@@ -182,7 +184,7 @@ def write_results(
         seconds=round(sum(row["seconds"] for row in done.history), 1),
         validation=None if validation is None else validation.as_dict(),
     )
-    write_json(run / RESULTS, results)
+    write_json(run / RESULTS, sealed(results))
 
 
 def summary_writer() -> Any:

@@ -190,7 +190,7 @@ def train_side_by_side(study: Study, runs: Mapping[Path, TrainConfig], jobs: int
     finally:
         for folder in runs:
             if folder not in done or done[folder].error is not None:
-                _tidy(folder)
+                tidy(folder)
     return [done[folder] for folder in runs]
 
 
@@ -270,7 +270,7 @@ def _told(done: int, runs: int) -> str:
     return f"{done} of {count(runs, 'run')} done; resume=True goes on"
 
 
-def _tidy(folder: Path) -> None:
+def tidy(folder: Path) -> None:
     """Remove what a killed process has left in the folder of its run, and the folder if that was all."""
     if folder.is_dir():
         with contextlib.suppress(RwtoolError), holding(folder):

@@ -29,6 +29,7 @@ from rwtool.training.seeds import (
     TrainedRun,
     choose_jobs,
     find_collapsed,
+    tidy,
     told_again,
     train_alone,
     train_one_after_another,
@@ -347,4 +348,6 @@ def _ended(request: _Request, folders: Iterable[Path], begun: Mapping[Path, Chec
             ended[folder] = TrainedRun(folder, None, trained=False, error=str(told_again(found)))
         elif folder in begun and begun[folder].epoch >= begun[folder].config.epochs:
             ended[folder] = TrainedRun(folder, None, trained=False)
+        if folder in ended:
+            tidy(folder)
     return ended

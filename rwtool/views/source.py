@@ -17,7 +17,7 @@ from rwtool.errors import GeometryError, UsageError, VolumeError
 from rwtool.io.formats import read_channels, read_image_channels, suited
 from rwtool.io.grids import match_turned
 from rwtool.io.volume import Volume
-from rwtool.maps.folder import MapSet, grid_of, iterate_map, read_map_set
+from rwtool.maps.folder import MapSet, check_written, grid_of, iterate_map, read_map_set
 from rwtool.maps.parameters import FILED, RECTIFIED, Kind, MapParameters, MapSummary
 from rwtool.maps.settings import SIDECAR
 from rwtool.maps.streaming import map_blocks
@@ -155,6 +155,7 @@ def read_map_slice(file: MapFile, labels: LabelFile, volume: Volume, plane: Plan
             raise UsageError(f"{file.path}: it was made with slice_axis={record.slice_axis}; show it with the same")
         channels = [plane.cut(channel, z).copy() for channel in iterate_map(file.path, labels=labels.path)]
         return MapSlice(parameters.kind, unit_of(parameters), np.stack(channels))
+    check_written(file.path, record)
     channels = []
     for channel in read_channels(file.path, **grid_of(file.path, record)):
         turn, match = match_turned(volume.geometry, channel.geometry)

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from runfolders import SPLIT, write_curve
 
 import rwtool
 from rwtool.datasets.curves import find_runs, read_class_names, read_curve, refuse_mixtures
+from rwtool.errors import RwtoolError
 
 DICE = {1: [None, 0.5, 0.75], 3: [None, 0.25, 0.5]}
 LOSS = [0.5, -0.25, -0.5]
@@ -197,3 +199,14 @@ def test_a_dice_is_between_0_and_1(here, text):
     (run / "metrics.csv").write_text(table.replace(",0.25,1.5,", f",{text},1.5,"))
     with pytest.raises(rwtool.RwtoolError, match=rf"line 3: dice_3 is between 0 and 1; found '{text}'"):
         read_curve(run)
+
+
+def test_a_digit_of_a_row_that_changed_is_found(here, quick):
+    shutil.copytree(quick.folder, here / "run")
+    path = here / "run" / "metrics.csv"
+    lines = path.read_text().splitlines()
+    cells = lines[2].split(",")
+    cells[1] = cells[1][:-1] + ("1" if cells[1][-1] != "1" else "2")
+    path.write_text("\n".join([*lines[:2], ",".join(cells)]) + "\n")
+    with pytest.raises(RwtoolError, match=r"metrics\.csv, line 3: it holds something else than was written"):
+        read_curve(here / "run")

@@ -103,3 +103,17 @@ def test_a_result_is_bound_to_what_it_was_measured_of(job, measured):
     assert case._read_cache(job.cache) == {}
     job.cache.write_text(json.dumps({**content, "results": {key: result}}))
     assert list(case._read_cache(job.cache)) == [key]
+
+
+def test_a_prediction_that_changes_while_it_is_measured_has_no_number_and_no_place_in_the_cache(job, monkeypatch):
+    plain = case.read_aligned
+
+    def read_and_change(path, *arguments, **options):
+        np.save(path, np.zeros((4, 6, 7), np.uint8))
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(case, "read_aligned", read_and_change)
+    (found,) = measure_case(job)
+    assert found.metrics == ()
+    assert "it was changed while it was read; run again" in found.error
+    assert json.loads(job.cache.read_text())["results"] == {}

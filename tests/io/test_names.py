@@ -24,6 +24,7 @@ from rwtool.io.names import (
     may_be_volume,
     parts,
     split_name,
+    unchanged,
 )
 from rwtool.io.write import write
 
@@ -117,3 +118,28 @@ def test_a_stream_is_drained_to_its_end_unless_it_has_none(monkeypatch):
         pytest.raises(VolumeError, match="more than 1,048,576 bytes beyond what its header claims"),
     ):
         drain(endless)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, known):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"before")
+    sha256 = file_hash(path)
+    with unchanged(path, sha256 if known else None) as found:
+        assert found == sha256
+    with pytest.raises(VolumeError) as caught, unchanged(path, sha256 if known else None):
+        path.write_bytes(b"after.")
+    assert str(caught.value) == (
+        f"{path}: it was changed while it was read; run again when nothing writes to it any more"
+    )
+    with pytest.raises(VolumeError, match=r"a\.npy: cannot be read: No such file"), unchanged(path):
+        path.unlink()
+
+
+def test_a_file_that_was_changed_before_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"before")
+    sha256 = file_hash(path)
+    path.write_bytes(b"after.")
+    with pytest.raises(VolumeError, match="it was changed"), unchanged(path, sha256):
+        path.read_bytes()

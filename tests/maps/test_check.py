@@ -5,9 +5,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from commands import run
+from mapped import record_anew
 
 import rwtool
-from rwtool.files import file_crc32
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def spoil_stable(maps, labels):
     array = np.asarray(image.dataobj).copy()
     array[0, 0, 0] = [12, 4, -3]
     nib.save(nib.Nifti1Image(array, image.affine), path)
-    _record(maps)
+    record_anew(maps)
 
 
 def spoil_missing(maps, labels):
@@ -176,14 +176,14 @@ def spoil_affine(maps, labels):
     path = maps / "case_0.nii.gz"
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine + np.diag([0, 0, 1, 0])), path)
-    _record(maps)
+    record_anew(maps)
 
 
 def spoil_channels(maps, labels):
     path = maps / "case_0.nii.gz"
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[..., :2], image.affine), path)
-    _record(maps)
+    record_anew(maps)
 
 
 def spoil_values(maps, labels):
@@ -192,7 +192,7 @@ def spoil_values(maps, labels):
     array = np.asarray(image.dataobj).copy()
     array[0, 0, 0, 0] = np.nan
     nib.save(nib.Nifti1Image(array, image.affine), path)
-    _record(maps)
+    record_anew(maps)
 
 
 def spoil_extra(maps, labels):
@@ -201,13 +201,6 @@ def spoil_extra(maps, labels):
 
 def spoil_gone(maps, labels):
     (labels / "case_0.nii.gz").unlink()
-
-
-def _record(maps):
-    content = json.loads((maps / "maps.json").read_text())
-    record, path = content["cases"]["case_0"], maps / "case_0.nii.gz"
-    record["bytes"], record["crc32"] = path.stat().st_size, file_crc32(path)
-    (maps / "maps.json").write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import rwtool
 from rwtool.errors import UsageError
 from rwtool.io.formats import read_channels
 from rwtool.io.names import file_hash
+from rwtool.maps.folder import MapSet
 from rwtool.maps.make import peak_bytes
 from rwtool.maps.parameters import KINDS, MapParameters
 
@@ -475,3 +476,15 @@ def test_the_sidecar_says_what_each_number_means(labels):
     assert (record["absent"], record["filling"]) == ([], [])
     assert set(record["largest_distance"]) == {"0", "1", "2"}
     assert record["seconds"] >= 0
+
+
+def test_a_rerun_with_nothing_to_make_folds_in_the_journal_of_a_killed_one(labels, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(MapSet, "_fold", lambda maps: None)
+        make(labels)
+    folder = labels.parent / "maps" / "rrw"
+    assert len(list(folder.glob("maps.json.journal.*"))) == 1
+    assert sidecar(folder)["cases"] == {}
+    make(labels)
+    assert not list(folder.glob("maps.json.journal*"))
+    assert len(sidecar(folder)["cases"]) == 3

@@ -26,6 +26,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 import rwtool
 import rwtool.network.predict as predict_module
+from rwtool.claims import claimed
 from rwtool.datasets.classes import make_classes
 from rwtool.network.checkpoint import load_checkpoint
 from rwtool.network.components import keep_largest
@@ -474,3 +475,13 @@ def test_a_shard_refuses_label_files_of_its_own_cases_alone(cohort, quick, tmp_p
     printed = said(predict(quick.folder, cohort / "images", tmp_path, "--shard", "1/3", "--overwrite"))
     assert "shard 1 of 2, 2 of 2 ran when there were 2 shards, and now there are 3, so cases have moved" in printed
     assert "also those that have ended: --overwrite does what is there anew" in printed
+
+
+def test_a_folder_that_another_run_predicts_into_is_refused(cohort, trained, tmp_path):
+    (tmp_path / "out").mkdir()
+    with claimed(tmp_path / "out", "predictions of another run", shared=True, mend="wait"):
+        result = predict(trained, cohort / "images", tmp_path / "out", code=2)
+    assert f"process {os.getpid()} on " in result.output
+    told = " ".join(result.output.split())
+    assert "(predictions of another run); wait until it has ended, or name another OUT" in told
+    assert names_in(tmp_path / "out") == set()

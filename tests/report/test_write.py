@@ -12,6 +12,8 @@ from handmade import row, series, structure, tiny
 
 import rwtool
 from rwtool.evaluation.rows import Rules
+from rwtool.files import file_crc32
+from rwtool.records import checksum
 from rwtool.report.csv import read_cases_csv
 from rwtool.report.write import print_report, refuse_strangers, summary, write_report
 from rwtool.statistics.comparison import compare_rows as compare
@@ -232,7 +234,10 @@ def test_summary_json_is_strict_and_complete(report):
 def test_summary_is_what_is_written(report):
     rows, rules = tiny(), Rules(metrics=("dice", "hd"))
     content = summary(compare(rows, rules), rules, {"command": "evaluate", "seconds": None})
-    assert strict((report / "summary.json").read_text(encoding="utf-8")) == content
+    written = strict((report / "summary.json").read_text(encoding="utf-8"))
+    assert written.pop("tables") == {"cases.csv": file_crc32(report / "cases.csv")}
+    assert written.pop("crc32") == checksum(written | {"tables": {"cases.csv": file_crc32(report / "cases.csv")}})
+    assert written == content
 
 
 def test_no_file_says_nan(tmp_path):

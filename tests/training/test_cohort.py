@@ -10,7 +10,7 @@ import rwtool
 from rwtool.cli import main
 from rwtool.datasets.classes import make_classes
 from rwtool.datasets.plan import plan_dataset
-from rwtool.errors import GeometryError, RwtoolError, UsageError
+from rwtool.errors import GeometryError, RwtoolError, UsageError, VolumeError
 from rwtool.io.grids import NO_TURN, describe_directions
 from rwtool.io.names import file_hash
 from rwtool.network.config import TrainConfig
@@ -560,3 +560,18 @@ def test_ct_needs_a_foreground(study):
         save(study / "labels" / f"{name}.nii.gz", np.zeros(SHAPE, np.uint8))
     with pytest.raises(UsageError, match="the foreground of the training images; it is empty"):
         read(source(study, split=str(study / "split.json")), TrainConfig(loss="ce", normalize="ct"))
+
+
+def test_an_image_that_changes_while_it_is_read_is_refused(job, monkeypatch):
+    array = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    one = job(array % 2 * 2, array)
+    plain = module.read_channels_of
+
+    def read_and_change(paths, **where):
+        found = plain(paths, **where)
+        paths[0].write_bytes(b"other")
+        return found
+
+    monkeypatch.setattr(module, "read_channels_of", read_and_change)
+    with pytest.raises(VolumeError, match=r"image_0\.nii\.gz: it was changed while it was read"):
+        read_case(one)

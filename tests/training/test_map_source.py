@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from mapped import record_anew
 
 import rwtool
 from rwtool.cli import main
@@ -309,8 +310,13 @@ def test_a_map_file_that_is_gone_or_damaged_is_named(write_labels, make):
     path = write_labels()
     folder = make()
     use, file = plan_map_use("rrw", folder, CLASSES), folder / "rrw" / "a.nii.gz"
-    file.write_bytes(file.read_bytes()[:-200])
-    assert refusal(use, path).startswith(f"{file}: ")
+    whole = file.read_bytes()
+    for damaged in (whole[:-200], whole[:100] + bytes([whole[100] ^ 4]) + whole[101:]):
+        file.write_bytes(damaged)
+        assert refusal(use, path) == (
+            f"{file}: it is not the map that was written (its size or CRC-32 differs); remove it and run rwtool maps "
+            "again"
+        )
     file.unlink()
     assert refusal(use, path) == f"{file}: no such file, though maps.json names it; run rwtool maps again"
 
@@ -320,17 +326,22 @@ def test_a_map_file_that_is_gone_or_damaged_is_named(write_labels, make):
 def test_a_map_that_is_not_finite_is_refused_though_ignored_voxels_may_be(write_labels, make, kind, value):
     path = write_labels(values=(*VALUES, 9))
     folder = make("--kind", kind, "--format", "npy", classes=IGNORING)
-    use, file = plan_map_use(kind, folder, IGNORING), folder / kind / "a.npy"
+    file = folder / kind / "a.npy"
+
+    def use():
+        record_anew(file.parent)
+        return plan_map_use(kind, folder, IGNORING)
+
     labels = np.asarray(nib.load(path).dataobj).transpose(2, 1, 0)
     array = np.load(file)
     array[:, labels == 9] = value
     np.save(file, array)
-    np.testing.assert_allclose(magnitudes(use, path, IGNORING), truth(kind, path, IGNORING), rtol=1e-6)
+    np.testing.assert_allclose(magnitudes(use(), path, IGNORING), truth(kind, path, IGNORING), rtol=1e-6)
     z, y, x = np.argwhere(labels == 4)[0]
     array[2, z, y, x] = value
     np.save(file, array)
     with pytest.raises(VolumeError) as caught:
-        magnitudes(use, path, IGNORING)
+        magnitudes(use(), path, IGNORING)
     assert str(caught.value) == f"{file}: it holds a value that is not finite; run rwtool maps again"
 
 
@@ -340,6 +351,7 @@ def test_a_map_of_another_shape_is_refused(write_labels, make, suffix):
     write_labels("b", shape=(6, 8, 5))
     folder = make("--format", suffix)
     shutil.copy(folder / "rrw" / f"b.{suffix}", folder / "rrw" / f"a.{suffix}")
+    record_anew(folder / "rrw")
     assert refusal(plan_map_use("rrw", folder, CLASSES), path) == (
         f"{folder / 'rrw' / f'a.{suffix}'}: its shape (z, y, x) is (5, 8, 6), that of the labels (5, 9, 6); run rwtool "
         "maps again"
@@ -358,6 +370,7 @@ def test_a_map_of_another_number_of_channels_is_refused(write_labels, make, kind
     else:
         replacement = make("--kind", kind, "--layout", other, out="others")
     shutil.copy(replacement / kind / "a.nii.gz", folder / kind / "a.nii.gz")
+    record_anew(folder / kind)
     assert refusal(plan_map_use(kind, folder, CLASSES), path) == (
         f"{folder / kind / 'a.nii.gz'}: it has {count} channels in place of {1 if layout == 'packed' else 3}; run "
         "rwtool maps again"

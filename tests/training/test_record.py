@@ -124,7 +124,7 @@ torch.set_num_threads(1)
 def test_metrics_csv_has_one_row_an_epoch_and_dice_where_there_was_a_validation(cohort, tmp_path):
     train(cohort, tmp_path, epochs=5, val_every=2)
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
-    assert lines[0] == "epoch,loss,lr,dice,dice_1,dice_2,seconds,slices_per_second"
+    assert lines[0] == "epoch,loss,lr,dice,dice_1,dice_2,seconds,slices_per_second,crc32"
     rows = metrics(tmp_path)
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
     assert [bool(row["dice"]) for row in rows] == [False, True, False, True, True]

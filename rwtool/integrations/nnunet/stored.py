@@ -17,7 +17,7 @@ from rwtool.files import naming
 from rwtool.integrations.nnunet.names import TrainerSettings
 from rwtool.io.formats import map_array
 from rwtool.io.names import READ_ERRORS
-from rwtool.maps.folder import MapSet, read_map_set
+from rwtool.maps.folder import MapSet, check_written, read_map_set
 from rwtool.maps.settings import difference, make_settings
 
 VARIABLE = "RWTOOL_NNUNET_MAPS"
@@ -99,11 +99,15 @@ class MappedDataset:
         self.dataset = dataset
         self.identifiers = dataset.identifiers
         self.paths = {case: maps.path(case) for case in dataset.identifiers}
+        self._unchecked = {case: maps.cases[case] for case in dataset.identifiers}
 
     def load_case(self, identifier: str) -> tuple[Any, Any, Any, Any]:
         """Image and map as one, then what nnU-Net's own data set gives."""
         image, *others = self.dataset.load_case(identifier)
         path = self.paths[identifier]
+        if identifier in self._unchecked:  # once, not in each batch
+            check_written(path, self._unchecked[identifier])
+            del self._unchecked[identifier]
         with naming(path, *READ_ERRORS):
             values = map_array(path)
         if values.shape[-3:] != tuple(image.shape[1:]):
