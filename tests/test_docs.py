@@ -61,6 +61,7 @@ OTHERS_OPTIONS = {
     "--c": "nnUNetv2_train",
     "--val": "nnUNetv2_train",
     "--nnunet": "tests/benchmarks/bench_train.py",
+    "--cov": "pytest-cov",
 }
 
 CHEAP = {"epochs": 1, "features": 2, "depth": 2}
