@@ -89,6 +89,7 @@ OTHERS_OPTIONS = {
     "--mem": "sbatch",
     "--time": "sbatch",
     "--nnunet": "tests/benchmarks/bench_train.py",
+    "--cov": "pytest-cov",
 }
 
 CHEAP = {"epochs": 1, "features": 2, "depth": 2}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import mmap
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,11 +55,19 @@ class Stored:
 
     def open(self) -> NDArray[Any]:
         """The array, mapped."""
-        found = _mapping(self.path)[self.offset : self.offset + self.nbytes].view(self.dtype)
+        found = np.frombuffer(_mapping(self.path), self.dtype, math.prod(self.shape), self.offset)
         if len(self.shape) == 3:
             return found.reshape(self.shape)
         channels, depth, *sides = self.shape
         return found.reshape(depth, channels, *sides).swapaxes(0, 1)
+
+    def fetch(self, z: int) -> None:
+        """Have a slice brought from the disk, and do not wait for it."""
+        mapped = _mapping(self.path)
+        if hasattr(mmap, "MADV_WILLNEED"):
+            each = self.nbytes // self.shape[-3]
+            first = (self.offset + z * each) // mmap.PAGESIZE * mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_WILLNEED, first, self.offset + (z + 1) * each - first)
 
 
 Held = NDArray[Any] | Stored
@@ -75,9 +84,10 @@ def as_array(held: Held) -> NDArray[Any]:
 
 
 @cache
-def _mapping(path: Path) -> NDArray[np.uint8]:
-    # Copied where it is written to, which nothing does: PyTorch warns of arrays that cannot be.
-    return np.asarray(np.memmap(path, np.uint8, "c"))
+def _mapping(path: Path) -> mmap.mmap:
+    with path.open("rb") as stream:
+        # copied where it is written to, which nothing does: PyTorch warns of arrays that cannot be
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def store(folder: Path, array: NDArray[Any]) -> Stored:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rwtool.network.config import Flip
 from rwtool.training.augment import DRAWS, Sample, Warp, intensities, placement, warp
-from rwtool.training.cache import Frame, Held, as_array, frame_of
+from rwtool.training.cache import Frame, Held, Stored, as_array, frame_of
 from rwtool.training.cohort import Case
 
 _FREE_SHARE = 0.5  # of the device's free memory that the data may take; the network needs the rest
@@ -280,6 +280,11 @@ class _Apart:
 
     def read(self, rows: Sequence[int], *, pinned: bool) -> Sample:
         """Some slices, each in the corner of a frame of 0."""
+        for row in rows:  # of all at once, for a disk is the faster the more it is asked for
+            index, z = self._places[row]
+            for part in self._parts:
+                if part is not None and isinstance(held := part[index], Stored):
+                    held.fetch(z)
         images, codes, magnitudes = (
             None if part is None or frame is None else self._read(part, frame, rows, pinned)
             for part, frame in zip(self._parts, self._frames, strict=True)
