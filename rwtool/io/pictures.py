@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rwtool.errors import RwtoolError, VolumeError
 from rwtool.io.geometry import axes_for, check_spacing, settle_spacing, unplaced
 from rwtool.io.names import TIFF_SUFFIXES, check_size, spacing_file, split_name
-from rwtool.io.volume import Header, Stored, one_volume
+from rwtool.io.volume import Header, Stored, numpy_type, one_volume
 from rwtool.records import read_parsed
 
 _MOST_PAGES = 1 << 16
@@ -130,8 +130,8 @@ def _decode(path: Path, said: _Said, voxels: bool) -> NDArray[Any]:
     reader.ReadImageInformation()
     size = (*reader.GetSize(), 1, 1)[:3]
     channels = reader.GetNumberOfComponents()
-    dtype = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID(), channels)).dtype
-    check_size(path.stat().st_size, math.prod(size) // 8, packed=True)
+    dtype = numpy_type(reader)
+    check_size(path.stat().st_size, math.prod(size) * channels // 8, packed=True)
     if not voxels:
         shape = (*size[::-1], 1 if said.one_bit else channels)
         return np.broadcast_to(np.zeros((), dtype), shape)
