@@ -240,12 +240,13 @@ def run_cases():
         return
     names = tuple(given.what) or tuple(TARGETS)
     counts, seconds, total = collections.defaultdict(collections.Counter), collections.Counter(), collections.Counter()
-    for name, number, verdict in attempt_all([(n, k + given.first) for n, k in shares(given.cases, names)]):
-        counts[name][verdict.kind] += 1
-        seconds[name] = max(seconds[name], verdict.seconds)
-        total[name] += verdict.seconds
-        if verdict.is_finding:
-            print(f"{name}:{number}: {verdict.kind}: {verdict.edit[:200]!a}: {verdict.reason[:500]!a}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        for name, number, verdict in attempt_all([(n, k + given.first) for n, k in shares(given.cases, names)]):
+            counts[name][verdict.kind] += 1
+            seconds[name] = max(seconds[name], verdict.seconds)
+            total[name] += verdict.seconds
+            if verdict.is_finding:
+                print(f"{name}:{number}: {verdict.kind}: {verdict.edit[:200]!a}: {verdict.reason[:500]!a}", flush=True)
     for name, found in counts.items():
         print(f"{name:12}", dict(sorted(found.items())), f"longest {seconds[name]:.1f} s, all {total[name]:.0f} s")
 
