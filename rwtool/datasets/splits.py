@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from rwtool.datasets.subjects import find_subjects
 from rwtool.errors import UsageError, shorten
+from rwtool.files import is_file_name
 from rwtool.io.names import case_name
 from rwtool.records import read_json, read_parsed, sealed, to_record, write_json
 
@@ -118,7 +119,7 @@ def read_split(source: str, names: Sequence[str]) -> Split:
     if fold >= len(folds):
         raise UsageError(f"{path}: there is no fold {fold}; it holds {len(folds)}, counted from 0")
     parts = (folds[fold].train, folds[fold].val)
-    train, val = (tuple(sorted({case_name(name.strip()) for name in part})) for part in parts)
+    train, val = (tuple(sorted({_case(name, path) for name in part})) for part in parts)
     both = sorted(set(train) & set(val))
     if both:
         raise UsageError(f"{path}: cases in both train and val: {shorten(both)}; each belongs to one")
@@ -180,8 +181,16 @@ def _read_names(source: str) -> tuple[str, ...]:
     elif fold is not None:
         raise UsageError(f"{path}: it holds no folds, so leave out the :{fold}")
     content = to_record(content, list[str], path, refusal=refusal, mend=_LIST_FORM, error=UsageError)
-    names = [case_name(name.strip()) for name in content if name.strip()]
+    names = [_case(name, path) for name in content if name.strip()]
     return tuple(dict.fromkeys(names))
+
+
+def _case(name: str, path: Path) -> str:
+    """The case that a line or an entry names, by its name or a file of it."""
+    case = case_name(name.strip())
+    if not is_file_name(case):
+        raise UsageError(f"{path}: {name!r} is no name of a case; mend it")
+    return case
 
 
 def split_fold(source: str) -> tuple[Path, int | None]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rwtool.errors import GeometryError, VolumeError, shorten
 from rwtool.io.placement import lps_to_ras, place
-from rwtool.io.volume import Header, Stored, one_volume
+from rwtool.io.volume import Header, Stored, numpy_type, one_volume
 
 _SAME_STEP = 0.01  # relative: between the slices of a series
 _SAME_DIRECTION = 1e-3  # of the cosines of its slices
@@ -221,7 +221,7 @@ def _finish(
     shape = one_volume(file_shape)
     geometry, notes = place(lps_to_ras(affine), shape, file_shape, slice_axis, spacing_mm, placed=placed)
     channels = int(reader.GetNumberOfComponents())
-    dtype = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID(), channels)).dtype
+    dtype = numpy_type(reader)
     header = Header(geometry, dtype, notes, channels)
     if not voxels:
         return Stored(header, np.empty(0))

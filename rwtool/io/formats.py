@@ -116,7 +116,7 @@ def read_image(path: str | Path, *, spacing_mm: Sequence[float] | None = None, s
     stored = _open(path, spacing_mm, slice_axis)
     if stored.array.dtype.kind not in "buif":
         raise VolumeError(f"{path}: expected one number per voxel; found the type {stored.array.dtype}")
-    return to_volume(stored.header, _scaled(stored.array.astype(np.float32), stored.slope, stored.inter))
+    return to_volume(stored.header, _scaled(stored.array, stored.slope, stored.inter))
 
 
 def read_labels(
@@ -206,10 +206,10 @@ def read_channels(
     """
     path = Path(path)
     for header, stored, slope, inter in _streamed(path, spacing_mm, slice_axis):
-        values = stored.astype(np.float32)
+        values = _scaled(stored, slope, inter)
         if stored.dtype.kind == "i" and not is_bare_array(path):
             values[stored == np.iinfo(stored.dtype).min] = np.nan
-        yield to_volume(header, _scaled(values, slope, inter))
+        yield to_volume(header, values)
         del stored, values  # before the next ones are read
 
 
@@ -262,7 +262,7 @@ def read_image_channels(
     path = Path(path)
     if (is_bare_array(path) or is_nifti(path)) and count_channels(path) > 1:
         for header, part, slope, inter in _streamed(path, spacing_mm, slice_axis):
-            yield to_volume(header, _scaled(part.astype(np.float32), slope, inter))
+            yield to_volume(header, _scaled(part, slope, inter))
         return
     stored = _open(path, spacing_mm, slice_axis, many=True, indices=False)
     channels = stored.header.channels
@@ -270,7 +270,7 @@ def read_image_channels(
         part = stored.array[..., k] if channels > 1 else stored.array
         if part.dtype.kind not in "buif":
             raise VolumeError(f"{path}: expected one number per voxel; found the type {part.dtype}")
-        yield to_volume(stored.header, _scaled(part.astype(np.float32), stored.slope, stored.inter))
+        yield to_volume(stored.header, _scaled(part, stored.slope, stored.inter))
 
 
 def _streamed(
@@ -296,11 +296,13 @@ def _streamed(
                 del stored
 
 
-def _scaled(values: NDArray[np.float32], slope: float, inter: float) -> NDArray[np.float32]:
-    """Values as the file means them, in place."""
-    if (slope, inter) != (1.0, 0.0):
-        values *= np.float32(slope)
-        values += np.float32(inter)
+def _scaled(stored: NDArray[Any], slope: float, inter: float) -> NDArray[np.float32]:
+    """Values as the file means them; what is beyond float32 is infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: NDArray[np.float32] = stored.astype(np.float32)
+        if (slope, inter) != (1.0, 0.0):
+            values *= np.float32(slope)
+            values += np.float32(inter)
     return values
 
 

@@ -21,7 +21,7 @@ from rwtool.errors import VolumeError
 from rwtool.io.geometry import Geometry, column_norms
 from rwtool.io.names import check_size, drain, gzipped, split_name
 from rwtool.io.placement import lps_to_ras, place
-from rwtool.io.volume import Header, Stored, one_volume
+from rwtool.io.volume import Header, Stored, numpy_type, one_volume
 
 _GIPL_HEADER = 256  # bytes
 _GIPL_MAGIC = (b"\xef\xff\xe9\xb0", b"\x2a\xe3\x89\xb8", b"\xae\xcf\x7f\xb7")
@@ -64,7 +64,7 @@ def open_sitk(
     file_shape = tuple(int(n) for n in reader.GetSize())
     shape = one_volume(file_shape)
     channels = int(reader.GetNumberOfComponents())
-    dtype = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID(), channels)).dtype
+    dtype = numpy_type(reader)
     _check_file(path, head, math.prod(shape) * channels, dtype.itemsize)
     n = min(reader.GetDimension(), 3)
     affine = np.eye(4)

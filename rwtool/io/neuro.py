@@ -41,7 +41,7 @@ def open_neuro(
         stored = _read(path, files, streams, slice_axis, voxels, spacing_mm)
         if voxels:
             for stream in streams:
-                drain(stream)
+                drain(stream, claimed=8 * stored.array.size)  # nibabel may have read it through another one
     return stored
 
 

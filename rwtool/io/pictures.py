@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rwtool.errors import RwtoolError, VolumeError
 from rwtool.io.geometry import axes_for, check_spacing, settle_spacing, unplaced
 from rwtool.io.names import TIFF_SUFFIXES, check_size, spacing_file, split_name
-from rwtool.io.volume import Header, Stored, one_volume
+from rwtool.io.volume import Header, Stored, numpy_type, one_volume
 from rwtool.records import read_parsed
 
 _MOST_PAGES = 1 << 16
@@ -130,8 +130,8 @@ def _decode(path: Path, said: _Said, voxels: bool) -> NDArray[Any]:
     reader.ReadImageInformation()
     size = (*reader.GetSize(), 1, 1)[:3]
     channels = reader.GetNumberOfComponents()
-    dtype = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID(), channels)).dtype
-    check_size(path.stat().st_size, math.prod(size) // 8, packed=True)
+    dtype = numpy_type(reader)
+    check_size(path.stat().st_size, math.prod(size) * channels // 8, packed=True)
     if not voxels:
         shape = (*size[::-1], 1 if said.one_bit else channels)
         return np.broadcast_to(np.zeros((), dtype), shape)
@@ -268,12 +268,17 @@ def _bmp(block: mmap.mmap, *, indices: bool) -> NDArray[Any] | None:
     if block[:2] != b"BM" or len(block) < 54:
         raise VolumeError("this is not a BMP file: its first bytes are not those of one")
     offset, size, width, height, _, bits, packing = struct.unpack_from("<IIiiHHI", block, 10)
-    if bits not in (1, 4, 8) or size < 40 or packing != 0:
-        return None
+    if bits not in (1, 4, 8, 24, 32) or size < 40 or packing != 0:  # SimpleITK writes beyond its memory at packed ones
+        raise VolumeError(
+            f"a BMP of {bits} bits, packing {packing} and a header of {size} bytes; expected 1, 4, 8, 24 or 32 bits "
+            "that are not packed; save it as PNG"
+        )
     stride = (width * bits + 31) // 32 * 4
     rows = abs(height)
     if width < 1 or rows < 1 or offset + rows * stride > len(block):
         raise VolumeError(_CUT.format(f"its header claims {width} x {rows} pixels, which it does not hold"))
+    if bits > 8:
+        return None
     packed = np.frombuffer(block[offset : offset + rows * stride], np.uint8).reshape(rows, stride)
     parts = np.unpackbits(packed, axis=1).reshape(rows, -1, bits)[:, :width]
     pixels = np.packbits(parts, axis=2)[..., 0] >> (8 - bits)

@@ -81,6 +81,15 @@ def one_volume(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return tuple((*shape, 1, 1)[:3]) if len(shape) < 3 else shape[:3]  # type: ignore[return-value]
 
 
+def numpy_type(reader: Any) -> np.dtype[Any]:
+    """Type of the numbers of an image that a reader of SimpleITK has looked at, however many channels it states."""
+    import SimpleITK as sitk
+
+    vector = "vector" in sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    dtype: np.dtype[Any] = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID(), 2 * vector)).dtype
+    return dtype
+
+
 def to_volume(header: Header, stored: NDArray[Any]) -> Volume:
     """A volume of stored voxels, their axes turned."""
     geometry = header.geometry

@@ -236,3 +236,15 @@ def test_what_is_no_case_list_is_refused(write, tmp_path, name, text, message):
         write(text, name.partition(":")[0])
     with pytest.raises(UsageError, match=message):
         read_case_names(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["/", "..//", "."])
+def test_a_path_that_names_no_file_is_no_case(tmp_path, name):
+    path = tmp_path / "split.json"
+    for text, read in (
+        (json.dumps({"train": ["a"], "val": [name]}), lambda: read_split(str(path), ["a"])),
+        (json.dumps([name]), lambda: read_case_names(str(path))),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match="is no name of a case; mend it"):
+            read()

@@ -422,3 +422,13 @@ def test_real_volumes_are_read_alike_by_both_readers(test_data):
 def test_kits_slices_lie_along_axis_0(test_data):
     paths = sorted((test_data / "kits19" / "labels").glob("*.nii.gz"))
     assert {read_header(path).geometry.slice_axis for path in paths} == {0}
+
+
+def test_values_beyond_float32_are_infinite_and_warn_of_nothing(tmp_path, write_nifti):
+    stored = np.full((2, 3, 4), 1e300)
+    for path in (
+        write_nifti(stored, name="a.nii"),
+        write_nifti(np.ones((2, 3, 4), "f4") * 1e30, scl_slope=1e30, scl_inter=0),
+    ):
+        assert np.isinf(read_image(path).array).all()
+        assert np.isinf(next(iter(read_channels(path))).array).all()

@@ -112,3 +112,9 @@ def test_a_step_that_is_no_number_is_refused_and_warns_of_nothing(tmp_path, step
     path.write_bytes(content)
     with pytest.raises(RwtoolError, match=r"a\.gipl: "):
         read_labels(path)
+
+
+@pytest.mark.parametrize("channels", ["4294967295", "18446744073709551615", "1000000"])
+def test_channels_that_are_not_there_take_no_memory(tmp_path, channels):
+    with pytest.raises(VolumeError, match=r"the header claims [0-9,]+ bytes of voxels"):
+        read_labels(vtk(tmp_path / "a.vtk", channels=channels))

@@ -137,3 +137,27 @@ def test_directions_of_mgh_that_are_no_unit_vectors_are_refused(tmp_path, length
     path.write_bytes(content)
     with pytest.raises(GeometryError, match="directions of another length"):
         read_labels(path)
+
+
+def brik(folder):
+    """Write a pair of AFNI's by hand."""
+    attributes = {
+        "DATASET_RANK": ("integer", [3, 1, 0, 0, 0, 0, 0, 0]), "DATASET_DIMENSIONS": ("integer", [*LABELS.shape, 0, 0]),
+        "BRICK_TYPES": ("integer", [1]), "BRICK_FLOAT_FACS": ("float", [0]), "DELTA": ("float", [0.5, 0.9, 3]),
+        "ORIENT_SPECIFIC": ("integer", [0, 3, 4]), "ORIGIN": ("float", [0, 0, 0]), "SCENE_DATA": ("integer", [0, 2, 0]),
+        "IJK_TO_DICOM_REAL": ("float", [0.5, 0, 0, 0, 0, 0.9, 0, 0, 0, 0, 3, 0]),
+    }  # fmt: skip
+    text = "type = string-attribute\nname = BYTEORDER_STRING\ncount = 10\n'LSB_FIRST~\n\n"
+    for name, (kind, values) in attributes.items():
+        text += f"type = {kind}-attribute\nname = {name}\ncount = {len(values)}\n{' '.join(map(str, values))}\n\n"
+    (folder / "a+orig.HEAD").write_text(f"\n{text.strip()}\n")
+    (folder / "a+orig.BRIK").write_bytes(LABELS.tobytes(order="F"))
+    return folder / "a+orig.HEAD"
+
+
+@pytest.mark.parametrize("write", [mgh, brik, lambda path: analyze(path.parent)])
+def test_files_that_are_larger_than_what_may_follow_their_voxels_are_read(tmp_path, monkeypatch, write):
+    monkeypatch.setattr("rwtool.io.names._MOST_AFTER", 1)
+    path = write(tmp_path / "a.mgz" if write is mgh else tmp_path if write is brik else tmp_path / "a")
+    volume = read_labels(path)
+    assert (volume.geometry.to_file(volume.array) == LABELS).all()

@@ -263,3 +263,24 @@ def test_smaller_copies_and_masks_are_passed_over_at_the_end_alone(tmp_path, kin
     with pytest.raises(VolumeError, match="its page 2 is a smaller copy of another or a mask, and page 3 is none"):
         read_labels(paged(tmp_path / "a.tif", pages, **aside), **MM)
     assert (read_labels(paged(tmp_path / "a.tif", pages[:2], **aside), **MM).array[0] == PIXELS).all()
+
+
+@pytest.mark.parametrize(("at", "code", "value"), [(30, "<I", 1), (30, "<I", 2), (28, "<H", 16), (14, "<I", 12)])
+def test_a_bmp_that_is_packed_or_of_another_kind_is_refused(tmp_path, at, code, value):
+    """SimpleITK writes beyond its memory at a damaged one."""
+    path = bmp(tmp_path / "a.bmp", PIXELS, 8, PALETTE)
+    content = bytearray(path.read_bytes())
+    struct.pack_into(code, content, at, value)
+    path.write_bytes(content)
+    with pytest.raises(VolumeError, match=r"a BMP of \d+ bits, packing \d and a header of \d+ bytes; expected 1, 4, 8"):
+        labels(path)
+
+
+def test_a_bmp_of_colours_that_ends_early_is_refused(tmp_path):
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.zeros((1, 3, 4, 3), np.uint8), isVector=True)[:, :, 0], str(tmp_path / "a.bmp")
+    )
+    assert count_channels(tmp_path / "a.bmp") == 3
+    (tmp_path / "b.bmp").write_bytes((tmp_path / "a.bmp").read_bytes()[:-1])
+    with pytest.raises(VolumeError, match="its header claims 4 x 3 pixels, which it does not hold"):
+        read_labels(tmp_path / "b.bmp", **MM)

@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from volumes import SPACED, some_labels
 
 from rwtool.errors import VolumeError
 from rwtool.io.geometry import Geometry
-from rwtool.io.volume import Header, one_volume, to_volume
+from rwtool.io.volume import Header, numpy_type, one_volume, to_volume
 
 
 @pytest.mark.parametrize(
@@ -41,3 +44,11 @@ def test_a_volume_has_the_axes_and_the_notes_of_its_header(axes):
     assert np.array_equal(volume.array, stored.transpose(axes))
     assert volume.spacing_mm == geometry.spacing_mm
     assert (volume.notes, volume.ignored) == (("odd",), None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [(sitk.sitkInt16, "i2"), (sitk.sitkVectorFloat32, "f4"), (sitk.sitkUInt8, "u1")]
+)
+def test_the_type_of_an_image_takes_no_memory_for_its_channels(kind, dtype):
+    reader = SimpleNamespace(GetPixelID=lambda: kind)  # that is not asked how many there are
+    assert numpy_type(reader) == np.dtype(dtype)
