@@ -8,6 +8,8 @@ import hashlib
 import os
 import re
 import shutil
+import signal
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from rwtool.errors import UsageError, VolumeError
 _NAME_MOST = 255  # bytes, on all usual file systems
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]) *(\..*)?", re.IGNORECASE)
 _LOCK_SECONDS = 60  # what a lock is held for takes milliseconds
+_LOOK_SECONDS = 0.02  # between looks at one that another holds
 
 
 def file_crc32(path: str | Path) -> str:
@@ -215,7 +218,7 @@ def locked(path: Path, *, named: Path | None = None) -> Iterator[None]:
     try:
         _LOCKS[lock] = os.getpid()
         try:
-            lock.acquire()
+            _acquire(lock)
         except Timeout as error:
             raise VolumeError(
                 f"{named or path}: {file} has been held by another process for {_LOCK_SECONDS} s; end it"
@@ -227,6 +230,33 @@ def locked(path: Path, *, named: Path | None = None) -> Iterator[None]:
     finally:
         _let_go(lock)
         _LOCKS.pop(lock, None)
+
+
+def _acquire(lock: FileLock) -> None:
+    """Wait for a lock; an interrupt comes before or after, so that it is known whether it is held."""
+    limit = time.monotonic() + _LOCK_SECONDS
+    while True:
+        with _uninterrupted():
+            try:
+                lock.acquire(timeout=0)
+                return
+            except Timeout:
+                if time.monotonic() > limit:
+                    raise
+        time.sleep(_LOOK_SECONDS)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep signals waiting for a moment, where that can be done."""
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _let_go(lock: FileLock) -> None:

@@ -147,6 +147,17 @@ def test_an_interrupt_that_python_drops_comes_again(interrupted):
     assert not ended
 
 
+def test_an_interrupt_of_which_a_library_makes_another_error_stays_one(interrupted):
+    def meet():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt as error:
+            raise TypeError("incompatible function arguments") from error
+
+    result = interrupted(meet)
+    assert (result.exit_code, result.stderr) == (143, "interrupted\n")
+
+
 LATE = """
 import signal, rwtool.cli, rwtool.__main__
 command = rwtool.cli.main

@@ -78,6 +78,11 @@ class _Group(click.Group):
                 if received and end.code == 1:  # click's own, of an interrupt before or after :meth:`invoke`
                     raise SystemExit(128 + received[0]) from None
                 raise
+            except Exception:
+                if received:  # a library has made another error of the interrupt
+                    click.echo("interrupted", err=True)
+                    raise SystemExit(128 + received[0]) from None
+                raise
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
