@@ -39,7 +39,7 @@ EngineName = Literal["dask"]
 MEMORY = "MEMORY"
 """The resource by which a worker says how many bytes its cases may take together."""
 
-_ALIKE = ("numpy", "edt", "isal", "distributed")  # isal compresses; of distributed, each talks to its own version
+_ALIKE = ("numpy", "edt", "isal", "blosc2", "distributed")  # of distributed, each talks to its own version
 _LOOK_SECONDS = 2.0  # between looks at which workers there are
 _WAIT_SECONDS = 10.0  # without a worker, until that is said
 _POLL_SECONDS = 0.01

@@ -27,6 +27,7 @@ def train(cohort, folder, *options, code=0, settings=QUICK):
 def split_of(folder):
     content = json.loads((folder / "split.json").read_text())
     assert content.pop("format") == 1
+    assert content.pop("crc32")
     return content
 
 
