@@ -28,6 +28,7 @@ _PIXELS, _FRAMES, _COLOURS = b"\xe0\x7f\x10\0", b"\x28\0\x08\0", b"\x28\0\x04\0"
 _NUMBERS = tuple(
     b"\x28\0" + bytes(pair) for pair in ((0x10, 0), (0x11, 0), (2, 0), (0, 1))
 )  # rows, columns, samples, bits
+_BITS = _NUMBERS[-1]
 _SAID = (_FRAMES, _COLOURS, *_NUMBERS)
 _UNTOLD = 0xFFFFFFFF  # size of what has an end marked
 _LONG_KINDS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
@@ -273,6 +274,8 @@ def _check_elements(path: Path) -> None:
         return
     if lacking := next((tag for tag in _NUMBERS if tag not in numbers), None):
         raise VolumeError(f"{path.name} lacks the element {_named(lacking)}; copy it again from its source")
+    if numbers[_BITS] not in (8, 16, 32, 64):
+        raise VolumeError(f"{path.name} states pixels of {numbers[_BITS]} bits; expected 8, 16, 32 or 64")
     claimed = math.prod(numbers.values()) // 8
     if pixels < claimed:
         raise VolumeError(f"{path.name} holds {pixels:,} bytes of pixels, its header claims {claimed:,}; copy it again")

@@ -219,3 +219,14 @@ def test_a_size_of_another_type_or_none_at_all_is_refused(tmp_path, number):
     path.write_bytes(whole[:at] + whole[at + 10 :])
     with pytest.raises(VolumeError, match=r"a\.dcm lacks the element \(0028,"):
         read_labels(path)
+
+
+@pytest.mark.parametrize("bits", [0, 1, 7, 12, 65535])
+def test_pixels_of_odd_bits_are_refused(tmp_path, bits):
+    path = dicom(tmp_path / "a.dcm", SLICES[0], (0, 0, 0))
+
+    def spoil(content, at):
+        content[at + 8 : at + 10] = bits.to_bytes(2, "little")
+
+    with pytest.raises(VolumeError, match=f"states pixels of {bits} bits; expected 8, 16, 32 or 64"):
+        read_labels(edited(path, b"\x28\0\0\1US", spoil))
