@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,6 +142,7 @@ def join_processes(device: str) -> Iterator[Processes]:
             "answer; see what it said, mend that, and go on with resume=True"
         ) from error
     finally:
+        gc.collect()  # a network under DDP refers to itself: gloo's threads would outlast it, and crash as Python ends
         dist.destroy_process_group()
 
 
