@@ -169,6 +169,7 @@ class _Slabs:
         self._planes = 0
 
     def write(self, data: Any) -> None:
+        """Put the next slab."""
         *channels, depth, height, width = self._array.shape
         slab = np.frombuffer(data, self._array.dtype).reshape(-1, height, width)
         k, z = divmod(self._planes, depth)
@@ -203,10 +204,12 @@ class _ThreadedGzip:
             raise self._error
 
     def write(self, data: Any) -> None:
+        """Give bytes to the threads."""
         self._check()
         self._stream.write(data)
 
     def close(self) -> None:
+        """Wait for the threads."""
         self._stream.close()
         self._check()
 
