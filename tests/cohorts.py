@@ -68,7 +68,7 @@ def places(value, place=""):
     elif isinstance(value, (list, tuple)):
         items = list(enumerate(value))
     elif isinstance(value, torch.Tensor):
-        return {place: (str(value.dtype), tuple(value.shape), value.numpy().tobytes().hex())}
+        return {place: (str(value.dtype), tuple(value.shape), value.detach().numpy().tobytes().hex())}
     else:
         return {place: repr(value)}
     return {key: found for name, part in items for key, found in places(part, f"{place}/{name}").items()}
