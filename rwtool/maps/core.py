@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Literal
 
 from rwtool.errors import UsageError
@@ -11,6 +12,9 @@ Core = Literal["native", "edt"]
 
 LONGEST = 65535
 """Voxels along an axis up to which the native core goes; `edt` does what is longer."""
+
+RELATIVE_ERROR: dict[Core, float] = {"native": 1e-7, "edt": 4e-6}
+"""At most, of a float32 distance: the native core rounds the true one; those of `edt` 3.1 were within 1.6e-6 wherever tried."""
 
 _VARIABLE = "RWTOOL_CORE"
 
@@ -36,6 +40,18 @@ def chosen_core() -> Core:
             "where there is a C compiler, or unset the variable: edt computes the same numbers"
         )
     return "edt"
+
+
+def core_for(shape: Sequence[int]) -> Core:
+    """Which core measures in a volume of this shape.
+
+    Raises
+    ------
+    UsageError
+        As :func:`chosen_core`.
+    """
+    core = chosen_core()
+    return "edt" if max(shape) > LONGEST else core
 
 
 def core_version() -> dict[str, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwtool.errors import UsageError
-from rwtool.maps.core import LONGEST, chosen_core
+from rwtool.maps.core import core_for
 
 Labels = NDArray[Any]
 Distances = NDArray[np.float32]
@@ -154,8 +154,7 @@ def _transform(
     limits = np.iinfo(labels.dtype)
     if not limits.min <= value <= limits.max:  # no voxel has it
         return np.full_like(labels, np.inf, dtype=np.float32)
-    native = chosen_core() == "native" and max(labels.shape) <= LONGEST
-    measure = _by_native if native else _by_edt
+    measure = _by_native if core_for(labels.shape) == "native" else _by_edt
     if dims == 2:
         distance = np.empty_like(labels, dtype=np.float32)
         for z in range(labels.shape[0]):

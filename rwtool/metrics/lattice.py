@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from rwtool.blocks import blocks
 
 SAME_SPACING = 2e-7  # relative: what rounding to float32 leaves of equal spacings, and of the columns of an affine
-ROUGH = 4e-6  # relative: float32 distances of `edt` 3.1 were within 1.6e-6 of the true ones wherever tried
 _TOLD = 0.25  # of the way from one whole square to the next: what is nearer to it stands for no other
 _MOST_STEPS = 2**20  # of one voxel: squares of distances then fit in 64 bits for 2,000 voxels an axis
 _MOST_PARTS = 2**12, 2**16  # of the smallest spacing: tried first, and at most
@@ -47,16 +46,18 @@ class Lattice(NamedTuple):
         length: Floats = np.sqrt(whole.sum(axis=-1).astype(np.float64)) * self.unit_mm
         return length
 
-    def settle(self, rough_mm: Floats) -> Floats | None:
+    def settle(self, rough_mm: Floats, error: float) -> Floats | None:
         """Find the distances that ascending float32 ones stand for, where whole squares are far enough apart to tell.
+
+        `error` is the relative one of the float32 distances, at most.
 
         Examples
         --------
-        >>> Lattice((2, 1, 1), 0.5).settle(np.array([0.0, 1.118034, 2.5]))
+        >>> Lattice((2, 1, 1), 0.5).settle(np.array([0.0, 1.118034, 2.5]), 1e-6)
         array([0.        , 1.11803399, 2.5       ])
         """
         squares = (rough_mm / self.unit_mm) ** 2
-        if rough_mm.size and squares[-1] * 2 * ROUGH > _TOLD:
+        if rough_mm.size and squares[-1] * 2 * error > _TOLD:
             return None
         exact: Floats = np.sqrt(np.rint(squares)) * self.unit_mm
         return exact
@@ -104,18 +105,20 @@ class Candidates:
     shape : 3 int
         No offset reaches as far as this many voxels.
     lattice : Lattice
+    error : float
+        Relative, of the float32 distances, at most.
     """
 
-    def __init__(self, rough_mm: Floats, shape: tuple[int, ...], lattice: Lattice) -> None:
-        self._lattice = lattice
+    def __init__(self, rough_mm: Floats, shape: tuple[int, ...], lattice: Lattice, error: float) -> None:
+        self._lattice, self._error = lattice, error
         self._rough = rough_mm
         steps = lattice.spacing_mm
-        reach = 0.0 if not rough_mm.size else rough_mm[-1] * (1 + ROUGH)
+        reach = 0.0 if not rough_mm.size else rough_mm[-1] * (1 + error)
         self._shape = [min(n, int(reach / mm) + 2) for n, mm in zip(shape, steps, strict=True)]
         found = [np.unique(mm) for _, mm in self._near(rough_mm)]
         possible = np.unique(np.concatenate([*found, np.empty(0)]))
-        first = np.searchsorted(possible, rough_mm * (1 - ROUGH))
-        last = np.searchsorted(possible, rough_mm * (1 + ROUGH), side="right")
+        first = np.searchsorted(possible, rough_mm * (1 - error))
+        last = np.searchsorted(possible, rough_mm * (1 + error), side="right")
         self.mm: Floats = possible[first] if rough_mm.size else possible
         """(n,): the least distance that each may stand for."""
         self.unsure = rough_mm[last - first > 1]
@@ -134,9 +137,9 @@ class Candidates:
             whole = squares[0][:, None, None] + squares[1][:, None] + squares[2]
             mm = np.sqrt(whole.astype(np.float64)) * self._lattice.unit_mm
             above = np.searchsorted(rough_mm, mm)
-            near = mm >= rough_mm[np.minimum(above, len(rough_mm) - 1)] * (1 - ROUGH)
+            near = mm >= rough_mm[np.minimum(above, len(rough_mm) - 1)] * (1 - self._error)
             near &= above < len(rough_mm)
-            near |= (above > 0) & (mm <= rough_mm[above - 1] * (1 + ROUGH))
+            near |= (above > 0) & (mm <= rough_mm[above - 1] * (1 + self._error))
             places = np.stack(np.nonzero(near), axis=1).astype(np.int32)
             yield places + np.array([s.start for s in block], np.int32), mm[near]
 
@@ -156,7 +159,7 @@ class Candidates:
         -------
         (m,) float64 array
         """
-        low, high = rough_mm * (1 - ROUGH), rough_mm * (1 + ROUGH)
+        low, high = rough_mm * (1 - self._error), rough_mm * (1 + self._error)
         near = np.flatnonzero((self._lengths >= low) & (self._lengths <= high))
         near = near[np.argsort(self._lengths[near], kind="stable")]
         ways = (self._offsets[near, None] * _SIGNS).reshape(-1, 3)  # the shortest first

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rwtool.blocks import blocks
-from rwtool.maps.core import chosen_core
+from rwtool.maps.core import RELATIVE_ERROR, chosen_core, core_for
 from rwtool.maps.distances import distance_to_class
 from rwtool.metrics.lattice import Candidates, Lattice, find_lattice
 
@@ -381,11 +381,12 @@ def _settled(
         Gives the blocks of `distances`, and which voxels of each are meant.
     lattice : Lattice
     """
-    exact = lattice.settle(rough.values_mm)
+    error = RELATIVE_ERROR[core_for(distances.shape)]
+    exact = lattice.settle(rough.values_mm, error)
     if exact is not None:
         return DirectedDistances.tally(exact, rough.counts)
     values, far = rough.values_mm.copy(), rough.values_mm > 0
-    candidates = Candidates(values[far], distances.shape, lattice)
+    candidates = Candidates(values[far], distances.shape, lattice, error)
     values[far] = candidates.mm
     sure = ~np.isin(rough.values_mm, candidates.unsure)
     found, counts = [values[sure]], [rough.counts[sure]]

@@ -79,3 +79,8 @@ def test_an_axis_too_long_for_the_native_core_is_measured_all_the_same():
     labels[..., 0] = 1
     found = distance_to_class(labels, 1, (1.0, 1.0, 0.5))
     assert found[0, 0, -1] == core.LONGEST / 2
+    assert core.core_for(labels.shape) == "edt"
+
+
+def test_what_an_axis_may_have_is_measured_by_the_core_that_was_chosen():
+    assert core.core_for((2, core.LONGEST, 3)) == chosen_core()

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rwtool.metrics.lattice import ROUGH, Candidates, Lattice, find_lattice
+from rwtool.maps.core import RELATIVE_ERROR
+from rwtool.metrics.lattice import Candidates, Lattice, find_lattice
 
 
 @pytest.mark.parametrize(
@@ -44,14 +45,15 @@ def every_length(shape, lattice):
     return np.unique(lattice.length_mm(offsets * np.asarray(lattice.steps)))[1:]
 
 
+@pytest.mark.parametrize("error", RELATIVE_ERROR.values())
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (2.5, 0.7, 0.7), (math.pi, math.e, math.sqrt(2))])
-def test_a_float32_distance_stands_for_those_within_its_error(spacing_mm):
+def test_a_float32_distance_stands_for_those_within_its_error(spacing_mm, error):
     lattice, shape = find_lattice(spacing_mm), (9, 30, 30)
     truth = every_length(shape, lattice)
     rough = np.unique(truth.astype(np.float32)).astype(np.float64)
-    candidates = Candidates(rough, shape, lattice)
+    candidates = Candidates(rough, shape, lattice, error)
     for value, least in zip(rough, candidates.mm, strict=True):
-        near = truth[np.abs(truth / value - 1) <= ROUGH]
+        near = truth[np.abs(truth / value - 1) <= error]
         assert least == near[0]
         assert (value in candidates.unsure) == (len(near) > 1)
 
@@ -59,8 +61,9 @@ def test_a_float32_distance_stands_for_those_within_its_error(spacing_mm):
 def test_which_of_two_near_lengths_it_is_is_seen_at_the_targets():
     lattice = Lattice((1000, 1, 1), 1.0)  # 1000 and 0 voxels away: 1000 mm; 999, 45: 1000.0130 mm; 1, 1: 1000.0005 mm
     near = lattice.length_mm(np.array([[1000, 0, 0], [1000, 1, 0]]))
-    assert near[1] / near[0] - 1 < ROUGH
-    candidates = Candidates(near[:1], (2, 3, 3), lattice)
+    error = RELATIVE_ERROR["edt"]
+    assert near[1] / near[0] - 1 < error
+    candidates = Candidates(near[:1], (2, 3, 3), lattice, error)
     assert candidates.unsure.tolist() == [1000.0]
     starts = np.array([[0, 0, 0], [0, 2, 2]])
     distances = np.ones((2, 3, 3), np.float32)
@@ -69,5 +72,14 @@ def test_which_of_two_near_lengths_it_is_is_seen_at_the_targets():
 
 
 def test_no_distance_has_no_candidates():
-    candidates = Candidates(np.empty(0), (4, 4, 4), Lattice((1, 1, 1), 1.0))
+    candidates = Candidates(np.empty(0), (4, 4, 4), Lattice((1, 1, 1), 1.0), 1e-7)
     assert candidates.mm.size == candidates.unsure.size == 0
+
+
+def test_long_distances_are_told_apart_at_once_where_float32_is_all_that_is_lost():
+    lattice = find_lattice((10.0, 1.5625, 1.5625))  # as of short-axis slices of the heart
+    truth = every_length((12, 150, 150), lattice)
+    rough = np.unique(truth.astype(np.float32)).astype(np.float64)
+    assert truth[-1] > 340
+    assert lattice.settle(rough, RELATIVE_ERROR["native"]).tolist() == truth.tolist()
+    assert lattice.settle(rough, RELATIVE_ERROR["edt"]) is None  # one of several: looked for at the targets
