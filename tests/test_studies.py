@@ -1,58 +1,138 @@
 """The studies call commands that exist, with options that these have; no study runs here, for they take hours."""
 
 import importlib
+import json
+import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from rwtool import boundary_map, gradient_signs, rrw_map
 from rwtool.cli import main
 
-STUDIES = sorted(path.stem for path in (Path(__file__).parent / "studies").glob("*.py"))
+STUDIES = Path(__file__).parent / "studies"
+NAMES = ["convergence", "dims", "gradients", "rates", "table2"]
 
 
-@pytest.fixture
-def table2(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "studies"))
-    return importlib.import_module("table2")
+@pytest.fixture(params=NAMES)
+def study(request, monkeypatch):
+    return imported(request.param, monkeypatch)
 
 
-def parsed(command):
-    """The parameters of a command line of rwtool, checked as the program checks them."""
-    name, *words = map(str, command)
-    return main.commands[name].make_context(name, words).params
+def imported(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(STUDIES))
+    return importlib.import_module(name)
 
 
-def test_these_are_the_studies():
-    assert STUDIES == ["table2"]
+def cohort(folder):
+    """Data whose files are empty: nothing here reads them."""
+    (folder / "labels").mkdir(parents=True)
+    for number in (1, 2, 3, 4, 5):
+        for frame in ("01", "10"):
+            (folder / "labels" / f"patient{number:03}_frame{frame}.nii.gz").touch()
+    (folder / "phases.csv").touch()
+    return folder
 
 
-def test_table_2_trains_each_loss_on_one_split_and_compares_with_dice(table2, tmp_path):
-    data, out = tmp_path / "data", tmp_path / "out"
-    (data / "labels").mkdir(parents=True)
-    (data / "phases.csv").touch()
-    settings = table2.parse([str(data), str(out), "--epochs", "5", "--steps-per-epoch", "9", "--more", "--lr 0.01"])
-    found = [parsed(table2.train_command(method, settings)) for method in settings.losses]
-    assert len(found) == 8
-    assert len({(one["loss"], one["mixed_with"], one["mix"]) for one in found}) == 8
-    for one in found:
-        assert (one["epochs"], one["steps_per_epoch"], one["lr"], one["seeds"]) == (5, 9, 0.01, (0, 1, 2))
-        assert (one["subject"], one["resume"], one["target_spacing"]) == ("patient[0-9]+", True, (2, 2))
-        assert one["split_seed"] is None
-    for method in ("dice", "rrw"):
-        for seed in (0, 10, 2):
-            folder = out / "runs" / method / f"seed-{seed}"
-            (folder if (method, seed) == ("rrw", 2) else folder / "predictions").mkdir(parents=True)
-    runs, left_out = table2.finished_runs(["dice", "rrw"], out)
-    assert [folder.name for folder in runs["dice"]] == ["seed-0", "seed-2", "seed-10"]
-    assert left_out == [str(out / "runs" / "rrw" / "seed-2")]
-    evaluate, convergence = map(parsed, table2.compare_commands(runs, settings))
-    assert [source.partition("=")[0] for source in evaluate["predictions"]] == ["dice", "rrw"]
-    assert evaluate["permutation_test"]
-    assert (evaluate["subject"], evaluate["group"]) == ("patient[0-9]+", data / "phases.csv")
-    assert convergence["out"] == out / "convergence"
+def dry(study, monkeypatch, capsys, *words):
+    """The commands that a study would run, parsed as the program parses them."""
+    monkeypatch.setattr("sys.argv", ["study", *map(str, words), "--dry-run"])
+    study.main()
+    lines = [shlex.split(line[2:]) for line in capsys.readouterr().out.splitlines()]
+    assert all(line[0] == "rwtool" for line in lines)
+    for word in {word for line in lines for word in line if word.startswith(str(words[1])) and "." not in word[-5:]}:
+        Path(word).mkdir(parents=True, exist_ok=True)  # what commands before would have left
+    return [(name, main.commands[name].make_context(name, words).params) for _, name, *words in lines]
 
 
-def test_an_unknown_loss_is_refused(table2, tmp_path, capsys):
+def test_these_are_the_studies_and_each_says_how_it_is_run():
+    assert sorted(path.stem for path in STUDIES.glob("*.py")) == sorted([*NAMES, "common"])
+    for name in NAMES:
+        assert f"python tests/studies/{name}.py DATA OUT" in (STUDIES / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_every_command_is_one_of_rwtool_and_every_method_another_training(study, tmp_path, monkeypatch, capsys):
+    data = cohort(tmp_path / "data")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "matrix.csv").touch()
+    words = ("--epochs", "5", "--seeds", "0", "--mm", "4", "--more", "--ema 0.9")
+    found = dry(study, monkeypatch, capsys, data, tmp_path / "out", *words)
+    trained = [options for name, options in found if name == "train"]
+    assert len({str(options["run"]) for options in trained}) == len(trained) >= len(study.METHODS)
+    for options in trained:
+        assert (options["epochs"], options["seeds"], options["ema"]) == (5, (0,), 0.9)
+        assert (options["features"], options["target_spacing"], options["patch"]) == (8, (4, 4), (56, 56))
+        assert options["resume"]
+        assert options["split"] == str(tmp_path / "out" / "split.json")
+    same = ("run", "maps", "lr", "lr_schedule", "loss", "mixed_with", "mix")
+    others = [{k: v for k, v in options.items() if k not in same} for options in trained]
+    assert all(one == others[0] for one in others)
+    losses = [tuple(str(options[name]) for name in same[1:]) for options in trained]
+    assert len(set(losses)) == len(losses)
+    for (name, options), (after, next_options) in pairwise(found):
+        if name == "maps" and after == "train":
+            assert next_options["maps"] == options["out"]
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["matrix.csv"]  # nothing ran
+
+
+def test_table_2_has_the_losses_of_the_paper_and_the_later_maps(monkeypatch):
+    table2 = imported("table2", monkeypatch)
+    assert list(table2.PAPER) == ["dice", "ce", "focal", "wce-rrw", "boundary-dice", "ac", "hd", "rrw"]
+    assert {"rrw-reversed", "rrw-exp", "rrw-instances", "skeleton-dice", "matrix"} <= set(table2.MORE)
+    matrix = table2.with_files(table2.METHODS["matrix"], Path("out"))
+    assert matrix.maps == "--kind matrix --matrix out/matrix.csv"
+    assert table2.with_files(table2.METHODS["rrw"], Path("out")) is table2.METHODS["rrw"]
+
+
+def test_the_split_is_that_of_the_papers_code(monkeypatch, tmp_path):
+    common = imported("common", monkeypatch)
+    found = common.parser("A study.", epochs=3)
+    settings = common.parse(found, {"rrw": common.Method("")}, [str(cohort(tmp_path / "data")), str(tmp_path / "out")])
+    split = json.loads(common.Study(settings, subjects=2).split().read_text(encoding="utf-8"))
+    assert split["train"] == [f"patient{n:03}_frame{f}" for n in (2, 4) for f in ("01", "10")]
+    assert split["val"] == [f"patient{n:03}_frame{f}" for n in (1, 3) for f in ("01", "10")]
+
+
+def test_runs_without_predictions_are_told_apart(monkeypatch, tmp_path):
+    common = imported("common", monkeypatch)
+    found = common.parser("A study.", epochs=3)
+    study = common.Study(common.parse(found, {"rrw": common.Method("")}, ["data", str(tmp_path)]))
+    for seed in (0, 10, 2):
+        folder = tmp_path / "runs" / "rrw" / f"seed-{seed}"
+        (folder if seed == 2 else folder / "predictions").mkdir(parents=True)
+    done, left = study.finished("rrw")
+    assert ([folder.name for folder in done], [folder.name for folder in left]) == (["seed-0", "seed-10"], ["seed-2"])
+
+
+def test_an_unknown_method_is_refused(monkeypatch, tmp_path, capsys):
+    table2 = imported("table2", monkeypatch)
+    monkeypatch.setattr("sys.argv", ["table2", str(tmp_path), "out", "--methods", "dice,dise"])
     with pytest.raises(SystemExit):
-        table2.parse([str(tmp_path), "out", "--losses", "dice,dise"])
-    assert "--losses: 'dise' is not one of dice, ce, focal, wce-rrw, boundary-dice-gradual" in capsys.readouterr().err
+        table2.main()
+    assert re.search(r"--methods: 'dise' is not one of dice, ce, focal, wce-rrw", capsys.readouterr().err)
+
+
+def test_wrong_signs_of_a_voxel_by_hand(monkeypatch):
+    gradients = imported("gradients", monkeypatch)
+    z = np.array([12.0, 4.0, -3.0]).reshape(3, 1)  # Section 3.4; the mean is 4 1/3, so class 1 is raised too
+    two, raised, wrong, most = gradients.wrong_signs(z, np.full((3, 1), 1 / 3), np.array([2]))
+    assert two.tolist() == [True]
+    assert raised.tolist() == pytest.approx([(1 / 3 + 22 / 3) / 3])
+    assert wrong.tolist() == pytest.approx([1 / 9])
+    assert most.tolist() == [False]
+
+
+@pytest.mark.parametrize("make", [rrw_map, boundary_map])
+def test_wrong_signs_are_counted_as_the_check_does(monkeypatch, make):
+    gradients = imported("gradients", monkeypatch)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, (3, 9, 9))
+    z = make(labels, (4.0, 1.0, 1.0), n_classes=4).astype(np.float64)
+    softmax = rng.dirichlet(np.ones(4), labels.shape).transpose(3, 0, 1, 2)
+    two, raised, wrong, _ = gradients.wrong_signs(z, softmax, labels)
+    assert two.sum() == gradient_signs(z, softmax).unstable
+    assert (wrong > 0).sum() == (two.sum() if make is boundary_map else 0)
+    assert (raised > 0).all()

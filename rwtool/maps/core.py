@@ -14,7 +14,7 @@ LONGEST = 65535
 """Voxels along an axis up to which the native core goes; `edt` does what is longer."""
 
 RELATIVE_ERROR: dict[Core, float] = {"native": 1e-7, "edt": 4e-6}
-"""At most, of a float32 distance: the native core rounds the true one; those of `edt` 3.1 were within 1.6e-6 wherever tried."""
+"""Of a float32 distance, at most: the native core rounds the true one; `edt` 3.1 was within 1.6e-6 wherever tried."""
 
 _VARIABLE = "RWTOOL_CORE"
 
