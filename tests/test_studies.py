@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from rwtool import boundary_map, gradient_signs, rrw_map
+from rwtool import boundary_map, gradient_signs, packed_region_wise_loss, rrw_map
 from rwtool.cli import main
 
 STUDIES = Path(__file__).parent / "studies"
 NAMES = ["convergence", "dims", "gradients", "rates", "table2"]
+IN_PROCESS = "temperature"  # what no option can say
 
 
 @pytest.fixture(params=NAMES)
@@ -49,8 +51,8 @@ def dry(study, monkeypatch, capsys, *words):
 
 
 def test_these_are_the_studies_and_each_says_how_it_is_run():
-    assert sorted(path.stem for path in STUDIES.glob("*.py")) == sorted([*NAMES, "common"])
-    for name in NAMES:
+    assert sorted(path.stem for path in STUDIES.glob("*.py")) == sorted([*NAMES, IN_PROCESS, "common"])
+    for name in [*NAMES, IN_PROCESS]:
         assert f"python tests/studies/{name}.py DATA OUT" in (STUDIES / f"{name}.py").read_text(encoding="utf-8")
 
 
@@ -85,6 +87,41 @@ def test_table_2_has_the_losses_of_the_paper_and_the_later_maps(monkeypatch):
     matrix = table2.with_files(table2.METHODS["matrix"], Path("out"))
     assert matrix.maps == "--kind matrix --matrix out/matrix.csv"
     assert table2.with_files(table2.METHODS["rrw"], Path("out")) is table2.METHODS["rrw"]
+
+
+def test_the_table_says_what_is_better_in_both_phases(monkeypatch, tmp_path):
+    table2 = imported("table2", monkeypatch)
+    means, tests = (
+        ["method,group,class_name,metric,undefined,mean"],
+        ["method,group,class_name,metric,undefined,p_maxt,mean_difference"],
+    )
+    for phase, dice, hd in (("ED", 0.8, 10.0), ("ES", 0.6, 21.0)):
+        means += [
+            f"dice,{phase},RV,{metric},diagonal,{value}" for metric, value in (("dice", dice), ("hd95", 4), ("hd", hd))
+        ]
+        means += [
+            f"rrw,{phase},RV,{metric},{rule},7" for metric in ("dice", "hd95", "hd") for rule in ("diagonal", "exclude")
+        ]
+        late = 0.04 if phase == "ES" else 0.06
+        for metric, p, difference in (("dice", 0.01, -0.1), ("hd95", late, -3), ("hd", 0.049, -2)):
+            tests.append(f"rrw,{phase},RV,{metric},diagonal,{p},{difference}")
+            tests.append(f"rrw,{phase},RV,{metric},exclude,1,0")
+    (tmp_path / "means.csv").write_text("\n".join(means) + "\n", encoding="utf-8")
+    (tmp_path / "tests.csv").write_text("\n".join(tests) + "\n", encoding="utf-8")
+    assert table2.table(tmp_path) == [
+        {"method": "dice", "class": "RV", "dice": 0.7, "hd95": 4.0, "hd": 15.5, "better": "", "worse": ""},
+        {"method": "rrw", "class": "RV", "dice": 7.0, "hd95": 7.0, "hd": 7.0, "better": "hd", "worse": "dice"},
+    ]
+
+
+def test_a_softer_softmax_is_that_of_smaller_logits(monkeypatch):
+    temperature = imported("temperature", monkeypatch)
+    rng = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn((1, 3, 4, 4), generator=rng), torch.randint(3, (1, 4, 4), generator=rng)
+    own = -torch.rand((1, 4, 4), generator=rng)
+    softer = temperature.softer(logits, own, labels, [1.0, 1.0, 1.0], temperature=2.0)
+    assert softer == packed_region_wise_loss(logits / 2, own, labels, [1.0, 1.0, 1.0])
+    assert softer != packed_region_wise_loss(logits, own, labels, [1.0, 1.0, 1.0])
 
 
 def test_the_split_is_that_of_the_papers_code(monkeypatch, tmp_path):

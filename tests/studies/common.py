@@ -5,6 +5,7 @@ thread each, so that their bits depend neither on the number of cores nor on how
 """
 
 import argparse
+import csv
 import datetime
 import json
 import os
@@ -148,6 +149,20 @@ class Study:
             "ended": now(),
         }
         (self.out / "study.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def rows_of(path):
+    """The rows of a CSV file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path, rows):
+    """Write rows of the same keys as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def now():

@@ -2,7 +2,7 @@
 
     python tests/studies/convergence.py DATA OUT [--epochs 4] [--seeds 0:50] [--methods rrw,boundary]
 
-Runs are those of `table2.py`, but shorter, on pixels of 5.6 mm and in batches of 8, and validated on the first 20
+Runs are those of `table2.py`, but of 480 steps, on pixels of 5.6 mm and in batches of 8, and validated on the first 20
 patients of odd numbers, in the middle and at the end. OUT gets `runs/<method>/seed-N`, `convergence/` of
 `rwtool convergence`, and study.json. Options that all studies have are those of `common.py`.
 """

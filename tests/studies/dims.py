@@ -1,13 +1,14 @@
 """2D or 3D, mm or voxels, across or inner: maps of several settings on ACDC17, three seeds each.
 
-    python tests/studies/dims.py DATA OUT [--epochs 12] [--seeds 0:3] [--methods rrw,rrw-2d]
+    python tests/studies/dims.py DATA OUT [--epochs 8] [--seeds 0:3] [--methods rrw,rrw-2d]
 
 The paper speaks of 3D maps; its code makes them of 2D patches, in voxels. Runs are those of `table2.py` but for their
-maps, and OUT may be the same: what is trained there already is taken. OUT gets `runs/<method>/seed-N`, `results-dims/`
-(means.csv, tests.csv against 3D rrw maps in mm) and study.json.
+maps, and OUT may be the same: what is trained there already is taken. OUT gets `runs/<method>/seed-N`, dims.csv with a
+row a method and class, and what it is of, `results-dims/`, with tests against 3D rrw maps in mm.
 """
 
-from common import Method, Study, parse, parser
+from common import Method, Study, parse, parser, write_rows
+from table2 import table
 
 # fmt: off
 METHODS = {
@@ -25,14 +26,18 @@ METHODS = {
 
 def main():
     """Train what is missing, and compare."""
-    settings = parse(parser(__doc__, epochs=12), METHODS)
+    settings = parse(parser(__doc__, epochs=8), METHODS)
     study = Study(settings)
     for name, method in settings.methods.items():
-        study.train(name, method, "--val-every 6")
+        study.train(name, method, "--val-every 4")
     if settings.train_only:
         return
-    study.evaluate({name: study.finished(name)[0] for name in settings.methods}, settings.out / "results-dims")
+    out = settings.out / "results-dims"
+    study.evaluate(
+        {name: study.finished(name)[0] for name in settings.methods}, out, "--group", settings.data / "phases.csv"
+    )
     if not settings.dry_run:
+        write_rows(settings.out / "dims.csv", table(out))
         study.write()
 
 

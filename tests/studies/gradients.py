@@ -15,10 +15,8 @@ study. At the softmax of each checkpoint of `--at`, over five evaluated volumes,
 and OUT/signs/<method>-epoch-<n>.png shows where, as `rwtool check --figure` draws it.
 """
 
-import csv
-
 import numpy as np
-from common import Method, Study, parse, parser
+from common import Method, Study, parse, parser, write_rows
 
 import rwtool
 
@@ -100,10 +98,7 @@ def main():
             if not settings.dry_run:
                 lines.append({"method": name, "epoch": epoch, **measure(study, run, kind, epoch)})
     if lines:
-        with (settings.out / "gradients.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-            table.writeheader()
-            table.writerows(lines)
+        write_rows(settings.out / "gradients.csv", lines)
         study.write()
 
 

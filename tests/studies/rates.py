@@ -7,9 +7,7 @@ OUT/rates.csv has a line a run: loss, rate, schedule, mean Dice and Dice by clas
 all studies have are those of `common.py`.
 """
 
-import csv
-
-from common import Method, Study, parse, parser
+from common import Method, Study, parse, parser, rows_of, write_rows
 
 METHODS = {
     "dice": Method("--loss dice"),
@@ -21,9 +19,8 @@ METHODS = {
 
 def last_row(run):
     """What `metrics.csv` says of the last epoch; nothing where the loss was not finite before."""
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: value for name, value in rows[-1].items() if name == "loss" or name.startswith("dice")}
+    last = rows_of(run / "metrics.csv")[-1]
+    return {name: value for name, value in last.items() if name == "loss" or name.startswith("dice")}
 
 
 def main():
@@ -42,10 +39,7 @@ def main():
                 runs = [] if settings.dry_run else study.finished(name)[0]
                 lines += [{"loss_name": loss, "lr": rate, "schedule": schedule, **last_row(run)} for run in runs]
     if lines:
-        with (settings.out / "rates.csv").open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-            table.writeheader()
-            table.writerows(lines)
+        write_rows(settings.out / "rates.csv", lines)
         study.write()
 
 
