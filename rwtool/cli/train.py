@@ -174,6 +174,7 @@ def train(
     )
     if not quiet:
         _print_all_finished([done for done in finished if done.error is None])
+        _say_lost(finished, mixed=_settings(config, named).mixed_with is not None)
     failed = [done for done in finished if done.error is not None]
     if failed:
         options.say(f"{len(failed)} of {count(len(finished), 'run')} failed:", err=True)
@@ -250,6 +251,22 @@ def _print_all_finished(finished: Sequence[TrainedRun]) -> None:
                 (str(done.folder), f"{found.mean_dice:.3f}", *(f"{one.dice:.3f}" for one in found.classes))
                 for done, found in several
             ],
+        )
+
+
+def _say_lost(finished: Sequence[TrainedRun], *, mixed: bool) -> None:
+    """Name classes that a network finds in none of the cases that have them."""
+    lost: dict[str, list[str]] = {}
+    for done in finished:
+        for found in () if done.validation is None else done.validation.classes:
+            if found.counts["missed"] and not found.counts["ok"]:
+                lost.setdefault(_shown(found), []).append(str(done.folder))
+    helps = "a longer training" if mixed else "a longer training, or --with dice --mix gradual for the loss of a map"
+    for shown, folders in lost.items():
+        options.say(
+            f"note: class {shown} is found in no validation case that has it, by {shorten(folders)}; what may help is "
+            f"{helps} (rwtool help paper)",
+            err=True,
         )
 
 

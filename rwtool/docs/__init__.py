@@ -19,6 +19,7 @@ TOPICS = (
     "speed",
     "cluster",
     "reliability",
+    "paper",
     "errata",
     "contributing",
 )

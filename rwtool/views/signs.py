@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TEXT = 1.5  # inches right of the panels
+_OF_ANY = ("uniform", "random")  # softmax values that are no network's
 _SOUND, _NO_GRADIENT, _LOST = "#ffffff", "#d9d9d9", "#000000"
 _OWN = "#e5e5e5"
 _WRONG = ("#fdc27a", "#e66101", "#7f3b08")  # two negative components, three, and more
@@ -133,7 +134,7 @@ def _read(
     if not may_be_volume(source):
         raise RwtoolError(f"{source}: no such file, and the figure shows the classes of {case}; give labels=FOLDER")
     labels = read_source(maps, case, source)
-    draws: dict[str, Draw | None] = {"uniform": None, "random": random_draw(seed, case)}
+    draws: dict[str, Draw | None] = dict(zip(_OF_ANY, (None, random_draw(seed, case)), strict=True))
     image = None
     if run is not None:
         assert images is not None
@@ -229,7 +230,7 @@ def _draw_row(
         show_pixels(axes, _painted(own.shape, areas), interpolation="nearest")
         draw_ignored(axes, ignored)
         draw_contour(axes, own & (k > 0))
-    layout.name_kind(figure, index, f"{row.name} softmax")
+    layout.name_kind(figure, index, f"{row.name} softmax" if row.name in _OF_ANY else row.name)
     here, whole = row.here, row.whole
     layout.write_beside(
         figure,

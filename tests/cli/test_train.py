@@ -10,6 +10,7 @@ import torch
 from cohorts import FILES, QUICK, discs, metrics, names_in, save, weights, words, write_cohort
 from commands import run, said
 
+from rwtool.metrics.measures import evaluate_labels
 from rwtool.network.checkpoint import load_checkpoint
 from rwtool.network.config import TrainConfig, read_config
 from rwtool.training import seeds
@@ -166,6 +167,31 @@ def test_runs_that_collapsed_are_named_with_what_evaluates_the_others(cohort, tm
         f"note: 2 of 4 runs collapsed: {one}, {two}; without them: rwtool evaluate {cohort / 'labels'} "
         f"unet={zero},{three}"
     ) in said(result)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "helps"),
+    [
+        ((), "a longer training, or --with dice --mix gradual for the loss of a map"),
+        (("--with", "dice"), "a longer training"),
+    ],
+)
+def test_a_class_that_is_never_found_is_named(cohort, tmp_path, monkeypatch, mixture, helps):
+    real = evaluate_labels
+
+    def without_class_2(reference, prediction, *arguments, **keywords):
+        return real(reference, np.where(prediction == 2, 0, prediction), *arguments, **keywords)
+
+    monkeypatch.setattr("rwtool.training.validation.evaluate_labels", without_class_2)
+    result = train(cohort, tmp_path / "run", *mixture, settings=BARE)
+    expected = (
+        f"note: class 2 is found in no validation case that has it, by {tmp_path / 'run'}; what may help is {helps} "
+        "(rwtool help paper)"
+    )
+    assert expected in said(result)
+    assert "class 1 is found in no" not in said(result)
+    quiet = train(cohort, tmp_path / "quiet", "--quiet", *mixture, settings=BARE)
+    assert quiet.output == ""
 
 
 def test_what_is_asked_for_beside_reaches_the_run(cohort, tmp_path):

@@ -15,6 +15,7 @@ study. At the softmax of each checkpoint of `--at`, over five evaluated volumes,
 and OUT/signs/<method>-epoch-<n>.png shows where, as `rwtool check --figure` draws it.
 """
 
+import nibabel as nib
 import numpy as np
 from common import Method, Study, parse, parser, write_rows
 
@@ -63,7 +64,8 @@ def measure(study, run, kind, epoch):
     own = {k: [] for k in (1, 2, 3)}
     for path in sorted(out.glob("*.nii.gz")):
         reference = rwtool.read_labels(study.data / "labels" / path.name, classes=range(4))
-        softmax = rwtool.read_image(out / "probabilities" / path.name).array.astype(np.float64)
+        softmax = np.asarray(nib.load(out / "probabilities" / path.name).dataobj, dtype=np.float64).T  # (K, z, y, x)
+        assert (softmax.argmax(axis=0) == rwtool.read_labels(path, classes=range(4)).array).all()
         make = {"rrw": rwtool.rrw_map, "boundary": rwtool.boundary_map}[kind]
         z = make(reference.array, reference.spacing_mm, n_classes=4).astype(np.float64)
         labels = reference.array.astype(np.int64)
@@ -80,20 +82,23 @@ def measure(study, run, kind, epoch):
 def main():
     """Train what is missing, measure and draw."""
     found = parser(__doc__, epochs=8, seeds="0")
-    found.add_argument("--case", default="patient001_frame01")
+    found.add_argument("--case", default="patient001_frame01", help="of the pictures")
+    found.add_argument("--slice", default="1", help="of that case")
     found.add_argument("--at", default="1,2,4,8")
     settings = parse(found, METHODS)
     study, lines = Study(settings), []
     for name, method in settings.methods.items():
         study.train(name, method, "--val-every 4 --checkpoint-every 1")
         kind = name.partition("-")[0]
-        study.rwtool("maps", settings.data / "labels", settings.out / "signs-maps", "--kind", kind, "--quiet")
+        reference = settings.data / "labels" / f"{settings.case}.nii.gz"
+        study.rwtool("maps", reference, settings.out / "signs-maps", "--kind", kind, "--quiet")
         run = study.runs(name) / f"seed-{settings.seeds}"
         for epoch in settings.at.split(","):
             figure = settings.out / "signs" / f"{name}-epoch-{epoch}.png"
             study.rwtool(
-                "check", settings.out / "signs-maps" / kind, "--figure", figure, "--case", settings.case, "--run", run,
-                "--checkpoint", epoch, "--images", settings.data / "images", "--overwrite", quiet=True,
+                "check", settings.out / "signs-maps" / kind, "--figure", figure, "--case", settings.case,
+                "--slice", settings.slice, "--run", run, "--checkpoint", epoch, "--images", settings.data / "images",
+                "--overwrite", quiet=True,
             )  # fmt: skip
             if not settings.dry_run:
                 lines.append({"method": name, "epoch": epoch, **measure(study, run, kind, epoch)})
