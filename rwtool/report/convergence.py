@@ -15,7 +15,7 @@ from rwtool.datasets.curves import TrainingCurve, find_runs, read_class_names, r
 from rwtool.errors import UsageError, shorten
 from rwtool.files import atomic, locked, make_folder
 from rwtool.report.csv import open_text, write_csv
-from rwtool.report.curves import draw_band
+from rwtool.report.curves import along_epochs, draw_band
 from rwtool.report.figures import COLOURS, can_draw, drawing, new_figure, save_figure
 from rwtool.report.text import Table
 from rwtool.statistics.convergence import Convergence, MethodConvergence, compare_convergence
@@ -267,7 +267,8 @@ def draw_convergence(found: Convergence, path: Path) -> None:
                 top.axvline(found.thresholds[label], color=COLOURS[-1], lw=0.8, ls=":")
             top.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="Dice d")
             for name, row in zip(curves, below, strict=True):
-                row[column].set(ylim=(0, 1 if name == "dice" else None), xlabel="epoch")
+                row[column].set(ylim=(0, 1 if name == "dice" else None))
+                along_epochs(row[column])
         above[0].set_ylabel("share of runs with Dice ≤ d")
         for said, row in zip(curves.values(), below, strict=True):
             row[0].set_ylabel(f"{said}: mean ± SD over runs")

@@ -176,10 +176,15 @@ def draw_mean_curves(path: Path, spreads: Sequence[EpochSpread], names: Mapping[
 
 def _prepare(axes: Axes, title: str, last: int) -> None:
     axes.set_title(title, loc="left")
+    along_epochs(axes)
+    axes.set_xlim(0, last * 1.02)
+
+
+def along_epochs(axes: Axes) -> None:
+    """Name the x axis, with ticks at whole epochs."""
     axes.set_xlabel("epoch")
     locator: Any = axes.xaxis.get_major_locator()
     locator.set_params(integer=True)
-    axes.set_xlim(0, last * 1.02)
 
 
 def _finish(axes: Axes, measure: str, names: Mapping[int, str]) -> None:

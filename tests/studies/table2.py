@@ -43,6 +43,8 @@ MORE = {
     "rrw-ce": Method("--loss rrw --with ce"),
     "rrw-reversed": Method("--loss rrw", "--profile reversed"),
     "rrw-exp": Method("--loss rrw", "--profile exp"),
+    "rrw-reversed-dice": Method("--loss rrw --with dice --mix gradual", "--profile reversed"),
+    "rrw-exp-dice": Method("--loss rrw --with dice --mix gradual", "--profile exp"),
     "rrw-instances": Method("--loss rrw", "--instances"),
     "rrw-weights": Method("--loss rrw", "--class-weight 1=16 --class-weight 2=16 --class-weight 3=16"),
     "skeleton-dice": Method("--loss skeleton --with dice"),
