@@ -117,6 +117,7 @@ EXAMPLES = {
     "heart.json": "of nnU-Net",
     "sub-01_T1w.nii.gz": "of BIDS",
     "sub-01_dseg.nii.gz": "of BIDS",
+    "phases.csv": "of ACDC, for the studies",
     "CASES.csv": "a placeholder",
     "FILE.csv": "a placeholder",
 }
