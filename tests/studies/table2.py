@@ -104,7 +104,9 @@ def table(results):
 def main():
     """Train what is missing, and compare."""
     found = parser(__doc__, epochs=8)
-    found.add_argument("--largest", default="dice,boundary-dice,rrw-dice-gradual", help="methods for results-largest")
+    found.add_argument(
+        "--largest", default="dice,ce,boundary-dice,rrw,rrw-dice-gradual", help="methods for results-largest"
+    )
     settings = parse(found, METHODS)
     study = Study(settings)
     if not settings.dry_run:
